@@ -1,0 +1,1 @@
+"""Label three slices, get the volume."""

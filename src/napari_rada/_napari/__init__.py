@@ -1,0 +1,1 @@
+"""Layers to cases and predictions to layers; readers, writers, sample data. No Qt here."""

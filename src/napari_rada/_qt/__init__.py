@@ -1,0 +1,1 @@
+"""The dock widgets. The only place that imports Qt, superqt, magicgui and the plot library."""

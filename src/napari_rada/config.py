@@ -1,0 +1,228 @@
+"""All settings of a run: frozen, validated, round-tripping through YAML, with named presets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from napari_rada.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PresetName: TypeAlias = Literal["quick", "standard", "paper"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataConfig(_Frozen):
+    """How volumes are brought to the working grid."""
+
+    max_voxels: int | None = Field(
+        600_000, ge=4096, description="Coarsen by halving until the volume has at most this many voxels."
+    )
+    percentiles: tuple[float, float] = Field((1.0, 99.0), description="Intensity percentiles mapped to 0 and 1.")
+    window: tuple[float, float] | None = Field(None, description="Intensity window (CT: HU) instead of percentiles.")
+    non_finite: Literal["refuse", "replace"] = Field("refuse", description="What to do with NaN and infinity.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> DataConfig:
+        for name, pair in (("percentiles", self.percentiles), ("window", self.window)):
+            if pair is not None and not pair[0] < pair[1]:
+                raise ValueError(f"{name} must be (lower, upper) with lower < upper, found {pair}")
+        return self
+
+
+class DiffusionConfig(_Frozen):
+    """Random walker seeded by the annotated slices (Grady 2006)."""
+
+    method: Literal["diffusion"] = "diffusion"
+    beta: float = Field(300.0, gt=0, description="Edge sensitivity for intensities in 0..1.")
+    max_voxels: int = Field(600_000, ge=4096, description="Solve on a grid of at most this many voxels.")
+
+
+class RegistrationConfig(_Frozen):
+    """Slice-by-slice deformable registration, per view (paper, section on pseudo-labels). Needs antspyx."""
+
+    method: Literal["registration"] = "registration"
+    transform: Literal["SyN", "SyNOnly", "ElasticSyN"] = Field("SyN", description="ANTs transform type.")
+    alpha: float = Field(0.97, gt=0, le=1, description="Weight per slice of distance when views are fused.")
+
+
+PropagationConfig: TypeAlias = Annotated[DiffusionConfig | RegistrationConfig, Field(discriminator="method")]
+
+
+class ModelConfig(_Frozen):
+    """The three networks."""
+
+    filters: int = Field(16, ge=2, le=128, description="Filters of the first level; doubled at each level down.")
+    blocks: tuple[int, ...] = Field(
+        (1, 2, 3, 3, 3), min_length=2, max_length=6, description="Convolutions per level; one level more per entry."
+    )
+    norm: Literal["batch", "instance"] = Field("batch", description="Normalisation layer.")
+    dropout: float = Field(0.5, ge=0, lt=1, description="At the bottleneck and before the head.")
+    completion: bool = Field(
+        False,
+        description="Give each network the propagated probability and the distance to the annotated slices, and let "
+        "it correct the propagation instead of starting from nothing.",
+    )
+
+
+class StepDecay(_Frozen):
+    """Learning rate divided by `factor` every `every` iterations, never under `minimum`."""
+
+    kind: Literal["step"] = "step"
+    factor: float = Field(10.0, gt=1)
+    every: int = Field(2500, ge=1)
+    minimum: float = Field(1e-4, gt=0)
+
+
+class CosineDecay(_Frozen):
+    """Linear warm-up over the first `warmup` share of the run, then a cosine to `final` times the learning rate."""
+
+    kind: Literal["cosine"] = "cosine"
+    warmup: float = Field(0.05, ge=0, lt=1)
+    final: float = Field(0.01, ge=0, le=1)
+
+
+class SGDConfig(_Frozen):
+    """Stochastic gradient descent with momentum (paper)."""
+
+    kind: Literal["sgd"] = "sgd"
+    momentum: float = Field(0.9, ge=0, lt=1)
+
+
+class AdamWConfig(_Frozen):
+    """Adam with decoupled weight decay."""
+
+    kind: Literal["adamw"] = "adamw"
+
+
+class CrossConfig(_Frozen):
+    """Cross supervision: every network is taught by the other two on unlabelled patches."""
+
+    beta_max: float = Field(0.1, ge=0, lt=0.5, description="Largest weight of one teacher; 0 switches it off.")
+    noisy_passes: int = Field(8, ge=0, le=32, description="Noisy passes for the uncertainty; 0 uses the clean one.")
+    noise: float = Field(0.1, ge=0, description="Standard deviation of the input noise, clamped to twice that.")
+
+
+class TrainingConfig(_Frozen):
+    """Optimisation, batches, schedules."""
+
+    iterations: int = Field(6000, ge=1, le=1_000_000)
+    minutes: float | None = Field(
+        None, gt=0, description="Time budget: the first iterations are timed and the number of iterations set to fit."
+    )
+    labelled_patches: int = Field(2, ge=1, le=64, description="Labelled patches per batch.")
+    unlabelled_patches: int = Field(2, ge=0, le=64, description="Unlabelled patches per batch.")
+    patch: tuple[int, int, int] = Field((80, 112, 112), description="Patch size in voxels along (z, y, x).")
+    learning_rate: float = Field(0.01, gt=0)
+    weight_decay: float = Field(1e-4, ge=0)
+    optimiser: Annotated[SGDConfig | AdamWConfig, Field(discriminator="kind")] = SGDConfig()
+    decay: Annotated[StepDecay | CosineDecay, Field(discriminator="kind")] = StepDecay()
+    cross: CrossConfig = CrossConfig()
+    alpha: float = Field(0.97, gt=0, le=1, description="Trust in a pseudo-label per slice of distance, at the start.")
+    alpha_every: int = Field(1000, ge=1, description="Iterations between two cosine steps of alpha towards 0.")
+    view_pairs: tuple[tuple[int, int], tuple[int, int], tuple[int, int]] = Field(
+        ((2, 1), (2, 0), (1, 0)),
+        description="Which two views are the truth of each network; view = array axis (0 z, 1 y, 2 x).",
+    )
+    augment: bool = Field(True, description="Random flips and quarter turns.")
+    log_every: int = Field(1, ge=1)
+    validate_every: int = Field(200, ge=1)
+    checkpoint_seconds: float = Field(60.0, ge=0, description="Save the last state at least this often.")
+
+    @model_validator(mode="after")
+    def _views_exist(self) -> TrainingConfig:
+        for pair in self.view_pairs:
+            if len(set(pair)) != 2 or not set(pair) <= {0, 1, 2}:
+                raise ValueError(f"view_pairs must each name two different views of 0, 1, 2, found {pair}")
+        if min(self.patch) < 8:
+            raise ValueError(f"patch must be at least 8 voxels along every axis, found {self.patch}")
+        return self
+
+
+class InferenceConfig(_Frozen):
+    """Sliding-window prediction."""
+
+    overlap: float = Field(0.5, ge=0, lt=1, description="Share of a tile that overlaps the next.")
+    tiles_per_batch: int = Field(1, ge=1)
+    keep_annotated: bool = Field(True, description="Annotated slices keep what was painted.")
+
+
+class RunConfig(_Frozen):
+    """Everything that determines a run, apart from the data."""
+
+    preset: PresetName = "standard"
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
+    threads: int | None = Field(None, ge=1, description="CPU threads; None takes all cores, in the viewer all but one.")
+    data: DataConfig = DataConfig()
+    propagation: PropagationConfig = DiffusionConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    inference: InferenceConfig = InferenceConfig()
+
+    @classmethod
+    def from_preset(cls, name: str, **changes: Any) -> RunConfig:
+        """Return a preset, with top-level fields replaced by `changes`.
+
+        Raises
+        ------
+        ConfigError
+            If the preset or a setting is unknown or out of range.
+        """
+        if name not in PRESETS:
+            raise ConfigError(f"There is no preset {name!r}; choose one of {', '.join(PRESETS)}.")
+        return parse({"preset": name, **PRESETS[name], **changes})
+
+    def with_settings(self, settings: dict[str, Any]) -> RunConfig:
+        """Return a copy with dotted settings replaced, e.g. ``{"training.iterations": 500}``; values may be text."""
+        raw = self.model_dump(mode="json")
+        for dotted, value in settings.items():
+            _set_dotted(raw, dotted, yaml.safe_load(value) if isinstance(value, str) else value)
+        return parse(raw)
+
+    def to_yaml(self) -> str:
+        """Return the settings as YAML that `load_config` reads back unchanged."""
+        return str(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "quick": {},
+    "standard": {},
+    "paper": {},
+}
+
+
+def parse(raw: object) -> RunConfig:
+    """Validate plain data as a `RunConfig`; raises `ConfigError` with the first problem in one sentence."""
+    try:
+        return RunConfig.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "settings"
+        raise ConfigError(f"Setting {where}: {first['msg']} (found {first.get('input')!r}).") from None
+
+
+def load_config(path: Path) -> RunConfig:
+    """Read a YAML file written by `RunConfig.to_yaml` or by hand."""
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: not a readable YAML file ({str(error).splitlines()[0]}).") from None
+    return parse(raw)
+
+
+def _set_dotted(raw: dict[str, Any], dotted: str, value: object) -> None:
+    *parents, last = dotted.split(".")
+    node = raw
+    for part in parents:
+        if not isinstance(node.get(part), dict):
+            raise ConfigError(f"Setting {dotted}: there is no group {part!r}.")
+        node = node[part]
+    node[last] = value

@@ -1,0 +1,1 @@
+"""Values that every stage shares: cases, grids, classes, annotated slices, patches."""

@@ -1,0 +1,216 @@
+"""A case: one volume, what is known of its labels, and where it lies in the world."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+
+from napari_rada.data.classes import MAX_LABEL, ClassTable
+from napari_rada.data.grid import Grid, Spacing
+from napari_rada.data.slices import AnnotatedSlice, annotated_mask, detect_slices
+from napari_rada.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import ArrayLike, NDArray
+
+NonFinite: TypeAlias = Literal["refuse", "replace"]
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One validated volume, ready for the pipeline. Make it with `Case.create`.
+
+    Parameters
+    ----------
+    name
+        How messages and files call it.
+    image
+        (z, y, x) float32, finite, not constant.
+    grid
+        Shape and affine of `image`.
+    labels
+        (z, y, x) label values, 0 outside the annotated slices; None for an unlabelled case.
+    annotated
+        The planes in which `labels` is complete, sorted; empty for an unlabelled case.
+    classes
+        The classes; None for an unlabelled case.
+    source
+        The image file, if it came from one.
+    """
+
+    name: str
+    image: NDArray[np.float32]
+    grid: Grid
+    labels: NDArray[np.uint16] | None
+    annotated: tuple[AnnotatedSlice, ...]
+    classes: ClassTable | None
+    source: Path | None = None
+
+    @classmethod
+    def create(
+        cls,
+        image: ArrayLike,
+        labels: ArrayLike | None = None,
+        *,
+        slices: Sequence[AnnotatedSlice | tuple[int, int]] | None = None,
+        spacing: Spacing | None = None,
+        grid: Grid | None = None,
+        classes: ClassTable | None = None,
+        name: str = "case",
+        non_finite: NonFinite = "refuse",
+        source: Path | None = None,
+    ) -> Case:
+        """Check everything once and build the case.
+
+        Parameters
+        ----------
+        image
+            3D, any real dtype, axes (z, y, x).
+        labels
+            Same shape; whole numbers from 0 to 65535 (floats that hold whole numbers are fine). What lies outside
+            the annotated slices is ignored.
+        slices
+            The annotated planes as `AnnotatedSlice` or (axis, index); None detects them (`detect_slices`).
+        spacing
+            mm along (z, y, x); ignored if `grid` is given; 1 mm if neither is.
+        classes
+            The class table; by default made of the values found in the annotated slices.
+        non_finite
+            What to do with NaN and infinity in the image: `refuse`, or `replace` them by the smallest finite value.
+
+        Raises
+        ------
+        InputError
+            With one sentence that says what is wrong and how to mend it.
+        """
+        volume = _checked_image(np.asarray(image), name, non_finite)
+        shape = (volume.shape[0], volume.shape[1], volume.shape[2])
+        if grid is None:
+            grid = Grid.from_spacing(shape, spacing or (1.0, 1.0, 1.0))
+        if grid.shape != shape:
+            raise InputError(f"{name}: the image has shape {shape} but its geometry is for {grid.shape}.")
+        if labels is None:
+            return cls(name, volume, grid, None, (), None, source)
+        whole = _checked_labels(np.asarray(labels), shape, name)
+        annotated = _checked_slices(slices, whole, name)
+        sparse = np.where(annotated_mask(shape, annotated), whole, 0).astype(np.uint16)
+        known = whole[annotated_mask(shape, annotated)]
+        if classes is None:
+            classes = ClassTable.from_values(np.unique(known))
+        classes.encode(known)
+        return cls(name, volume, grid, sparse, annotated, classes, source)
+
+    @property
+    def is_labelled(self) -> bool:
+        """True if at least one slice is annotated."""
+        return self.labels is not None
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """(z, y, x), True where a person annotated."""
+        return annotated_mask(self.grid.shape, self.annotated)
+
+
+def check_trainable(cases: Sequence[Case]) -> ClassTable:
+    """Check that the cases together can teach something and return their common class table.
+
+    Raises
+    ------
+    InputError
+        If no case is labelled, the class tables differ in their values, or fewer than two classes were annotated.
+    """
+    labelled = [case for case in cases if case.labels is not None and case.classes is not None]
+    if not labelled:
+        raise InputError("No case has annotated slices; paint at least one slice, better three orthogonal ones.")
+    values: set[int] = set()
+    seen: set[int] = set()
+    names: dict[int, str] = {}
+    for case in labelled:
+        assert case.labels is not None
+        assert case.classes is not None
+        values |= set(case.classes.values)
+        names |= {info.value: info.name for info in case.classes.classes}
+        seen |= {int(value) for value in np.unique(case.labels[case.known])}
+    if len(seen) < 2:
+        only = "background (0)" if seen == {0} else f"label {seen.pop()}"
+        raise InputError(
+            f"The annotated slices hold only {only}; paint both the structure and, around it, leave background "
+            "(0) inside the same slices."
+        )
+    if len(labelled) == 1 and labelled[0].classes is not None:
+        return labelled[0].classes
+    return _merged_classes(labelled, values, names)
+
+
+def _merged_classes(labelled: Sequence[Case], values: set[int], names: dict[int, str]) -> ClassTable:
+    tables = [case.classes for case in labelled if case.classes is not None]
+    widest = max(tables, key=len)
+    if set(widest.values) == values:
+        return widest
+    return ClassTable.from_values(values, names)
+
+
+def _checked_image(image: NDArray[Any], name: str, non_finite: NonFinite) -> NDArray[np.float32]:
+    if image.ndim != 3:
+        raise InputError(
+            f"{name}: the image has {image.ndim} dimensions {image.shape}; a single 3D volume is needed. "
+            "Choose one channel or time point first."
+        )
+    if image.dtype.kind not in "buif":
+        raise InputError(f"{name}: the image holds values of type {image.dtype}; real numbers are needed.")
+    if min(image.shape) < 2:
+        raise InputError(f"{name}: the image has shape {image.shape}; at least 2 voxels along every axis are needed.")
+    volume = np.ascontiguousarray(image, dtype=np.float32)
+    finite = np.isfinite(volume)
+    if not finite.all():
+        if non_finite == "refuse" or not finite.any():
+            raise InputError(
+                f"{name}: the image holds {int((~finite).sum())} voxels that are NaN or infinite; set "
+                "data.non_finite=replace to replace them by the smallest finite value."
+            )
+        volume = np.where(finite, volume, volume[finite].min())
+    if volume.min() == volume.max():
+        raise InputError(f"{name}: every voxel of the image is {volume.min():g}; a constant image cannot be segmented.")
+    return volume
+
+
+def _checked_labels(labels: NDArray[Any], shape: tuple[int, int, int], name: str) -> NDArray[np.int64]:
+    if labels.shape != shape:
+        raise InputError(f"{name}: the labels have shape {labels.shape} but the image has {shape}; they must be equal.")
+    if labels.dtype.kind not in "buif":
+        raise InputError(f"{name}: the labels hold values of type {labels.dtype}; whole numbers are needed.")
+    if labels.dtype.kind == "f" and not (np.isfinite(labels).all() and (labels == np.round(labels)).all()):
+        raise InputError(f"{name}: the labels hold fractions or NaN; label values must be whole numbers.")
+    whole = labels.astype(np.int64)
+    if whole.min() < 0 or whole.max() > MAX_LABEL:
+        raise InputError(
+            f"{name}: the labels hold values from {whole.min()} to {whole.max()}; they must lie in 0..{MAX_LABEL}."
+        )
+    return whole
+
+
+def _checked_slices(
+    slices: Sequence[AnnotatedSlice | tuple[int, int]] | None, labels: NDArray[np.int64], name: str
+) -> tuple[AnnotatedSlice, ...]:
+    shape = (labels.shape[0], labels.shape[1], labels.shape[2])
+    if slices is None:
+        if not labels.any():
+            raise InputError(f"{name}: the labels are empty; paint three slices, or name the annotated slices.")
+        annotated = detect_slices(labels)
+        if not annotated:
+            raise InputError(
+                f"{name}: no annotated slice was found, the painted structures are one voxel thin; "
+                "name the annotated slices yourself."
+            )
+        return annotated
+    planes = {plane if isinstance(plane, AnnotatedSlice) else AnnotatedSlice(*plane) for plane in slices}
+    for plane in planes:
+        plane.check(shape)
+    if not planes:
+        raise InputError(f"{name}: the list of annotated slices is empty; name at least one slice.")
+    return tuple(sorted(planes))

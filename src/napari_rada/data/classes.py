@@ -1,0 +1,86 @@
+"""The classes of a labelling: the user's label values, names and prompts, and the network's class indices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_rada.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+MAX_LABEL = 65535
+UNKNOWN = -1
+"""Class index of a voxel that nobody annotated."""
+
+
+@dataclass(frozen=True)
+class ClassInfo:
+    """One class: its value in the label volume, its name, and the text prompt that describes it (may be empty)."""
+
+    value: int
+    name: str
+    prompt: str = ""
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """All classes of a run. Class index 0 is background (value 0); the position in the table is the class index."""
+
+    classes: tuple[ClassInfo, ...]
+
+    def __post_init__(self) -> None:
+        values = self.values
+        if not values or values[0] != 0:
+            raise InputError(f"A class table must start with background (value 0); found values {list(values)}.")
+        if len(set(values)) != len(values) or any(not 0 <= value <= MAX_LABEL for value in values):
+            raise InputError(f"Class values must be distinct and in 0..{MAX_LABEL}; found {list(values)}.")
+
+    @classmethod
+    def from_values(cls, values: Iterable[int], names: dict[int, str] | None = None) -> ClassTable:
+        """Make a table of background and every positive value in `values`, named `label N` unless `names` has it."""
+        names = names or {}
+        foreground = sorted({int(value) for value in values} - {0})
+        background = ClassInfo(0, names.get(0, "background"))
+        return cls((background, *(ClassInfo(value, names.get(value, f"label {value}")) for value in foreground)))
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """Label value of each class index."""
+        return tuple(info.value for info in self.classes)
+
+    @property
+    def dtype(self) -> np.dtype[np.unsignedinteger]:
+        """Smallest unsigned integer type that holds every label value."""
+        return np.dtype(np.uint8 if max(self.values) <= 255 else np.uint16)
+
+    def encode(self, labels: NDArray[np.integer]) -> NDArray[np.int16]:
+        """Turn label values into class indices.
+
+        Raises
+        ------
+        InputError
+            If `labels` holds a value that the table does not have.
+        """
+        values = np.asarray(self.values)
+        order = np.argsort(values)
+        position = np.clip(np.searchsorted(values[order], labels), 0, len(values) - 1)
+        index = order[position].astype(np.int16)
+        unknown = values[index] != labels
+        if unknown.any():
+            found = sorted({int(value) for value in np.unique(np.asarray(labels)[unknown])})[:8]
+            raise InputError(f"The labels hold the values {found}, but the classes are {values.tolist()}.")
+        return index
+
+    def decode(self, index: NDArray[np.integer]) -> NDArray[np.unsignedinteger]:
+        """Turn class indices into label values, in the smallest dtype that holds them."""
+        decoded: NDArray[np.unsignedinteger] = np.asarray(self.values, dtype=self.dtype)[index]
+        return decoded

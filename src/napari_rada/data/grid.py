@@ -1,0 +1,97 @@
+"""Where voxels lie in the world: shape, spacing, orientation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_rada.errors import InputError
+
+Shape: TypeAlias = tuple[int, int, int]
+Spacing: TypeAlias = tuple[float, float, float]
+Affine: TypeAlias = NDArray[np.float64]
+
+PLANE_NAMES = ("sagittal", "coronal", "axial")
+"""Name of the plane perpendicular to world axis 0 (left-right), 1 (back-front), 2 (foot-head)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """The voxel grid of one volume.
+
+    Parameters
+    ----------
+    shape
+        Voxels along (z, y, x).
+    affine
+        (4, 4); takes a voxel index (z, y, x, 1) to world millimetres (x, y, z, 1), x to the right, y to the front,
+        z to the head (RAS, as NIfTI has it).
+
+    Raises
+    ------
+    InputError
+        If the affine is not finite or squashes the volume flat.
+    """
+
+    shape: Shape
+    affine: Affine
+
+    def __post_init__(self) -> None:
+        matrix = self.affine[:3, :3]
+        if not np.isfinite(self.affine).all() or abs(np.linalg.det(matrix)) < 1e-12:
+            raise InputError(
+                f"The image's affine {np.round(matrix, 4).tolist()} is singular or not finite; "
+                "voxel sizes must be positive numbers. Correct the file's header."
+            )
+
+    @classmethod
+    def from_spacing(cls, shape: Shape, spacing: Spacing = (1.0, 1.0, 1.0)) -> Grid:
+        """Make an axis-aligned grid at the origin; `spacing` in mm along (z, y, x)."""
+        affine = np.zeros((4, 4))
+        for axis in range(3):
+            affine[2 - axis, axis] = spacing[axis]
+        affine[3, 3] = 1.0
+        return cls(shape, affine)
+
+    @property
+    def spacing(self) -> Spacing:
+        """Voxel size in mm along (z, y, x)."""
+        norms = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return (float(norms[0]), float(norms[1]), float(norms[2]))
+
+    @property
+    def voxel_volume_ml(self) -> float:
+        """Volume of one voxel in millilitres."""
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
+
+    def plane_name(self, axis: int) -> str:
+        """Anatomical name of a slice perpendicular to array `axis`: the nearest of axial, coronal, sagittal."""
+        return self._plane_names[axis]
+
+    def axis_of_plane(self, name: str) -> int:
+        """Array axis perpendicular to the plane called `name`."""
+        return self._plane_names.index(name)
+
+    @property
+    def _plane_names(self) -> list[str]:
+        """One name per array axis, no name twice, also for oblique grids."""
+        cosines = np.abs(self.affine[:3, :3] / np.linalg.norm(self.affine[:3, :3], axis=0))
+        names = [""] * 3
+        for _ in range(3):
+            world, axis = np.unravel_index(int(np.argmax(cosines)), (3, 3))
+            names[int(axis)] = PLANE_NAMES[int(world)]
+            cosines[world, :] = -1.0
+            cosines[:, axis] = -1.0
+        return names
+
+    def matches(self, other: Grid, tolerance_mm: float = 0.01) -> bool:
+        """Tell whether both grids put the same voxel at the same place, to `tolerance_mm` at every corner."""
+        if self.shape != other.shape:
+            return False
+        corners = np.array(
+            [(z, y, x, 1) for z in (0, self.shape[0]) for y in (0, self.shape[1]) for x in (0, self.shape[2])]
+        ).T
+        return bool(np.abs((self.affine - other.affine) @ corners).max() <= tolerance_mm)

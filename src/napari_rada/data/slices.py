@@ -1,0 +1,137 @@
+"""Annotated slices: naming them, finding them in a painted volume, and merging several paintings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from napari_rada.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from napari_rada.data.grid import Shape
+
+Labels: TypeAlias = NDArray[np.integer]
+
+
+@dataclass(frozen=True, order=True)
+class AnnotatedSlice:
+    """A plane that was annotated completely: inside it, 0 means background.
+
+    `axis` is the array axis (0 = z, 1 = y, 2 = x) that the plane is perpendicular to, `index` its position on it.
+    """
+
+    axis: int
+    index: int
+
+    def selector(self) -> tuple[slice | int, slice | int, slice | int]:
+        """Index that takes this plane out of a (z, y, x) array."""
+        where: list[slice | int] = [slice(None)] * 3
+        where[self.axis] = self.index
+        return (where[0], where[1], where[2])
+
+    def check(self, shape: Shape) -> None:
+        """Raise `InputError` unless the slice lies inside a volume of `shape`."""
+        if self.axis not in (0, 1, 2):
+            raise InputError(f"Slice axis {self.axis} does not exist; a 3D volume has the axes 0, 1 and 2.")
+        if not 0 <= self.index < shape[self.axis]:
+            raise InputError(
+                f"Slice {self.index} on axis {self.axis} lies outside the volume; "
+                f"this axis has the slices 0 to {shape[self.axis] - 1}."
+            )
+
+
+def detect_slices(labels: Labels) -> tuple[AnnotatedSlice, ...]:
+    """Propose the annotated slices of a sparsely painted volume.
+
+    A plane that was not painted shows only the thin lines where painted planes cross it. A morphological opening
+    with a 2x2 square removes these lines; planes with something left were painted. Structures one voxel thin and
+    empty annotated slices cannot be found this way: the user adds them.
+
+    Parameters
+    ----------
+    labels
+        (z, y, x), 0 where nothing was painted.
+    """
+    painted = labels != 0
+    found = []
+    for axis in range(3):
+        element = np.ones([1 if a == axis else 2 for a in range(3)], dtype=bool)
+        opened = ndimage.binary_opening(painted, element)
+        other = tuple(a for a in range(3) if a != axis)
+        found += [AnnotatedSlice(axis, int(i)) for i in np.flatnonzero(opened.any(axis=other))]
+    return tuple(found)
+
+
+def annotated_mask(shape: Shape, slices: Iterable[AnnotatedSlice]) -> NDArray[np.bool_]:
+    """Mark the voxels (z, y, x) that lie in any of the slices."""
+    mask = np.zeros(shape, dtype=bool)
+    for plane in slices:
+        mask[plane.selector()] = True
+    return mask
+
+
+@dataclass(frozen=True, eq=False)
+class PaintedSlice:
+    """One plane with its own painting: `labels` is 2D, the volume's shape without `plane.axis`."""
+
+    plane: AnnotatedSlice
+    labels: Labels
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """Two crossing slices disagree in `voxels` voxels; the labels of `kept` were used."""
+
+    kept: AnnotatedSlice
+    overruled: AnnotatedSlice
+    voxels: int
+
+    def __str__(self) -> str:
+        kept, other = self.kept, self.overruled
+        return (
+            f"slice {kept.axis}:{kept.index} and slice {other.axis}:{other.index} disagree in "
+            f"{self.voxels} voxel{'s' if self.voxels > 1 else ''}; {kept.axis}:{kept.index} was kept"
+        )
+
+
+Winner: TypeAlias = Literal["later", "earlier"]
+
+
+def merge_slices(
+    shape: Shape, painted: Sequence[PaintedSlice], winner: Winner = "later"
+) -> tuple[NDArray[np.uint16], tuple[Conflict, ...]]:
+    """Write painted slices into one volume and report every pair that disagrees where it crosses.
+
+    Returns
+    -------
+    labels
+        (z, y, x), 0 outside the slices.
+    conflicts
+        Empty if all crossing slices agree. Never resolved silently: show them.
+    """
+    merged = np.zeros(shape, dtype=np.uint16)
+    order = list(painted) if winner == "later" else list(reversed(painted))
+    conflicts: list[Conflict] = []
+    for position, current in enumerate(order):
+        current.plane.check(shape)
+        conflicts += _conflicts_with_earlier(shape, order[:position], current)
+        merged[current.plane.selector()] = current.labels
+    return merged, tuple(conflicts)
+
+
+def _conflicts_with_earlier(shape: Shape, earlier: Sequence[PaintedSlice], current: PaintedSlice) -> list[Conflict]:
+    found = []
+    for other in earlier:
+        crossing = annotated_mask(shape, [other.plane])[current.plane.selector()]
+        volume = np.zeros(shape, dtype=np.uint16)
+        volume[other.plane.selector()] = other.labels
+        differing = int((crossing & (volume[current.plane.selector()] != current.labels)).sum())
+        if differing:
+            found.append(Conflict(kept=current.plane, overruled=other.plane, voxels=differing))
+    return found

@@ -1,0 +1,205 @@
+"""The working grid: the case as propagation and training see it, normalised and, if asked, coarser.
+
+Coarsening is block averaging by powers of two, always halving the axis with the finest spacing first, so that
+voxels become rounder. Predictions come back to the case's own grid with `WorkingCase.to_full`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from napari_rada.data.classes import UNKNOWN, ClassTable
+from napari_rada.data.slices import AnnotatedSlice
+from napari_rada.errors import InputError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_rada.data.case import Case
+    from napari_rada.data.grid import Shape, Spacing
+
+Factors = tuple[int, int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class WorkingCase:
+    """A case on the working grid.
+
+    Parameters
+    ----------
+    name
+        The case's name.
+    image
+        (Z, Y, X) float32, intensities mapped to 0..1.
+    spacing
+        mm along (Z, Y, X).
+    truth
+        (Z, Y, X) int16 class index, `UNKNOWN` (-1) outside the annotated slices.
+    views
+        (Z, Y, X) uint8 bit mask: bit v is set where a slice of view v was annotated (see `view_of_slices`).
+    slices
+        The annotated slices on this grid, per view.
+    num_classes
+        Number of classes, background included.
+    factors
+        Voxels of the full grid per working voxel along (z, y, x).
+    full_shape
+        Shape of the case's own grid.
+    """
+
+    name: str
+    image: NDArray[np.float32]
+    spacing: Spacing
+    truth: NDArray[np.int16]
+    views: NDArray[np.uint8]
+    slices: tuple[tuple[AnnotatedSlice, ...], ...]
+    num_classes: int
+    factors: Factors
+    full_shape: Shape
+
+    @property
+    def shape(self) -> Shape:
+        """Shape (Z, Y, X) of the working grid."""
+        return (self.image.shape[0], self.image.shape[1], self.image.shape[2])
+
+    @property
+    def is_labelled(self) -> bool:
+        """True if at least one voxel is annotated."""
+        return any(self.slices)
+
+    def to_full(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Interpolate (C, Z, Y, X) linearly to the full grid (C, z, y, x), voxel centres kept in place."""
+        return upsample(values, self.factors, self.full_shape)
+
+
+def make_working_case(
+    case: Case,
+    classes: ClassTable,
+    *,
+    max_voxels: int | None = None,
+    percentiles: tuple[float, float] = (1.0, 99.0),
+    window: tuple[float, float] | None = None,
+) -> WorkingCase:
+    """Normalise a case and coarsen it until it has at most `max_voxels` voxels.
+
+    Parameters
+    ----------
+    max_voxels
+        None keeps the full grid.
+    percentiles
+        Intensities mapped to 0 and 1; values beyond are clipped.
+    window
+        Lower and upper intensity instead of percentiles (CT: for example -125, 275 HU).
+    """
+    shape = case.grid.shape
+    factors = coarsening_factors(shape, case.grid.spacing, max_voxels)
+    image = normalise(_block_mean(case.image, factors), percentiles, window, case.name)
+    coarse: Shape = (image.shape[0], image.shape[1], image.shape[2])
+    groups = view_of_slices(case.annotated)
+    truth = np.full(coarse, UNKNOWN, dtype=np.int16)
+    views = np.zeros(coarse, dtype=np.uint8)
+    placed: list[tuple[AnnotatedSlice, ...]] = []
+    for view, group in enumerate(groups):
+        placed.append(tuple(AnnotatedSlice(s.axis, s.index // factors[s.axis]) for s in group))
+        for fine, place in zip(group, placed[-1], strict=True):
+            assert case.labels is not None
+            index = classes.encode(case.labels[fine.selector()])
+            truth[place.selector()] = _pool_plane(index, len(classes), _without(factors, fine.axis))
+            views[place.selector()] |= np.uint8(1 << view)
+    spacing = tuple(s * f for s, f in zip(case.grid.spacing, factors, strict=True))
+    return WorkingCase(
+        name=case.name,
+        image=image,
+        spacing=(spacing[0], spacing[1], spacing[2]),
+        truth=truth,
+        views=views,
+        slices=tuple(placed),
+        num_classes=len(classes),
+        factors=factors,
+        full_shape=shape,
+    )
+
+
+def view_of_slices(slices: tuple[AnnotatedSlice, ...], views: int = 3) -> tuple[tuple[AnnotatedSlice, ...], ...]:
+    """Split annotated slices into the three views.
+
+    With slices on two or three axes a view is an axis. With all slices on one axis they are dealt out in turn, so
+    that each network still has slices that it was not taught.
+    """
+    axes = {plane.axis for plane in slices}
+    groups: list[list[AnnotatedSlice]] = [[] for _ in range(views)]
+    for position, plane in enumerate(sorted(slices)):
+        groups[plane.axis if len(axes) > 1 else position % views].append(plane)
+    return tuple(tuple(group) for group in groups)
+
+
+def coarsening_factors(shape: Shape, spacing: Spacing, max_voxels: int | None) -> Factors:
+    """Return powers of two per axis that bring `shape` to at most `max_voxels` voxels, finest axis first."""
+    factors = [1, 1, 1]
+    size = list(shape)
+    while max_voxels is not None and size[0] * size[1] * size[2] > max_voxels:
+        candidates = [axis for axis in range(3) if size[axis] >= 16]
+        if not candidates:
+            break
+        axis = min(candidates, key=lambda a: (spacing[a] * factors[a], -size[a]))
+        factors[axis] *= 2
+        size[axis] = -(-shape[axis] // factors[axis])
+    return (factors[0], factors[1], factors[2])
+
+
+def normalise(
+    image: NDArray[np.float32],
+    percentiles: tuple[float, float],
+    window: tuple[float, float] | None,
+    name: str,
+) -> NDArray[np.float32]:
+    """Map the intensities between two percentiles, or inside a window, linearly to 0..1 and clip the rest."""
+    low, high = window or (float(v) for v in np.percentile(image, percentiles))
+    if not high > low:
+        low, high = float(image.min()), float(image.max())
+    if not high > low:
+        raise InputError(f"{name}: after coarsening every voxel of the image is equal; it cannot be segmented.")
+    return np.asarray(np.clip((image - low) / (high - low), 0.0, 1.0), dtype=np.float32)
+
+
+def upsample(values: NDArray[np.float32], factors: Factors, shape: Shape) -> NDArray[np.float32]:
+    """Interpolate (C, Z, Y, X) to `shape`, where one coarse voxel covers `factors` fine ones."""
+    if factors == (1, 1, 1):
+        return values
+    tensor = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))[None]
+    padded = [size * factor for size, factor in zip(values.shape[1:], factors, strict=True)]
+    full = F.interpolate(tensor, size=padded, mode="trilinear", align_corners=False)[0]
+    return np.asarray(full[:, : shape[0], : shape[1], : shape[2]].numpy())
+
+
+def _block_mean(image: NDArray[np.float32], factors: Factors) -> NDArray[np.float32]:
+    """Average blocks; the last, incomplete block is filled up with the border voxels."""
+    if factors == (1, 1, 1):
+        return image
+    pad = [(0, -size % factor) for size, factor in zip(image.shape, factors, strict=True)]
+    padded = np.pad(image, pad, mode="edge")
+    z, y, x = (size // factor for size, factor in zip(padded.shape, factors, strict=True))
+    blocks = padded.reshape(z, factors[0], y, factors[1], x, factors[2])
+    return np.ascontiguousarray(blocks.mean(axis=(1, 3, 5), dtype=np.float32))
+
+
+def _pool_plane(index: NDArray[np.int16], num_classes: int, factors: tuple[int, int]) -> NDArray[np.int16]:
+    """Majority class of each block of a 2D label plane; the lowest class index wins a tie."""
+    if factors == (1, 1):
+        return index
+    pad = [(0, -size % factor) for size, factor in zip(index.shape, factors, strict=True)]
+    padded = np.pad(index, pad, mode="edge")
+    rows, columns = padded.shape[0] // factors[0], padded.shape[1] // factors[1]
+    blocks = padded.reshape(rows, factors[0], columns, factors[1])
+    votes = np.stack([(blocks == c).sum(axis=(1, 3)) for c in range(num_classes)])
+    return np.asarray(votes.argmax(axis=0), dtype=np.int16)
+
+
+def _without(factors: Factors, axis: int) -> tuple[int, int]:
+    rest = [factor for position, factor in enumerate(factors) if position != axis]
+    return (rest[0], rest[1])

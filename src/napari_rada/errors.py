@@ -1,0 +1,30 @@
+"""Errors meant for the person using the program.
+
+Every message says what was found, what is needed and what to do. Anything else that is raised is a bug of ours.
+"""
+
+from __future__ import annotations
+
+
+class RadaError(ValueError):
+    """Base of all errors that a user can cause and mend."""
+
+
+class InputError(RadaError):
+    """An image, a label volume, a slice list or a path cannot be used as given."""
+
+
+class ConfigError(RadaError):
+    """A setting is unknown, out of range or contradicts another one."""
+
+
+class RunFolderError(RadaError):
+    """A run folder is missing, incomplete, or belongs to other data."""
+
+
+class MissingDependencyError(RadaError):
+    """An optional package is needed for what was asked."""
+
+
+class Stopped(Exception):
+    """Raised inside long computations when their `StopToken` was set; never shown to the user."""

@@ -1,0 +1,120 @@
+"""What a running pipeline reports: frozen scalars, no arrays, no references to live objects.
+
+A `Listener` is called in the thread that computes. It must be quick and must not raise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Stage(str, Enum):
+    """The parts of a run, in order."""
+
+    PREPARE = "prepare"
+    PROPAGATE = "propagate"
+    TRAIN = "train"
+    PREDICT = "predict"
+
+
+class FinishReason(str, Enum):
+    """Why training ended."""
+
+    COMPLETED = "completed"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class StageProgress:
+    """`done` of `total` pieces of a stage are finished. Fires at least at 0 and at `total`."""
+
+    stage: Stage
+    done: int
+    total: int
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class TrainingStarted:
+    """Fires once, after preparation, before iteration `first_iteration` (1, or more when resumed)."""
+
+    first_iteration: int
+    total_iterations: int
+    device: str
+
+
+@dataclass(frozen=True)
+class StepLogged:
+    """The losses of one iteration, one entry per network. Fires every `training.log_every` iterations."""
+
+    iteration: int
+    total_iterations: int
+    supervised: tuple[float, ...]
+    cross: tuple[float, ...]
+    beta: float
+    learning_rate: float
+    elapsed_s: float
+    remaining_s: float
+
+
+@dataclass(frozen=True)
+class Validated:
+    """Dice on annotated voxels that the judged network was not taught, in 0..1; `best` if none was higher."""
+
+    iteration: int
+    dice: float
+    propagation_dice: float
+    best: bool
+
+
+@dataclass(frozen=True)
+class CheckpointSaved:
+    """A complete checkpoint lies at `path`."""
+
+    iteration: int
+    path: Path
+
+
+@dataclass(frozen=True)
+class Paused:
+    """Training waits before the next iteration."""
+
+    iteration: int
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """Training goes on after a pause."""
+
+    iteration: int
+
+
+@dataclass(frozen=True)
+class RunFinished:
+    """Fires once, last, also after a stop. Not after an error: that is raised."""
+
+    reason: FinishReason
+    iteration: int
+
+
+@dataclass(frozen=True)
+class Notice:
+    """One sentence that the user should read once: a fallback taken, a conflict resolved."""
+
+    message: str
+
+
+Event: TypeAlias = (
+    StageProgress | TrainingStarted | StepLogged | Validated | CheckpointSaved | Paused | Resumed | RunFinished | Notice
+)
+Listener: TypeAlias = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """Take an event and do nothing: the default listener."""

@@ -1,0 +1,1 @@
+"""Prediction, disagreement, and which slice to annotate next."""

@@ -1,0 +1,1 @@
+"""Files to cases and predictions to files: the only file-format code."""

@@ -1,0 +1,1 @@
+"""Losses, schedules, the trainer and the run folder."""
