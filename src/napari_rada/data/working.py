@@ -1,13 +1,15 @@
 """The working grid: the case as propagation and training see it, normalised and, if asked, coarser.
 
-Coarsening is block averaging by powers of two, always halving the axis with the finest spacing first, so that
-voxels become rounder. Predictions come back to the case's own grid with `WorkingCase.to_full`.
+The grid can be cropped to the box around the annotated foreground and coarsened. Coarsening is block averaging by
+powers of two, always halving the axis with the finest spacing first, so that voxels become rounder. Predictions come
+back to the case's own grid with `WorkingCase.to_full`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from math import ceil
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
@@ -23,7 +25,11 @@ if TYPE_CHECKING:
     from napari_rada.data.case import Case
     from napari_rada.data.grid import Shape, Spacing
 
-Factors = tuple[int, int, int]
+Factors: TypeAlias = tuple[int, int, int]
+Box: TypeAlias = tuple[tuple[int, int, int], tuple[int, int, int]]
+
+MIN_CROP_MARGIN = 8
+"""What a crop leaves around the annotated foreground at the least, in units of the finest spacing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +54,8 @@ class WorkingCase:
         Number of classes, background included.
     factors
         Voxels of the full grid per working voxel along (z, y, x).
+    box
+        The part of the full grid that is covered: first voxel and end along (z, y, x).
     full_shape
         Shape of the case's own grid.
     """
@@ -60,6 +68,7 @@ class WorkingCase:
     slices: tuple[tuple[AnnotatedSlice, ...], ...]
     num_classes: int
     factors: Factors
+    box: Box
     full_shape: Shape
 
     @property
@@ -73,8 +82,17 @@ class WorkingCase:
         return any(self.slices)
 
     def to_full(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Interpolate (C, Z, Y, X) linearly to the full grid (C, z, y, x), voxel centres kept in place."""
-        return upsample(values, self.factors, self.full_shape)
+        """Bring class probabilities (C, Z, Y, X) to the full grid (C, z, y, x).
+
+        Interpolates linearly, voxel centres kept in place; outside the box everything is background.
+        """
+        inside = upsample(values, self.factors, box_shape(self.box))
+        if inside.shape[1:] == self.full_shape:
+            return inside
+        full = np.zeros((len(values), *self.full_shape), dtype=np.float32)
+        full[0] = 1.0
+        full[(slice(None), *box_selector(self.box))] = inside
+        return full
 
 
 def make_working_case(
@@ -82,13 +100,17 @@ def make_working_case(
     classes: ClassTable,
     *,
     max_voxels: int | None = None,
+    crop_margin: float | None = None,
     percentiles: tuple[float, float] = (1.0, 99.0),
     window: tuple[float, float] | None = None,
 ) -> WorkingCase:
-    """Normalise a case and coarsen it until it has at most `max_voxels` voxels.
+    """Normalise a case, crop it, and coarsen it until it has at most `max_voxels` voxels.
 
     Parameters
     ----------
+    crop_margin
+        Crop to the box around the annotated foreground, widened on every side by this share of its length; None
+        keeps the whole volume. Unlabelled cases are never cropped.
     max_voxels
         None keeps the full grid.
     percentiles
@@ -96,19 +118,22 @@ def make_working_case(
     window
         Lower and upper intensity instead of percentiles (CT: for example -125, 275 HU).
     """
-    shape = case.grid.shape
-    factors = coarsening_factors(shape, case.grid.spacing, max_voxels)
-    image = normalise(_block_mean(case.image, factors), percentiles, window, case.name)
+    box = foreground_box(case, crop_margin)
+    factors = coarsening_factors(box_shape(box), case.grid.spacing, max_voxels)
+    normal = normalise(case.image, percentiles, window, case.name)
+    image = _block_mean(normal[box_selector(box)], factors)
     coarse: Shape = (image.shape[0], image.shape[1], image.shape[2])
     groups = view_of_slices(case.annotated)
     truth = np.full(coarse, UNKNOWN, dtype=np.int16)
     views = np.zeros(coarse, dtype=np.uint8)
     placed: list[tuple[AnnotatedSlice, ...]] = []
     for view, group in enumerate(groups):
-        placed.append(tuple(AnnotatedSlice(s.axis, s.index // factors[s.axis]) for s in group))
-        for fine, place in zip(group, placed[-1], strict=True):
+        inside = [s for s in group if box[0][s.axis] <= s.index < box[1][s.axis]]
+        placed.append(tuple(AnnotatedSlice(s.axis, (s.index - box[0][s.axis]) // factors[s.axis]) for s in inside))
+        for fine, place in zip(inside, placed[-1], strict=True):
             assert case.labels is not None
-            index = classes.encode(case.labels[fine.selector()])
+            plane = AnnotatedSlice(fine.axis, fine.index - box[0][fine.axis])
+            index = classes.encode(case.labels[box_selector(box)][plane.selector()])
             truth[place.selector()] = _pool_plane(index, len(classes), _without(factors, fine.axis))
             views[place.selector()] |= np.uint8(1 << view)
     spacing = tuple(s * f for s, f in zip(case.grid.spacing, factors, strict=True))
@@ -121,8 +146,41 @@ def make_working_case(
         slices=tuple(placed),
         num_classes=len(classes),
         factors=factors,
-        full_shape=shape,
+        box=box,
+        full_shape=case.grid.shape,
     )
+
+
+def foreground_box(case: Case, margin: float | None) -> Box:
+    """Box around the annotated foreground, widened by `margin`; the whole volume if there is none.
+
+    Empty annotated slices bound the structure and lie inside the box or are of no use.
+    """
+    shape = case.grid.shape
+    if margin is None or case.labels is None or not case.labels.any():
+        return (0, 0, 0), shape
+    start, end = [], []
+    for axis in range(3):
+        other = tuple(a for a in range(3) if a != axis)
+        found = np.flatnonzero((case.labels != 0).any(axis=other))
+        first, last = int(found[0]), int(found[-1]) + 1
+        least = ceil(MIN_CROP_MARGIN * min(case.grid.spacing) / case.grid.spacing[axis])
+        width = max(least, round(margin * (last - first)))
+        start.append(max(0, first - width))
+        end.append(min(shape[axis], last + width))
+    return (start[0], start[1], start[2]), (end[0], end[1], end[2])
+
+
+def box_shape(box: Box) -> Shape:
+    """Shape (z, y, x) of a box."""
+    (z0, y0, x0), (z1, y1, x1) = box
+    return (z1 - z0, y1 - y0, x1 - x0)
+
+
+def box_selector(box: Box) -> tuple[slice, slice, slice]:
+    """Index that takes a box out of a (z, y, x) array."""
+    (z0, y0, x0), (z1, y1, x1) = box
+    return slice(z0, z1), slice(y0, y1), slice(x0, x1)
 
 
 def view_of_slices(slices: tuple[AnnotatedSlice, ...], views: int = 3) -> tuple[tuple[AnnotatedSlice, ...], ...]:
