@@ -70,6 +70,9 @@ class ModelConfig(_Frozen):
         description="Give each network the propagated probability and the distance to the annotated slices, and let "
         "it correct the propagation instead of starting from nothing.",
     )
+    prior_dropout: float = Field(
+        0.0, ge=0, lt=1, description="Share of patches without the propagation, so that unseen scans can be predicted."
+    )
 
 
 class StepDecay(_Frozen):
@@ -131,6 +134,8 @@ class TrainingConfig(_Frozen):
         ((2, 1), (2, 0), (1, 0)),
         description="Which two views are the truth of each network; view = array axis (0 z, 1 y, 2 x).",
     )
+    pseudo_weight: float = Field(1.0, ge=0, description="Weight of a fully trusted pseudo-label beside a true label.")
+    centred: float = Field(0.0, ge=0, le=1, description="Share of labelled patches around annotated foreground.")
     augment: bool = Field(True, description="Random flips and quarter turns.")
     log_every: int = Field(1, ge=1)
     validate_every: int = Field(200, ge=1)
@@ -151,6 +156,11 @@ class InferenceConfig(_Frozen):
 
     overlap: float = Field(0.5, ge=0, lt=1, description="Share of a tile that overlaps the next.")
     tiles_per_batch: int = Field(1, ge=1)
+    blend: Literal["held-out", "off"] = Field(
+        "off",
+        description="held-out: mix networks and propagation in the share that scores best on held-out annotated "
+        "voxels, on cases with annotated slices; off: networks alone.",
+    )
     keep_annotated: bool = Field(True, description="Annotated slices keep what was painted.")
 
 

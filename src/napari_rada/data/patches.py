@@ -1,0 +1,317 @@
+"""Patches: what one training batch is cut from and how.
+
+Shape legend: B batch, C classes, N networks (3), V views (3), Z Y X a whole volume, D H W a patch, all along (z, y, x).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+
+from napari_rada.data.classes import UNKNOWN
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from napari_rada.data.grid import Shape
+    from napari_rada.data.slices import AnnotatedSlice
+    from napari_rada.data.working import WorkingCase
+    from napari_rada.propagation.base import PseudoLabels
+
+NEARNESS_SCALE = 12.0
+"""Slices of distance over which nearness falls to 1/e."""
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOutView:
+    """The voxels by which networks that are not taught a view are judged.
+
+    Parameters
+    ----------
+    slices
+        The annotated slices of the view.
+    voxels
+        (n, 3) index (Z, Y, X) of the view's voxels that no other view annotated.
+    truth
+        (n,) class index.
+    propagation
+        (C, n) probability from the propagation without this view.
+    """
+
+    slices: tuple[AnnotatedSlice, ...]
+    voxels: NDArray[np.intp]
+    truth: NDArray[np.int16]
+    propagation: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """One case as the sampler cuts it: arrays only, all on the working grid.
+
+    Parameters
+    ----------
+    image
+        (Z, Y, X) float32.
+    truth
+        (Z, Y, X) int16, `UNKNOWN` where nobody annotated.
+    views
+        (Z, Y, X) uint8 bit mask of the views that annotated a voxel.
+    pseudo
+        (N, Z, Y, X) int16: the dense labels that each network is taught; None if unlabelled.
+    pseudo_distance
+        (N, Z, Y, X) float32: their distance to the annotation they come from.
+    prior
+        (V + 1, C, Z, Y, X) float16: the propagation without view v's slices, and last the one with all; None where
+        networks work from the image alone or nothing is annotated.
+    nearness
+        (V + 1, Z, Y, X) float16: nearness to the slices that `prior` comes from.
+    held_out
+        By view, for the views that can be held out because a propagation without them exists.
+    spacing
+        mm along (Z, Y, X).
+    """
+
+    image: NDArray[np.float32]
+    truth: NDArray[np.int16]
+    views: NDArray[np.uint8]
+    pseudo: NDArray[np.int16] | None
+    pseudo_distance: NDArray[np.float32] | None
+    prior: NDArray[np.float16] | None
+    nearness: NDArray[np.float16] | None
+    held_out: dict[int, HeldOutView]
+    spacing: tuple[float, float, float]
+
+    @property
+    def is_labelled(self) -> bool:
+        """True if somebody annotated a slice."""
+        return self.pseudo is not None
+
+
+class Batch(NamedTuple):
+    """Patches on the training device."""
+
+    image_BDHW: Tensor
+    truth_BDHW: Tensor
+    views_BDHW: Tensor
+    pseudo_NBDHW: Tensor
+    distance_NBDHW: Tensor
+    prior_BCDHW: Tensor
+    nearness_BDHW: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """Move every tensor; from pinned memory without waiting."""
+        pinned = device.type == "cuda"
+
+        def move(tensor: Tensor) -> Tensor:
+            return (tensor.pin_memory() if pinned else tensor).to(device, non_blocking=pinned)
+
+        return Batch(*(move(tensor) for tensor in self))
+
+
+def third_view(pair: tuple[int, int]) -> int:
+    """Return the view that a network with this pair of views is not taught."""
+    return ({0, 1, 2} - set(pair)).pop()
+
+
+def make_volume(
+    case: WorkingCase,
+    pseudo: PseudoLabels | None,
+    view_pairs: Sequence[tuple[int, int]],
+    *,
+    completion: bool,
+) -> Volume:
+    """Arrange a working case and its propagation for the sampler.
+
+    A network's dense labels come from its own view if the propagation tells views apart, else from the
+    propagation without the view that the network is not taught, so that this view stays unseen.
+    """
+    if pseudo is None:
+        return Volume(case.image, case.truth, case.views, None, None, None, None, {}, case.spacing)
+    held_out = {
+        view: _held_out_view(case, view, probability)
+        for view, probability in enumerate(pseudo.held_out)
+        if probability is not None and case.slices[view]
+    }
+    targets, distances = zip(*(_network_target(pseudo, pair) for pair in view_pairs), strict=True)
+    prior = nearness = None
+    if completion:
+        folds = [pseudo.probability if held is None else held for held in pseudo.held_out] + [pseudo.probability]
+        prior = np.stack(folds).astype(np.float16)
+        nearness = np.stack([nearness_without(pseudo.distance, view) for view in (*range(3), None)]).astype(np.float16)
+    return Volume(
+        image=case.image,
+        truth=case.truth,
+        views=case.views,
+        pseudo=np.stack(targets),
+        pseudo_distance=np.stack(distances),
+        prior=prior,
+        nearness=nearness,
+        held_out=held_out,
+        spacing=case.spacing,
+    )
+
+
+def _held_out_view(case: WorkingCase, view: int, probability: NDArray[np.float32]) -> HeldOutView:
+    voxels = np.argwhere(case.views == (1 << view))
+    z, y, x = voxels.T
+    return HeldOutView(case.slices[view], voxels, case.truth[z, y, x], probability[:, z, y, x])
+
+
+def nearness_without(distance: NDArray[np.float32], view: int | None) -> NDArray[np.float32]:
+    """Nearness exp(-d / scale) to the annotated slices, without those of one view; (Z, Y, X) in 0..1."""
+    kept = [plane for v, plane in enumerate(distance) if v != view]
+    return np.asarray(np.exp(-np.min(kept, axis=0) / NEARNESS_SCALE), dtype=np.float32)
+
+
+def _network_target(pseudo: PseudoLabels, pair: tuple[int, int]) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
+    per_view = len(pseudo.labels) > 1
+    if per_view and np.isfinite(pseudo.distance[pair[0]]).any():
+        return pseudo.labels[pair[0]], pseudo.distance[pair[0]]
+    without = pseudo.held_out[third_view(pair)]
+    if without is None:
+        return pseudo.probability.argmax(axis=0).astype(np.int16), pseudo.distance.min(axis=0)
+    return without.argmax(axis=0).astype(np.int16), pseudo.distance[list(pair)].min(axis=0)
+
+
+class PatchSampler:
+    """Cuts random patches; every choice comes from one generator, so that a run can be repeated and resumed.
+
+    Parameters
+    ----------
+    volumes
+        At least one labelled.
+    patch
+        Patch size along (z, y, x); volumes that are smaller are padded.
+    centred
+        Share of the labelled patches that are placed around an annotated foreground voxel; the rest lie anywhere.
+    augment
+        Random flips, and quarter turns in planes of square pixels and square patches.
+    prior_dropout
+        Share of the patches in which the networks get no propagation, so that they also learn to do without.
+    """
+
+    def __init__(
+        self,
+        volumes: Sequence[Volume],
+        patch: Shape,
+        *,
+        num_classes: int,
+        centred: float,
+        augment: bool,
+        prior_dropout: float,
+        rng: np.random.Generator,
+    ) -> None:
+        self.patch = patch
+        self.rng = rng
+        self._num_classes = num_classes
+        self._centred = centred
+        self._augment = augment
+        self._prior_dropout = prior_dropout
+        self._labelled = [volume for volume in volumes if volume.is_labelled]
+        self._unlabelled = [volume for volume in volumes if not volume.is_labelled] or self._labelled
+        self._foreground = [np.flatnonzero(volume.truth > 0) for volume in self._labelled]
+
+    def batch(self, labelled: int, unlabelled: int) -> Batch:
+        """Cut a batch: first the labelled patches, then the unlabelled ones."""
+        patches = [self._labelled_patch() for _ in range(labelled)]
+        patches += [self._cut(self._pick(self._unlabelled), None) for _ in range(unlabelled)]
+        return Batch(*(torch.stack(parts) for parts in zip(*patches, strict=True)))
+
+    def _pick(self, volumes: Sequence[Volume]) -> Volume:
+        return volumes[int(self.rng.integers(len(volumes)))]
+
+    def _labelled_patch(self) -> Batch:
+        choice = int(self.rng.integers(len(self._labelled)))
+        volume, foreground = self._labelled[choice], self._foreground[choice]
+        centre = None
+        if len(foreground) and self.rng.random() < self._centred:
+            voxel = foreground[int(self.rng.integers(len(foreground)))]
+            centre = np.unravel_index(int(voxel), volume.truth.shape)
+        return self._cut(volume, None if centre is None else (int(centre[0]), int(centre[1]), int(centre[2])))
+
+    def _cut(self, volume: Volume, centre: tuple[int, int, int] | None) -> Batch:
+        """Cut one patch (a `Batch` without its batch axis) around `centre`, or anywhere."""
+        place = _Place(self._corner(volume.image.shape, centre), self.patch, *self._symmetry(volume.spacing))
+        shape = self.patch
+        num_networks = 3
+        if volume.pseudo is None or volume.pseudo_distance is None:
+            pseudo = torch.zeros((num_networks, *shape), dtype=torch.long)
+            distance = torch.full((num_networks, *shape), torch.inf)
+        else:
+            pseudo = place.cut(volume.pseudo, 0).long()
+            distance = place.cut(volume.pseudo_distance, np.inf)
+        prior, nearness = self._prior(volume, place)
+        return Batch(
+            image_BDHW=place.cut(volume.image, None),
+            truth_BDHW=place.cut(volume.truth, UNKNOWN).long(),
+            views_BDHW=place.cut(volume.views, 0),
+            pseudo_NBDHW=pseudo,
+            distance_NBDHW=distance,
+            prior_BCDHW=prior,
+            nearness_BDHW=nearness,
+        )
+
+    def _prior(self, volume: Volume, place: _Place) -> tuple[Tensor, Tensor]:
+        """Prior and nearness of one fold drawn at random, or the blank prior."""
+        dropped = self.rng.random() < self._prior_dropout
+        if volume.prior is None or volume.nearness is None or dropped:
+            blank = torch.full((self._num_classes, *self.patch), 1.0 / self._num_classes)
+            return blank, torch.zeros(self.patch)
+        folds = tuple(volume.held_out) or (3,)
+        fold = folds[int(self.rng.integers(len(folds)))]
+        prior = place.cut(volume.prior[fold], None).float()
+        return prior, place.cut(volume.nearness[fold], None).float()
+
+    def _corner(self, shape: Sequence[int], centre: tuple[int, int, int] | None) -> tuple[int, int, int]:
+        corner = []
+        for axis, (size, patch) in enumerate(zip(shape, self.patch, strict=True)):
+            last = max(0, size - patch)
+            if centre is None:
+                corner.append(int(self.rng.integers(last + 1)))
+            else:
+                jitter = int(self.rng.integers(-(patch // 4), patch // 4 + 1))
+                corner.append(int(np.clip(centre[axis] - patch // 2 + jitter, 0, last)))
+        return (corner[0], corner[1], corner[2])
+
+    def _symmetry(self, spacing: tuple[float, float, float]) -> tuple[tuple[int, ...], tuple[int, int], int]:
+        """Axes to flip, plane to turn in, quarter turns."""
+        if not self._augment:
+            return (), (1, 2), 0
+        flips = tuple(axis for axis in range(3) if self.rng.random() < 0.5)
+        planes = [
+            (a, b)
+            for a, b in ((0, 1), (0, 2), (1, 2))
+            if self.patch[a] == self.patch[b] and abs(spacing[a] - spacing[b]) < 0.1 * spacing[b]
+        ]
+        if not planes:
+            return flips, (1, 2), 0
+        return flips, planes[int(self.rng.integers(len(planes)))], int(self.rng.integers(4))
+
+
+class _Place(NamedTuple):
+    """Where a patch lies and how it is turned; spatial axes are always the last three."""
+
+    corner: tuple[int, int, int]
+    size: Shape
+    flips: tuple[int, ...]
+    plane: tuple[int, int]
+    turns: int
+
+    def cut(self, values: NDArray[np.generic], fill: float | None) -> Tensor:
+        """Cut (…, Z, Y, X); beyond the border comes `fill`, or the border's own values if None."""
+        where = tuple(slice(start, start + length) for start, length in zip(self.corner, self.size, strict=True))
+        patch: NDArray[Any] = values[(slice(None),) * (values.ndim - 3) + where]
+        missing = [length - have for length, have in zip(self.size, patch.shape[-3:], strict=True)]
+        if any(missing):
+            pad = [(0, 0)] * (patch.ndim - 3) + [(0, m) for m in missing]
+            patch = np.pad(patch, pad, mode="edge") if fill is None else np.pad(patch, pad, constant_values=fill)
+        first = patch.ndim - 3
+        patch = np.flip(patch, [first + axis for axis in self.flips])
+        patch = np.rot90(patch, self.turns, (first + self.plane[0], first + self.plane[1]))
+        return torch.from_numpy(np.ascontiguousarray(patch))

@@ -1,0 +1,123 @@
+"""Sliding-window prediction of the three networks over a whole working volume.
+
+Shape legend: N networks, C classes, Z Y X volume, D H W tile, B tiles per batch.
+"""
+
+from __future__ import annotations
+
+from math import ceil, prod
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+
+from napari_rada.models.device import autocast
+from napari_rada.models.triple_view import NUM_VIEWS, NetworkInput
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from napari_rada.config import InferenceConfig
+    from napari_rada.control import RunControl
+    from napari_rada.data.grid import Shape
+    from napari_rada.models.triple_view import TripleViewModel
+
+
+class VolumeInput(NamedTuple):
+    """Network input for a whole volume: image and nearness (Z, Y, X), prior (C, Z, Y, X), on the working grid."""
+
+    image: NDArray[np.float32]
+    prior: NDArray[np.floating]
+    nearness: NDArray[np.floating]
+
+
+def blank_prior(image: NDArray[np.float32], num_classes: int) -> VolumeInput:
+    """Input for a scan in which nobody annotated anything."""
+    prior = np.full((num_classes, *image.shape), 1.0 / num_classes, dtype=np.float32)
+    return VolumeInput(image, prior, np.zeros_like(image))
+
+
+def predict_volume(
+    model: TripleViewModel,
+    volume: VolumeInput,
+    tile: Shape,
+    config: InferenceConfig,
+    control: RunControl,
+    on_tile: Callable[[int, int], None] = lambda done, total: None,
+    networks: Sequence[int] = range(NUM_VIEWS),
+) -> NDArray[np.float32]:
+    """Predict tile by tile, tiles overlapping and weighted by a Gaussian.
+
+    Parameters
+    ----------
+    on_tile
+        Called with (batches of tiles done, in all) after each batch.
+    networks
+        Which of the networks to ask.
+
+    Returns
+    -------
+    numpy.ndarray
+        (N, C, Z, Y, X) float32: the softmax of each network.
+
+    Raises
+    ------
+    Stopped
+        If a stop was requested; looked at before every batch of tiles.
+    """
+    # MONAI takes seconds to import; nothing before the first prediction needs it.
+    from monai.inferers.utils import sliding_window_inference
+
+    device = next(model.parameters()).device
+    total = _count_batches(volume.image.shape, tile, config)
+    done = 0
+
+    def predict_tiles(tiles_BIDHW: Tensor) -> Tensor:
+        nonlocal done
+        control.check()
+        tiles = tiles_BIDHW.to(device, memory_format=torch.channels_last_3d)
+        with autocast(device):
+            logits_NBCDHW = model(_as_input(tiles), networks)
+        done += 1
+        on_tile(done, total)
+        softmax_BNCDHW = torch.softmax(logits_NBCDHW.float(), dim=2).movedim(0, 1)
+        return softmax_BNCDHW.flatten(1, 2).to(tiles_BIDHW.device)
+
+    was_training = model.training
+    model.eval()
+    with torch.inference_mode():
+        stacked = sliding_window_inference(
+            _as_tensor(volume),
+            tile,
+            config.tiles_per_batch,
+            predict_tiles,
+            overlap=config.overlap,
+            mode="gaussian",
+            padding_mode="replicate",
+        )
+    model.train(was_training)
+    assert isinstance(stacked, torch.Tensor)
+    networks_and_classes = (len(networks), model.num_classes)
+    return np.asarray(stacked[0].reshape(*networks_and_classes, *volume.image.shape).numpy())
+
+
+def _as_tensor(volume: VolumeInput) -> Tensor:
+    """Stack the input's channels: (1, 2 + C, Z, Y, X), image first, nearness last."""
+    prior, nearness = volume.prior.astype(np.float32), volume.nearness.astype(np.float32)
+    return torch.from_numpy(np.concatenate([volume.image[None], prior, nearness[None]]))[None]
+
+
+def _as_input(tiles_BIDHW: Tensor) -> NetworkInput:
+    return NetworkInput(tiles_BIDHW[:, 0], tiles_BIDHW[:, 1:-1], tiles_BIDHW[:, -1])
+
+
+def _count_batches(shape: tuple[int, ...], tile: Shape, config: InferenceConfig) -> int:
+    """Count the batches of tiles, by MONAI's rule for the step between tiles."""
+    per_axis = []
+    for size, side in zip(shape, tile, strict=True):
+        step = max(1, int(side * (1 - config.overlap))) if size > side else side
+        per_axis.append(ceil(max(0, size - side) / step) + 1)
+    return ceil(prod(per_axis) / config.tiles_per_batch)

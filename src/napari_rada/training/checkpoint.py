@@ -1,0 +1,116 @@
+"""Checkpoints: everything that training needs to go on bit for bit, in a file that runs no code when it is read."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from napari_rada.errors import RunFolderError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+
+    from napari_rada.models.triple_view import TripleViewModel
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """The scalars of a run in progress.
+
+    Parameters
+    ----------
+    iteration
+        Finished iterations.
+    total_iterations
+        Planned iterations; a time budget is turned into this number early in the run.
+    elapsed_s
+        Training time so far, pauses not counted.
+    dice, propagation_dice
+        Latest figures on held-out annotated voxels; None if nothing can be held out.
+    best_dice
+        Highest `dice` so far.
+    blend
+        Share of the networks, beside the propagation, in the final probability of a case with annotated slices.
+    """
+
+    iteration: int
+    total_iterations: int
+    elapsed_s: float = 0.0
+    dice: float | None = None
+    propagation_dice: float | None = None
+    best_dice: float | None = None
+    blend: float = 1.0
+
+
+def save_checkpoint(
+    path: Path,
+    state: TrainState,
+    model: TripleViewModel,
+    optimiser: torch.optim.Optimizer | None = None,
+    rng: np.random.Generator | None = None,
+) -> None:
+    """Write a checkpoint under a temporary name, flush it to the disk, then rename it."""
+    content: dict[str, Any] = {"format": FORMAT, "state": asdict(state), "model": model.state_dict()}
+    if optimiser is not None and rng is not None:
+        content |= {
+            "optimiser": optimiser.state_dict(),
+            "torch_rng": torch.get_rng_state(),
+            "device_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "sampler_rng": json.dumps(rng.bit_generator.state),
+        }
+    temporary = path.with_name(path.name + ".part")
+    with temporary.open("wb") as file:
+        torch.save(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A checkpoint as read from disk; `training` is None in one that is for prediction only."""
+
+    state: TrainState
+    model: dict[str, torch.Tensor]
+    training: dict[str, Any] | None
+
+    def restore(self, optimiser: torch.optim.Optimizer, rng: np.random.Generator) -> None:
+        """Put the optimiser and every random generator back to where they were."""
+        assert self.training is not None
+        optimiser.load_state_dict(self.training["optimiser"])
+        torch.set_rng_state(self.training["torch_rng"])
+        if torch.cuda.is_available() and self.training["device_rng"]:
+            torch.cuda.set_rng_state_all(self.training["device_rng"])
+        rng.bit_generator.state = json.loads(self.training["sampler_rng"])
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint to the CPU; only tensors and plain values are accepted, never code.
+
+    Raises
+    ------
+    RunFolderError
+        If the file is missing, damaged, of another version, or holds anything but tensors and plain values.
+    """
+    if not path.is_file():
+        raise RunFolderError(f"There is no checkpoint {path}; train first, or choose another run folder.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001 - torch raises many kinds for a damaged file
+        raise RunFolderError(f"The checkpoint {path} is damaged or not ours ({type(error).__name__}).") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        found = content.get("format") if isinstance(content, dict) else None
+        raise RunFolderError(f"The checkpoint {path} has format {found}; this version reads format {FORMAT}.")
+    try:
+        state, model = TrainState(**content["state"]), content["model"]
+    except (KeyError, TypeError):
+        raise RunFolderError(f"The checkpoint {path} is incomplete.") from None
+    return Checkpoint(state, model, content if "optimiser" in content else None)

@@ -1,0 +1,98 @@
+"""What one batch costs each network: the supervised and the cross-supervision loss (METHOD section 3).
+
+Shape legend: N networks (3), B batch (first L labelled, then U unlabelled patches), C classes, D H W patch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from napari_rada.data.classes import UNKNOWN
+from napari_rada.training.losses import cross_loss, entropy, supervised_loss
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from napari_rada.data.patches import Batch
+
+
+class Knobs(NamedTuple):
+    """The scheduled values of one iteration: trust α, teacher weight β, entropy threshold (nat), pseudo weight."""
+
+    alpha: float
+    beta: float
+    threshold: float
+    pseudo_weight: float
+
+
+class NetworkLoss(NamedTuple):
+    """The losses of one network; `cross` has one entry per teacher, none when cross supervision is off."""
+
+    supervised: Tensor
+    cross: tuple[Tensor, ...]
+
+    def total(self, beta: float) -> Tensor:
+        """(1 - 2β) supervised + β (cross 1 + cross 2)."""
+        return (1.0 - 2.0 * beta) * self.supervised + beta * sum(self.cross, torch.zeros_like(self.supervised))
+
+
+def network_losses(
+    logits_NBCDHW: Tensor,
+    batch: Batch,
+    labelled: int,
+    view_pairs: Sequence[tuple[int, int]],
+    knobs: Knobs,
+    uncertainty_NUDHW: Tensor | None,
+) -> list[NetworkLoss]:
+    """Return the losses of all networks; every output serves as student and as teacher of the other two.
+
+    Parameters
+    ----------
+    labelled
+        How many patches at the start of the batch are labelled.
+    uncertainty_NUDHW
+        Each network's entropy (nat) on the unlabelled patches; None switches cross supervision off.
+    """
+    losses = []
+    for network, logits_BCDHW in enumerate(logits_NBCDHW):
+        target, weight = supervision(batch, labelled, network, view_pairs[network], knobs)
+        supervised = supervised_loss(logits_BCDHW[:labelled], target, weight)
+        cross: tuple[Tensor, ...] = ()
+        if uncertainty_NUDHW is not None:
+            unknown_UDHW = batch.truth_BDHW[labelled:] == UNKNOWN
+            cross = tuple(
+                cross_loss(
+                    logits_BCDHW[labelled:],
+                    logits_NBCDHW[teacher, labelled:],
+                    unknown_UDHW & (uncertainty_NUDHW[teacher] < knobs.threshold),
+                )
+                for teacher in range(len(logits_NBCDHW))
+                if teacher != network
+            )
+        losses.append(NetworkLoss(supervised, cross))
+    return losses
+
+
+def supervision(
+    batch: Batch, labelled: int, network: int, pair: tuple[int, int], knobs: Knobs
+) -> tuple[Tensor, Tensor]:
+    """Target class and weight of every voxel of the labelled patches, for one network.
+
+    In the network's own pair of views the truth counts 1. Everywhere else, the view that it is not taught included,
+    its pseudo-label counts α^distance.
+    """
+    taught = (batch.views_BDHW[:labelled] & ((1 << pair[0]) | (1 << pair[1]))) != 0
+    distance = batch.distance_NBDHW[:labelled, network]
+    trust = torch.where(torch.isfinite(distance), knobs.alpha**distance, 0.0) * knobs.pseudo_weight
+    target = torch.where(taught, batch.truth_BDHW[:labelled], batch.pseudo_NBDHW[:labelled, network])
+    return target, torch.where(taught, 1.0, trust)
+
+
+def clean_uncertainty(logits_NBCDHW: Tensor, labelled: int) -> Tensor:
+    """Entropy of each network's own output on the unlabelled patches, (N, U, D, H, W), without gradient."""
+    unlabelled = torch.softmax(logits_NBCDHW[:, labelled:].detach(), dim=2)
+    return torch.stack([entropy(probability) for probability in unlabelled])

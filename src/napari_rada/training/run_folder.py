@@ -1,0 +1,194 @@
+"""The run folder: one directory with everything that repeats, resumes or explains a run.
+
+```
+config.yaml        every setting            environment.json   versions, device, threads
+cases.json         the cases and their class table; images by path and content hash
+annotations/       the annotated slices as they were at the start, with sidecars
+losses.csv         one line per logged iteration    validation.csv   held-out Dice
+checkpoints/       last.pt (goes on bit for bit), best.pt (highest held-out Dice)
+run.log            what was told while it ran
+```
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+import time
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+from napari_rada.config import RunConfig, load_config
+from napari_rada.errors import RunFolderError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_rada.events import StepLogged, Validated
+
+NETWORKS = (1, 2, 3)
+LOSS_COLUMNS = (
+    "iteration",
+    *(f"supervised_{n}" for n in NETWORKS),
+    *(f"cross_{n}" for n in NETWORKS),
+    "beta",
+    "learning_rate",
+    "elapsed_s",
+)
+VALIDATION_COLUMNS = ("iteration", "dice", "propagation_dice", "blend")
+PACKAGES = ("napari-rada", "torch", "monai", "numpy", "scipy", "scikit-image", "nibabel", "tifffile", "napari")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths and plain files of a run folder; `create` or `open` one."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path, config: RunConfig) -> RunFolder:
+        """Make a new run folder.
+
+        Raises
+        ------
+        RunFolderError
+            If `path` already holds a run, is a file, or cannot be written.
+        """
+        folder = cls(path)
+        if folder.config_file.exists():
+            raise RunFolderError(
+                f"{path} already holds a run; choose another folder, or go on with it by resuming (--resume)."
+            )
+        try:
+            folder.checkpoints.mkdir(parents=True, exist_ok=True)
+            folder.annotations.mkdir(exist_ok=True)
+            folder.config_file.write_text(config.to_yaml(), encoding="utf-8")
+            folder._write_header(folder.losses_file, LOSS_COLUMNS)
+            folder._write_header(folder.validation_file, VALIDATION_COLUMNS)
+        except OSError as error:
+            raise RunFolderError(
+                f"The run folder {path} cannot be written ({error.strerror}); choose one that can."
+            ) from None
+        folder.environment_file.write_text(json.dumps(environment(), indent=2), encoding="utf-8")
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """Open an existing run folder.
+
+        Raises
+        ------
+        RunFolderError
+            If `path` holds no run.
+        """
+        folder = cls(path)
+        if not folder.config_file.is_file():
+            raise RunFolderError(f"{path} is not a run folder (no config.yaml in it); name the folder of a run.")
+        return folder
+
+    @property
+    def config_file(self) -> Path:
+        """Settings as YAML."""
+        return self.path / "config.yaml"
+
+    @property
+    def cases_file(self) -> Path:
+        """Cases and class table as JSON."""
+        return self.path / "cases.json"
+
+    @property
+    def environment_file(self) -> Path:
+        """Versions and machine as JSON."""
+        return self.path / "environment.json"
+
+    @property
+    def losses_file(self) -> Path:
+        """One line per logged iteration (`LOSS_COLUMNS`)."""
+        return self.path / "losses.csv"
+
+    @property
+    def validation_file(self) -> Path:
+        """One line per validation (`VALIDATION_COLUMNS`)."""
+        return self.path / "validation.csv"
+
+    @property
+    def log_file(self) -> Path:
+        """Messages in the order in which they were told."""
+        return self.path / "run.log"
+
+    @property
+    def annotations(self) -> Path:
+        """Folder of the annotation snapshot."""
+        return self.path / "annotations"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def last_checkpoint(self) -> Path:
+        """Checkpoint to resume from."""
+        return self.checkpoints / "last.pt"
+
+    @property
+    def best_checkpoint(self) -> Path:
+        """Weights with the highest held-out Dice."""
+        return self.checkpoints / "best.pt"
+
+    def config(self) -> RunConfig:
+        """Read the settings."""
+        return load_config(self.config_file)
+
+    def log_step(self, event: StepLogged) -> None:
+        """Append the losses of an iteration."""
+        row = (event.iteration, *event.supervised, *event.cross, event.beta, event.learning_rate, event.elapsed_s)
+        self._append(self.losses_file, row)
+
+    def log_validation(self, event: Validated, blend: float) -> None:
+        """Append a validation."""
+        self._append(self.validation_file, (event.iteration, event.dice, event.propagation_dice, blend))
+
+    def log(self, message: str) -> None:
+        """Append a line with the time to the log."""
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+        with self.log_file.open("a", encoding="utf-8") as file:
+            file.write(f"{stamp} {message}\n")
+
+    def forget_after(self, iteration: int) -> None:
+        """Drop the logged lines of iterations that the checkpoint does not hold, before a run goes on from it."""
+        for path in (self.losses_file, self.validation_file):
+            with path.open(newline="", encoding="utf-8") as file:
+                header, *rows = list(csv.reader(file))
+            kept = [row for row in rows if row and int(row[0]) <= iteration]
+            temporary = path.with_name(path.name + ".part")
+            with temporary.open("w", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerows([header, *kept])
+            temporary.replace(path)
+
+    def _append(self, path: Path, row: tuple[float, ...]) -> None:
+        with path.open("a", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerow([value if isinstance(value, int) else f"{value:.6g}" for value in row])
+
+    def _write_header(self, path: Path, columns: tuple[str, ...]) -> None:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerow(columns)
+
+
+def environment() -> dict[str, str | int | None]:
+    """Versions of what matters and the kind of machine."""
+    found: dict[str, str | int | None] = {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "processor": platform.machine(),
+        "cores": os.cpu_count(),
+    }
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return found

@@ -1,0 +1,270 @@
+"""The trainer: a blocking loop over iterations, with a stop token, that saves its own checkpoints.
+
+Shape legend: N networks (3), B batch (L labelled, then U unlabelled patches), C classes, D H W patch.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from napari_rada.data.patches import PatchSampler
+from napari_rada.errors import RadaError, Stopped
+from napari_rada.events import (
+    CheckpointSaved,
+    FinishReason,
+    Paused,
+    Resumed,
+    RunFinished,
+    StepLogged,
+    TrainingStarted,
+    Validated,
+)
+from napari_rada.models.device import autocast
+from napari_rada.models.triple_view import NetworkInput, TripleViewModel
+from napari_rada.training import schedules
+from napari_rada.training.checkpoint import TrainState, save_checkpoint
+from napari_rada.training.losses import entropy
+from napari_rada.training.objective import Knobs, clean_uncertainty, network_losses
+from napari_rada.training.validation import score_held_out
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from napari_rada.config import RunConfig
+    from napari_rada.control import RunControl
+    from napari_rada.data.patches import Batch, Volume
+    from napari_rada.events import Listener
+    from napari_rada.training.checkpoint import Checkpoint
+    from napari_rada.training.objective import NetworkLoss
+    from napari_rada.training.run_folder import RunFolder
+
+TIMED_ITERATIONS = 5
+"""Iterations that are timed to turn a time budget into a number of iterations."""
+BUDGET_SHARE = 0.9
+"""Share of a time budget that is planned for iterations; the rest is for validation and checkpoints."""
+
+
+class Trainer:
+    """Trains the three networks of one run.
+
+    Parameters
+    ----------
+    volumes
+        Training volumes on the working grid, at least one labelled.
+    checkpoint
+        Where to go on; None starts afresh.
+    """
+
+    def __init__(
+        self,
+        volumes: Sequence[Volume],
+        num_classes: int,
+        config: RunConfig,
+        folder: RunFolder,
+        device: torch.device,
+        control: RunControl,
+        listener: Listener,
+        checkpoint: Checkpoint | None = None,
+    ) -> None:
+        self.volumes = volumes
+        self.config = config
+        self.settings = config.training
+        self.folder = folder
+        self.device = device
+        self.control = control
+        self.listener = listener
+        self.state = checkpoint.state if checkpoint else TrainState(0, self.settings.iterations)
+        self.model = TripleViewModel(num_classes, config.model, config.seed)
+        if checkpoint:
+            self.model.load_state_dict(checkpoint.model)
+        self.model.to(device).to(memory_format=torch.channels_last_3d)
+        self.optimiser = make_optimiser(self.model, config)
+        self.sampler = PatchSampler(
+            volumes,
+            self.settings.patch,
+            num_classes=num_classes,
+            centred=self.settings.centred,
+            augment=self.settings.augment,
+            prior_dropout=config.model.prior_dropout,
+            rng=np.random.default_rng(config.seed),
+        )
+        self._checkpoint = checkpoint
+        self._saved_at = 0.0
+
+    def run(self) -> FinishReason:
+        """Train until the planned iterations are done or a stop is requested; always leaves a checkpoint."""
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(self.config.seed)
+            if self._checkpoint:
+                self._checkpoint.restore(self.optimiser, self.sampler.rng)
+            self.listener(TrainingStarted(self.state.iteration + 1, self.state.total_iterations, str(self.device)))
+            reason = self._loop()
+            self._save()
+        self.listener(RunFinished(reason, self.state.iteration))
+        return reason
+
+    def _loop(self) -> FinishReason:
+        self._saved_at = time.monotonic()
+        while self.state.iteration < self.state.total_iterations:
+            self._wait_while_paused()
+            if self.control.stop_requested:
+                return FinishReason.STOPPED
+            self._iterate()
+            try:
+                self._validate_if_due()
+            except Stopped:
+                return FinishReason.STOPPED
+            if time.monotonic() - self._saved_at > self.settings.checkpoint_seconds:
+                self._save()
+        return FinishReason.COMPLETED
+
+    def _iterate(self) -> None:
+        """One joint iteration: a batch, the step of all three networks, the log."""
+        started = time.monotonic()
+        iteration = self.state.iteration + 1
+        batch = self.sampler.batch(self.settings.labelled_patches, self.settings.unlabelled_patches).to(self.device)
+        losses, beta, rate = self.step(batch, iteration)
+        logged = iteration % self.settings.log_every == 0
+        if logged:
+            supervised = tuple(loss.supervised.item() for loss in losses)
+            cross = tuple(float(sum(term.item() for term in loss.cross)) for loss in losses)
+        self.state = replace(
+            self.state, iteration=iteration, elapsed_s=self.state.elapsed_s + time.monotonic() - started
+        )
+        self._plan_time_budget()
+        if logged:
+            remaining = self.state.elapsed_s / iteration * (self.state.total_iterations - iteration)
+            event = StepLogged(
+                iteration, self.state.total_iterations, supervised, cross, beta, rate, self.state.elapsed_s, remaining
+            )
+            self.folder.log_step(event)
+            self.listener(event)
+
+    def step(self, batch: Batch, iteration: int) -> tuple[list[NetworkLoss], float, float]:
+        """Run every network once on the batch, add up the losses, and take one optimiser step.
+
+        Returns
+        -------
+        losses, beta, learning_rate
+            Per network; scalars of this iteration.
+
+        Raises
+        ------
+        RadaError
+            If a loss is not finite; no weight is changed then.
+        """
+        settings, total = self.settings, self.state.total_iterations
+        rate = schedules.learning_rate(iteration, total, settings.learning_rate, settings.decay)
+        beta = schedules.cross_weight(iteration, total, settings.cross.beta_max)
+        knobs = Knobs(
+            alpha=schedules.trust(iteration, total, settings.alpha, settings.alpha_every),
+            beta=beta,
+            threshold=schedules.entropy_threshold(iteration, total, self.model.num_classes),
+            pseudo_weight=settings.pseudo_weight,
+        )
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        with autocast(self.device):
+            logits_NBCDHW = self.model(network_input(batch))
+        logits_NBCDHW = logits_NBCDHW.float()
+        uncertainty = self._uncertainty(logits_NBCDHW, batch) if beta > 0 else None
+        losses = network_losses(
+            logits_NBCDHW, batch, settings.labelled_patches, settings.view_pairs, knobs, uncertainty
+        )
+        objective = torch.stack([loss.total(beta) for loss in losses]).sum()
+        if not torch.isfinite(objective):
+            raise RadaError(
+                f"The loss became {objective.item()} in iteration {iteration}; lower training.learning_rate "
+                "and resume from the last checkpoint."
+            )
+        self.optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(objective)
+        self.optimiser.step()
+        return losses, beta, rate
+
+    def _uncertainty(self, logits_NBCDHW: Tensor, batch: Batch) -> Tensor | None:
+        """Entropy (nat) of each network on the unlabelled patches, (N, U, D, H, W)."""
+        labelled, cross = self.settings.labelled_patches, self.settings.cross
+        if self.settings.unlabelled_patches == 0:
+            return None
+        if cross.noisy_passes == 0:
+            return clean_uncertainty(logits_NBCDHW, labelled)
+        inputs = network_input(batch, first=labelled)
+        mean_NUCDHW = torch.zeros_like(logits_NBCDHW[:, labelled:])
+        with torch.no_grad(), autocast(self.device):
+            for _ in range(cross.noisy_passes):
+                noise = torch.randn_like(inputs.image_BDHW).mul_(cross.noise).clamp_(-2 * cross.noise, 2 * cross.noise)
+                noisy = inputs._replace(image_BDHW=inputs.image_BDHW + noise)
+                mean_NUCDHW += torch.softmax(self.model(noisy).float(), dim=2) / cross.noisy_passes
+        return torch.stack([entropy(probability) for probability in mean_NUCDHW])
+
+    def _validate_if_due(self) -> None:
+        iteration = self.state.iteration
+        if iteration % self.settings.validate_every and iteration != self.state.total_iterations:
+            return
+        score = score_held_out(self.model, self.volumes, self.config, self.control)
+        if score is None:
+            return
+        blend = score.best_blend if self.config.inference.blend == "held-out" else 1.0
+        dice = score.best if self.config.inference.blend == "held-out" else score.networks
+        best = self.state.best_dice is None or dice >= self.state.best_dice
+        self.state = replace(
+            self.state,
+            dice=dice,
+            propagation_dice=score.propagation,
+            best_dice=dice if best else self.state.best_dice,
+            blend=blend,
+        )
+        event = Validated(iteration, dice, score.propagation, best)
+        self.folder.log_validation(event, blend)
+        self.listener(event)
+        if best:
+            save_checkpoint(self.folder.best_checkpoint, self.state, self.model)
+
+    def _plan_time_budget(self) -> None:
+        """Turn a time budget into a number of iterations, once, so that the schedules know the end."""
+        if self.settings.minutes is None or self.state.iteration != TIMED_ITERATIONS:
+            return
+        per_iteration = self.state.elapsed_s / TIMED_ITERATIONS
+        planned = int(BUDGET_SHARE * 60.0 * self.settings.minutes / per_iteration)
+        self.state = replace(self.state, total_iterations=max(planned, TIMED_ITERATIONS + 1))
+
+    def _wait_while_paused(self) -> None:
+        if not self.control.pause_requested:
+            return
+        self._save()
+        self.listener(Paused(self.state.iteration))
+        self.control.wait_while_paused()
+        if not self.control.stop_requested:
+            self.listener(Resumed(self.state.iteration))
+
+    def _save(self) -> None:
+        save_checkpoint(self.folder.last_checkpoint, self.state, self.model, self.optimiser, self.sampler.rng)
+        self._saved_at = time.monotonic()
+        self.listener(CheckpointSaved(self.state.iteration, self.folder.last_checkpoint))
+
+
+def make_optimiser(model: torch.nn.Module, config: RunConfig) -> torch.optim.Optimizer:
+    """Return the configured optimiser over all three networks."""
+    settings = config.training
+    if settings.optimiser.kind == "sgd":
+        return torch.optim.SGD(
+            model.parameters(),
+            lr=settings.learning_rate,
+            momentum=settings.optimiser.momentum,
+            weight_decay=settings.weight_decay,
+        )
+    return torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+
+
+def network_input(batch: Batch, first: int = 0) -> NetworkInput:
+    """Return what the networks see of a batch, from patch `first` on."""
+    return NetworkInput(batch.image_BDHW[first:], batch.prior_BCDHW[first:], batch.nearness_BDHW[first:])

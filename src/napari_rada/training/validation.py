@@ -1,0 +1,128 @@
+"""Honest figures while training: each network is judged in the view that it is not taught.
+
+The propagation that such a network is given, and that it is measured against, was made without that view as well.
+
+Shape legend: C classes, n voxels, S shares of `BLENDS`, D H W a slab around an annotated slice.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from napari_rada.data.patches import third_view
+from napari_rada.inference.sliding import VolumeInput, blank_prior, predict_volume
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from napari_rada.config import RunConfig
+    from napari_rada.control import RunControl
+    from napari_rada.data.patches import HeldOutView, Volume
+    from napari_rada.data.slices import AnnotatedSlice
+    from napari_rada.models.triple_view import TripleViewModel
+
+BLENDS = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Shares of the networks, beside the propagation, in the final probability."""
+
+
+class HeldOutScore(NamedTuple):
+    """Mean Dice (0..1) over the foreground classes on held-out annotated voxels, for each share of `BLENDS`."""
+
+    dice: tuple[float, ...]
+
+    @property
+    def propagation(self) -> float:
+        """Dice of the propagation alone."""
+        return self.dice[0]
+
+    @property
+    def networks(self) -> float:
+        """Dice of the networks alone."""
+        return self.dice[-1]
+
+    @property
+    def best(self) -> float:
+        """Dice of the best share."""
+        return max(self.dice)
+
+    @property
+    def best_blend(self) -> float:
+        """The share with the highest Dice; the larger one wins a tie."""
+        return max(share for share, dice in zip(BLENDS, self.dice, strict=True) if dice >= self.best)
+
+
+def score_held_out(
+    model: TripleViewModel, volumes: Sequence[Volume], config: RunConfig, control: RunControl
+) -> HeldOutScore | None:
+    """Judge every network where it was not taught; None if no volume has a view to hold out.
+
+    Raises
+    ------
+    Stopped
+        If a stop was requested.
+    """
+    counts_SC3 = np.zeros((len(BLENDS), model.num_classes, 3))
+    for volume in volumes:
+        for network, pair in enumerate(config.training.view_pairs):
+            view = third_view(pair)
+            held_out = volume.held_out.get(view)
+            if held_out is not None:
+                probability = _predict_view(model, volume, view, held_out, network, config, control)
+                counts_SC3 += _count(probability, held_out)
+    intersection, predicted, true = np.moveaxis(counts_SC3[:, 1:], 2, 0)
+    present = true[0] > 0
+    if not present.any():
+        return None
+    dice = 2 * intersection[:, present] / (predicted[:, present] + true[:, present])
+    return HeldOutScore(tuple(float(d) for d in dice.mean(axis=1)))
+
+
+def _count(probability_Cn: NDArray[np.float32], held_out: HeldOutView) -> NDArray[np.float64]:
+    """Voxels of intersection, prediction and truth per share and class, (S, C, 3)."""
+    counts = np.zeros((len(BLENDS), len(probability_Cn), 3))
+    for position, share in enumerate(BLENDS):
+        mixed = share * probability_Cn + (1.0 - share) * held_out.propagation
+        predicted = mixed.argmax(axis=0)
+        for index in range(len(probability_Cn)):
+            p, t = predicted == index, held_out.truth == index
+            counts[position, index] = (p & t).sum(), p.sum(), t.sum()
+    return counts
+
+
+def _predict_view(
+    model: TripleViewModel,
+    volume: Volume,
+    view: int,
+    held_out: HeldOutView,
+    network: int,
+    config: RunConfig,
+    control: RunControl,
+) -> NDArray[np.float32]:
+    """Probability (C, n) of one network at the held-out voxels, from slabs as thick as a patch."""
+    result = np.zeros_like(held_out.propagation)
+    for plane in held_out.slices:
+        start, slab = _slab(volume, plane, view, model, config.training.patch[plane.axis])
+        softmax = predict_volume(model, slab, config.training.patch, config.inference, control, networks=(network,))
+        in_plane = held_out.voxels[:, plane.axis] == plane.index
+        z, y, x = (held_out.voxels[in_plane] - start).T
+        result[:, in_plane] = softmax[0][:, z, y, x]
+    return result
+
+
+def _slab(
+    volume: Volume, plane: AnnotatedSlice, view: int, model: TripleViewModel, thickness: int
+) -> tuple[NDArray[np.intp], VolumeInput]:
+    """Cut the slab around a slice; returns its first voxel (Z, Y, X) and the input made without `view`."""
+    size = volume.image.shape[plane.axis]
+    first = int(np.clip(plane.index - thickness // 2, 0, max(0, size - thickness)))
+    start = np.zeros(3, dtype=np.intp)
+    start[plane.axis] = first
+    where = tuple(slice(first, first + thickness) if axis == plane.axis else slice(None) for axis in range(3))
+    image = np.ascontiguousarray(volume.image[where])
+    if volume.prior is None or volume.nearness is None:
+        return start, blank_prior(image, model.num_classes)
+    return start, VolumeInput(image, volume.prior[(view, slice(None), *where)], volume.nearness[(view, *where)])
