@@ -25,6 +25,9 @@ class DataConfig(_Frozen):
     max_voxels: int | None = Field(
         600_000, ge=4096, description="Coarsen by halving until the volume has at most this many voxels."
     )
+    crop_margin: float | None = Field(
+        None, ge=0, description="Crop labelled cases to the annotated foreground plus this share on every side."
+    )
     percentiles: tuple[float, float] = Field((1.0, 99.0), description="Intensity percentiles mapped to 0 and 1.")
     window: tuple[float, float] | None = Field(None, description="Intensity window (CT: HU) instead of percentiles.")
     non_finite: Literal["refuse", "replace"] = Field("refuse", description="What to do with NaN and infinity.")
@@ -197,10 +200,20 @@ class RunConfig(_Frozen):
             _set_dotted(raw, dotted, yaml.safe_load(value) if isinstance(value, str) else value)
         return parse(raw)
 
+    def for_cohort(self) -> RunConfig:
+        """Return the settings for more than one case: networks must also predict scans that nobody annotated."""
+        if not self.model.completion:
+            return self
+        dropout = self.model.prior_dropout or COHORT_PRIOR_DROPOUT
+        return self.with_settings({"model.prior_dropout": dropout, "data.crop_margin": None})
+
     def to_yaml(self) -> str:
         """Return the settings as YAML that `load_config` reads back unchanged."""
         return str(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))
 
+
+COHORT_PRIOR_DROPOUT = 0.5
+"""Share of patches without the propagation when a completing preset is trained on a cohort."""
 
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": {},

@@ -1,1 +1,315 @@
 """Prepare, propagate, train, predict: the one use case that the API, the command line and the viewer all call."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from napari_rada.config import RunConfig
+from napari_rada.control import RunControl
+from napari_rada.data.case import Case, check_trainable
+from napari_rada.data.patches import Volume, make_volume, nearness_without
+from napari_rada.data.working import WorkingCase, make_working_case
+from napari_rada.errors import InputError, RunFolderError, Stopped
+from napari_rada.events import Event, FinishReason, Listener, RunFinished, Stage, StageProgress, ignore
+from napari_rada.inference.ensemble import assemble, disagreement
+from napari_rada.inference.sliding import VolumeInput, blank_prior, predict_volume
+from napari_rada.inference.suggest import Suggestion, suggest_slice
+from napari_rada.models.device import resolve_device
+from napari_rada.models.triple_view import TripleViewModel
+from napari_rada.propagation import make_propagator
+from napari_rada.training.checkpoint import Checkpoint, load_checkpoint
+from napari_rada.training.run_folder import RunFolder
+from napari_rada.training.snapshot import find_case, load_cases, load_classes, save_snapshot
+from napari_rada.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from napari_rada.data.classes import ClassTable
+    from napari_rada.data.slices import AnnotatedSlice
+    from napari_rada.prediction import Prediction
+    from napari_rada.propagation.base import PseudoLabels
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """How training ended.
+
+    Parameters
+    ----------
+    run_dir
+        The run folder, for `predict` and `resume`.
+    reason
+        Completed, or stopped on request; both leave a checkpoint.
+    iteration
+        Finished iterations.
+    dice, propagation_dice
+        Latest Dice on held-out annotated voxels, of the result and of the propagation alone; None if unknown.
+    """
+
+    run_dir: Path
+    reason: FinishReason
+    iteration: int
+    dice: float | None
+    propagation_dice: float | None
+
+
+def propagate(
+    case: Case, config: RunConfig | None = None, *, control: RunControl | None = None, listener: Listener = ignore
+) -> Prediction:
+    """Complete the annotated slices of a case to a volume, without training: seconds.
+
+    Raises
+    ------
+    InputError
+        If the case has no annotated slices, or they hold one class only.
+    Stopped
+        If a stop was requested.
+    """
+    config = config or RunConfig.from_preset("quick")
+    control = control or RunControl()
+    classes = check_trainable([case])
+    with _threads(config):
+        working = _prepare(case, classes, config)
+        pseudo = _propagate(working, config, control, listener, held_out=False)
+        return assemble(
+            case,
+            working,
+            classes,
+            pseudo.probability,
+            None,
+            keep_annotated=config.inference.keep_annotated,
+            provenance={"method": f"propagation: {pseudo.method}"},
+        )
+
+
+def train(
+    cases: Sequence[Case],
+    run_dir: Path | str,
+    config: RunConfig | None = None,
+    *,
+    control: RunControl | None = None,
+    listener: Listener = ignore,
+) -> TrainingResult:
+    """Train the three networks on one or more cases, into a new run folder.
+
+    Parameters
+    ----------
+    cases
+        At least one with annotated slices; the others may have none.
+    run_dir
+        A folder that holds no run yet; made if needed.
+    config
+        The quick preset if not given.
+
+    Raises
+    ------
+    InputError
+        If the cases cannot teach anything.
+    RunFolderError
+        If `run_dir` holds a run already or cannot be written.
+    """
+    config = config or RunConfig.from_preset("quick")
+    classes = check_trainable(cases)
+    if len(cases) > 1:
+        config = config.for_cohort()
+    resolve_device(config.device)
+    folder = RunFolder.create(Path(run_dir), config)
+    save_snapshot(folder, cases, classes)
+    return _train(folder, cases, classes, config, None, control or RunControl(), listener)
+
+
+def resume(run_dir: Path | str, *, control: RunControl | None = None, listener: Listener = ignore) -> TrainingResult:
+    """Go on with a run from its last checkpoint; on the CPU bit for bit as if it had never stopped.
+
+    Raises
+    ------
+    RunFolderError
+        If `run_dir` is no run folder, is damaged, or an image has changed since.
+    """
+    folder = RunFolder.open(Path(run_dir))
+    config = folder.config()
+    checkpoint = load_checkpoint(folder.last_checkpoint) if folder.last_checkpoint.exists() else None
+    folder.forget_after(checkpoint.state.iteration if checkpoint else 0)
+    cases = load_cases(folder, config)
+    return _train(folder, cases, load_classes(folder), config, checkpoint, control or RunControl(), listener)
+
+
+def predict(
+    run_dir: Path | str,
+    case: Case,
+    *,
+    device: str = "auto",
+    control: RunControl | None = None,
+    listener: Listener = ignore,
+) -> Prediction:
+    """Predict a case with a trained run.
+
+    A case of the run is recognised by its image; its annotation of then is used where `case` has none of its own.
+
+    Raises
+    ------
+    RunFolderError
+        If `run_dir` is no run folder or has no checkpoint.
+    InputError
+        If the run can only complete annotated slices and the case has none.
+    Stopped
+        If a stop was requested.
+    """
+    control = control or RunControl()
+    folder = RunFolder.open(Path(run_dir))
+    config, classes = folder.config(), load_classes(folder)
+    checkpoint = _checkpoint_for_prediction(folder)
+    if not case.is_labelled:
+        case = find_case(folder, case, config) or case
+    _check_completable(case, config)
+    with _threads(config):
+        model = _model(checkpoint, classes, config, device)
+        working = _prepare(case, classes, config)
+        inputs, pseudo = _network_input(working, config, control, listener)
+        softmax_NCZYX = predict_volume(
+            model,
+            inputs,
+            config.training.patch,
+            config.inference,
+            control,
+            on_tile=lambda done, total: listener(StageProgress(Stage.PREDICT, done, total)),
+        )
+        mean_CZYX = softmax_NCZYX.mean(axis=0)
+        if pseudo is not None and config.inference.blend == "held-out":
+            share = checkpoint.state.blend
+            mean_CZYX = share * mean_CZYX + (1.0 - share) * pseudo.probability
+        return assemble(
+            case,
+            working,
+            classes,
+            mean_CZYX,
+            disagreement(softmax_NCZYX),
+            keep_annotated=config.inference.keep_annotated,
+            provenance={"run": str(folder.path), "iteration": checkpoint.state.iteration, "method": "three networks"},
+        )
+
+
+def suggest(prediction: Prediction, annotated: Sequence[AnnotatedSlice] = ()) -> Suggestion:
+    """Name the slice whose annotation should help most next.
+
+    Raises
+    ------
+    InputError
+        If the prediction has no disagreement, as that of a propagation.
+    """
+    if prediction.disagreement is None:
+        raise InputError("A propagated mask has no disagreement to suggest a slice from; train and predict first.")
+    return suggest_slice(prediction.disagreement, prediction.grid.spacing, annotated)
+
+
+def _train(
+    folder: RunFolder,
+    cases: Sequence[Case],
+    classes: ClassTable,
+    config: RunConfig,
+    checkpoint: Checkpoint | None,
+    control: RunControl,
+    listener: Listener,
+) -> TrainingResult:
+    def told(event: Event) -> None:
+        if not isinstance(event, StageProgress):
+            folder.log(str(event))
+        listener(event)
+
+    with _threads(config):
+        try:
+            volumes = [_volume(case, classes, config, control, told) for case in cases]
+        except Stopped:
+            told(RunFinished(FinishReason.STOPPED, 0))
+            return TrainingResult(folder.path, FinishReason.STOPPED, 0, None, None)
+        device = resolve_device(config.device)
+        trainer = Trainer(volumes, len(classes), config, folder, device, control, told, checkpoint)
+        reason = trainer.run()
+    state = trainer.state
+    return TrainingResult(folder.path, reason, state.iteration, state.dice, state.propagation_dice)
+
+
+def _prepare(case: Case, classes: ClassTable, config: RunConfig) -> WorkingCase:
+    data = config.data
+    return make_working_case(
+        case,
+        classes,
+        max_voxels=data.max_voxels,
+        crop_margin=data.crop_margin,
+        percentiles=data.percentiles,
+        window=data.window,
+    )
+
+
+def _propagate(
+    working: WorkingCase, config: RunConfig, control: RunControl, listener: Listener, *, held_out: bool
+) -> PseudoLabels:
+    def on_progress(done: int, total: int) -> None:
+        listener(StageProgress(Stage.PROPAGATE, done, total, working.name))
+
+    propagator = make_propagator(config.propagation)
+    return propagator.propagate(working, held_out=held_out, control=control, on_progress=on_progress)
+
+
+def _volume(case: Case, classes: ClassTable, config: RunConfig, control: RunControl, listener: Listener) -> Volume:
+    control.check()
+    listener(StageProgress(Stage.PREPARE, 0, 1, case.name))
+    working = _prepare(case, classes, config)
+    listener(StageProgress(Stage.PREPARE, 1, 1, case.name))
+    pseudo = _propagate(working, config, control, listener, held_out=True) if working.is_labelled else None
+    return make_volume(working, pseudo, config.training.view_pairs, completion=config.model.completion)
+
+
+def _network_input(
+    working: WorkingCase, config: RunConfig, control: RunControl, listener: Listener
+) -> tuple[VolumeInput, PseudoLabels | None]:
+    """Input of the networks and, where it is needed, the propagation of the case's own annotated slices."""
+    needed = config.model.completion or config.inference.blend == "held-out"
+    if not (needed and working.is_labelled):
+        return blank_prior(working.image, working.num_classes), None
+    pseudo = _propagate(working, config, control, listener, held_out=False)
+    return VolumeInput(working.image, pseudo.probability, nearness_without(pseudo.distance, None)), pseudo
+
+
+def _checkpoint_for_prediction(folder: RunFolder) -> Checkpoint:
+    """Return the best checkpoint if there is one, else the last."""
+    best = folder.best_checkpoint
+    return load_checkpoint(best if best.exists() else folder.last_checkpoint)
+
+
+def _model(checkpoint: Checkpoint, classes: ClassTable, config: RunConfig, device: str) -> TripleViewModel:
+    model = TripleViewModel(len(classes), config.model, config.seed)
+    try:
+        model.load_state_dict(checkpoint.model)
+    except RuntimeError:
+        raise RunFolderError(
+            "The checkpoint does not fit the settings in config.yaml; one of the two files was changed."
+        ) from None
+    return model.to(resolve_device(device)).to(memory_format=torch.channels_last_3d)
+
+
+def _check_completable(case: Case, config: RunConfig) -> None:
+    if config.model.completion and config.model.prior_dropout == 0 and not case.is_labelled:
+        raise InputError(
+            f"{case.name}: this run completes annotated slices and the scan has none; annotate three slices in it, "
+            "or train on several cases to predict scans that nobody annotated."
+        )
+
+
+@contextmanager
+def _threads(config: RunConfig) -> Iterator[None]:
+    """Set the CPU threads for a computation and put them back; denormals are flushed, which only speeds up."""
+    before = torch.get_num_threads()
+    torch.set_flush_denormal(True)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -94,6 +94,12 @@ class WorkingCase:
         full[(slice(None), *box_selector(self.box))] = inside
         return full
 
+    def map_to_full(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Bring one map (Z, Y, X) to the full grid (z, y, x); 0 outside the box."""
+        full = np.zeros(self.full_shape, dtype=np.float32)
+        full[box_selector(self.box)] = upsample(values[None], self.factors, box_shape(self.box))[0]
+        return full
+
 
 def make_working_case(
     case: Case,

@@ -1,0 +1,126 @@
+"""The annotation snapshot of a run folder: which cases it was trained on, and what was painted in them then."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from napari_rada import io
+from napari_rada.data.case import Case
+from napari_rada.data.classes import ClassInfo, ClassTable
+from napari_rada.data.slices import AnnotatedSlice
+from napari_rada.errors import RunFolderError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from napari_rada.config import RunConfig
+    from napari_rada.training.run_folder import RunFolder
+
+
+def content_hash(case: Case) -> str:
+    """SHA-256 of the image's shape and values: recognises a scan under any name, in any file."""
+    digest = hashlib.sha256(str(case.image.shape).encode())
+    digest.update(case.image.tobytes())
+    return digest.hexdigest()
+
+
+def save_snapshot(folder: RunFolder, cases: Sequence[Case], classes: ClassTable) -> None:
+    """Write every case's annotation, and the image too where it came from no file."""
+    entries = []
+    for position, case in enumerate(cases):
+        stem = f"{position:03d}_{re.sub(r'[^A-Za-z0-9_-]+', '_', case.name)[:60]}"
+        image = case.source
+        if image is None:
+            image = folder.annotations / f"{stem}_image.nii"
+            io.write_volume(image, case.image, case.grid)
+        labels = None
+        if case.is_labelled:
+            labels = folder.annotations / f"{stem}_labels.nii.gz"
+            io.save_labels(case, labels)
+        entries.append(
+            {
+                "name": case.name,
+                "image": _stored(folder, image),
+                "image_sha256": content_hash(case),
+                "labels": None if labels is None else _stored(folder, labels),
+                "slices": [[plane.axis, plane.index] for plane in case.annotated],
+            }
+        )
+    table = [{"value": c.value, "name": c.name, "prompt": c.prompt} for c in classes.classes]
+    content = json.dumps({"classes": table, "cases": entries}, indent=2, ensure_ascii=False)
+    temporary = folder.cases_file.with_name(folder.cases_file.name + ".part")
+    temporary.write_text(content, encoding="utf-8")
+    temporary.replace(folder.cases_file)
+
+
+def load_classes(folder: RunFolder) -> ClassTable:
+    """Read the class table of a run."""
+    try:
+        return ClassTable(tuple(ClassInfo(**entry) for entry in _content(folder)["classes"]))
+    except (KeyError, TypeError):
+        raise RunFolderError(f"{folder.cases_file} is damaged: its class table cannot be read.") from None
+
+
+def load_cases(folder: RunFolder, config: RunConfig) -> list[Case]:
+    """Read all cases of a run again.
+
+    Raises
+    ------
+    RunFolderError
+        If an image has changed since the run was started.
+    InputError
+        If an image or a snapshot cannot be read.
+    """
+    classes = load_classes(folder)
+    return [_load(folder, entry, classes, config) for entry in _content(folder)["cases"]]
+
+
+def find_case(folder: RunFolder, case: Case, config: RunConfig) -> Case | None:
+    """Return the run's own annotated version of `case`, recognised by its image, or None."""
+    sought = content_hash(case)
+    for entry in _content(folder)["cases"]:
+        if entry["image_sha256"] == sought and entry["labels"]:
+            return _annotated(folder, entry, case, load_classes(folder), config)
+    return None
+
+
+def _load(folder: RunFolder, entry: dict[str, Any], classes: ClassTable, config: RunConfig) -> Case:
+    path = folder.path / entry["image"]
+    case = io.load_case(path, name=entry["name"], non_finite=config.data.non_finite)
+    if content_hash(case) != entry["image_sha256"]:
+        raise RunFolderError(f"The image {path} has changed since the run was started; restore it, or start a new run.")
+    return _annotated(folder, entry, case, classes, config) if entry["labels"] else case
+
+
+def _annotated(folder: RunFolder, entry: dict[str, Any], case: Case, classes: ClassTable, config: RunConfig) -> Case:
+    return Case.create(
+        case.image,
+        io.read_volume(folder.path / entry["labels"]).array,
+        slices=[AnnotatedSlice(*plane) for plane in entry["slices"]],
+        grid=case.grid,
+        classes=classes,
+        name=case.name,
+        non_finite=config.data.non_finite,
+        source=case.source,
+    )
+
+
+def _content(folder: RunFolder) -> dict[str, Any]:
+    try:
+        content = json.loads(folder.cases_file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise RunFolderError(f"{folder.cases_file} is missing or damaged; the run cannot be used.") from None
+    if not isinstance(content, dict):
+        raise RunFolderError(f"{folder.cases_file} is damaged; the run cannot be used.")
+    return content
+
+
+def _stored(folder: RunFolder, path: Path) -> str:
+    """Path relative to the run folder for files inside it, absolute for others."""
+    resolved = path.resolve()
+    inside = folder.path.resolve()
+    return str(resolved.relative_to(inside)) if resolved.is_relative_to(inside) else str(resolved)
