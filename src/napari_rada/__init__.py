@@ -1,1 +1,88 @@
-"""Label three slices, get the volume."""
+"""Label three slices, get the volume.
+
+The names below are loaded when they are first used: importing the package costs nothing and loads neither torch nor
+Qt nor napari.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from napari_rada.config import RunConfig
+    from napari_rada.control import RunControl
+    from napari_rada.data.case import Case
+    from napari_rada.data.classes import ClassInfo, ClassTable
+    from napari_rada.data.sample import make_sample
+    from napari_rada.data.slices import AnnotatedSlice
+    from napari_rada.errors import ConfigError, InputError, RadaError
+    from napari_rada.io import load_case, load_cases, save_mask
+    from napari_rada.pipeline import predict, propagate, resume, suggest, train
+    from napari_rada.prediction import Prediction
+
+    __version__: str
+
+__all__ = [
+    "AnnotatedSlice",
+    "Case",
+    "ClassInfo",
+    "ClassTable",
+    "ConfigError",
+    "InputError",
+    "Prediction",
+    "RadaError",
+    "RunConfig",
+    "RunControl",
+    "__version__",
+    "load_case",
+    "load_cases",
+    "make_sample",
+    "predict",
+    "propagate",
+    "resume",
+    "save_mask",
+    "suggest",
+    "train",
+]
+
+_HOME = {
+    "AnnotatedSlice": "data.slices",
+    "Case": "data.case",
+    "ClassInfo": "data.classes",
+    "ClassTable": "data.classes",
+    "ConfigError": "errors",
+    "InputError": "errors",
+    "Prediction": "prediction",
+    "RadaError": "errors",
+    "RunConfig": "config",
+    "RunControl": "control",
+    "load_case": "io",
+    "load_cases": "io",
+    "make_sample": "data.sample",
+    "predict": "pipeline",
+    "propagate": "pipeline",
+    "resume": "pipeline",
+    "save_mask": "io",
+    "suggest": "pipeline",
+    "train": "pipeline",
+}
+"""The module, inside this package, that each public name comes from."""
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name when it is first asked for."""
+    value: object
+    if name == "__version__":
+        value = import_module("importlib.metadata").version("napari-rada")
+    elif name in _HOME:
+        value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, loaded or not."""
+    return sorted({*globals(), *__all__})
