@@ -1,1 +1,35 @@
-"""Files to cases and predictions to files: the only file-format code."""
+"""Files to cases and predictions to files: the only code that knows file formats."""
+
+from napari_rada.io.annotations import FileSlice, parse_slices, read_sidecar, sidecar_path, to_file
+from napari_rada.io.cases import check_same_grid, load_case
+from napari_rada.io.cohort import CaseFiles, find_cases, load_cases
+from napari_rada.io.files import check_folder, check_output, stem_of, suffix_of
+from napari_rada.io.formats import read_volume, write_volume
+from napari_rada.io.results import check_result, save_disagreement, save_labels, save_mask, save_probability
+from napari_rada.io.volume import Volume, file_axis
+
+__all__ = [
+    "CaseFiles",
+    "FileSlice",
+    "Volume",
+    "check_folder",
+    "check_output",
+    "check_result",
+    "check_same_grid",
+    "file_axis",
+    "find_cases",
+    "load_case",
+    "load_cases",
+    "parse_slices",
+    "read_sidecar",
+    "read_volume",
+    "save_disagreement",
+    "save_labels",
+    "save_mask",
+    "save_probability",
+    "sidecar_path",
+    "stem_of",
+    "suffix_of",
+    "to_file",
+    "write_volume",
+]

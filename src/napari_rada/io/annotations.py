@@ -1,0 +1,125 @@
+"""Which slices of a label file are annotated: the text `axis:index`, and the sidecar file beside the labels.
+
+Both count axes and slices as the file does (NIfTI: i = 0, j = 1, k = 2; TIFF: z = 0, y = 1, x = 2).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, TypeAlias
+
+from napari_rada.data.slices import AnnotatedSlice
+from napari_rada.errors import InputError
+from napari_rada.io.files import stem_of, written_whole
+from napari_rada.io.volume import file_axis
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from napari_rada.io.volume import Volume
+
+FileSlice: TypeAlias = tuple[int, int]
+"""(axis, index) in the file's own voxel axes."""
+
+SIDECAR_SUFFIX = ".slices.json"
+KEY = "annotated_slices"
+EXAMPLE = '{"annotated_slices": [{"axis": 0, "index": 91}]}'
+
+
+def parse_slices(text: str) -> tuple[FileSlice, ...]:
+    """Read slices written as ``0:91;1:70;2:44``; commas do as well as semicolons.
+
+    Raises
+    ------
+    InputError
+        If a part is not axis:index.
+    """
+    found = []
+    for part in re.split(r"[;,]", text):
+        match = re.fullmatch(r"\s*(\d+)\s*:\s*(\d+)\s*", part)
+        if match is None:
+            raise InputError(f"{part.strip()!r} is not a slice; write axis:index, for example 0:91;1:70;2:44.")
+        found.append((int(match[1]), int(match[2])))
+    return tuple(found)
+
+
+def sidecar_path(labels: Path) -> Path:
+    """Return where the sidecar of a label file is written: ``scan_labels.slices.json`` for ``scan_labels.nii.gz``.
+
+    A sidecar that carries the whole file name (``scan_labels.nii.gz.slices.json``) is found too, and goes first.
+    """
+    whole = labels.with_name(labels.name + SIDECAR_SUFFIX)
+    return whole if whole.exists() else labels.with_name(stem_of(labels) + SIDECAR_SUFFIX)
+
+
+def read_sidecar(labels: Path) -> tuple[FileSlice, ...] | None:
+    """Read the annotated slices beside a label file; None if there is no sidecar. Unknown keys are ignored.
+
+    Raises
+    ------
+    InputError
+        If the sidecar is not what it should be.
+    """
+    path = sidecar_path(labels)
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is not readable JSON ({error}); it should look like {EXAMPLE}.") from None
+    entries = content.get(KEY) if isinstance(content, dict) else None
+    if not isinstance(entries, list):
+        raise InputError(f"{path} has no list {KEY!r}; it should look like {EXAMPLE}.")
+    return tuple(_entry(entry, path) for entry in entries)
+
+
+def write_sidecar(labels: Path, slices: Sequence[AnnotatedSlice]) -> Path:
+    """Write the annotated slices beside a label file and return where.
+
+    Parameters
+    ----------
+    labels
+        The label file; decides the name and how axes are counted.
+    slices
+        In array axes.
+    """
+    entries = [{"axis": axis, "index": index} for axis, index in to_file(slices, labels)]
+    path = sidecar_path(labels)
+    with written_whole(path) as temporary:
+        temporary.write_text(json.dumps({KEY: entries}, indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def to_array(slices: Sequence[FileSlice], volume: Volume) -> tuple[AnnotatedSlice, ...]:
+    """Turn slices of a file into slices of the array that was read from it.
+
+    Raises
+    ------
+    InputError
+        If the file has no such axis or slice.
+    """
+    shape = volume.file_shape
+    for axis, index in slices:
+        if not 0 <= axis <= 2:
+            raise InputError(f"Slice {axis}:{index} names axis {axis}; {volume.path} has the axes 0, 1 and 2.")
+        if not 0 <= index < shape[axis]:
+            raise InputError(
+                f"Slice {axis}:{index} lies outside {volume.path}; "
+                f"its axis {axis} has the slices 0 to {shape[axis] - 1}."
+            )
+    return tuple(AnnotatedSlice(file_axis(volume.path, axis), index) for axis, index in slices)
+
+
+def to_file(slices: Sequence[AnnotatedSlice], path: Path | None) -> list[FileSlice]:
+    """Turn slices of an array into slices as the file at `path` counts them, sorted."""
+    return sorted((file_axis(path, plane.axis), plane.index) for plane in slices)
+
+
+def _entry(entry: object, path: Path) -> FileSlice:
+    if isinstance(entry, dict):
+        axis, index = entry.get("axis"), entry.get("index")
+        if type(axis) is int and type(index) is int:
+            return axis, index
+    raise InputError(f"{path} holds {json.dumps(entry)} where a slice should be; it should look like {EXAMPLE}.")

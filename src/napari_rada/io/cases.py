@@ -1,0 +1,189 @@
+"""From image and label files to a `Case`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_rada.data.case import Case, NonFinite
+from napari_rada.data.slices import AnnotatedSlice, PaintedSlice, Winner, merge_slices
+from napari_rada.errors import InputError
+from napari_rada.events import Listener, Notice, ignore
+from napari_rada.io.annotations import FileSlice, read_sidecar, to_array
+from napari_rada.io.files import Format, format_of, stem_of
+from napari_rada.io.formats import read_volume
+from napari_rada.io.volume import Volume, file_axis
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_rada.data.grid import Grid
+
+
+def load_case(
+    image: Path | str,
+    labels: Path | str | Sequence[Path | str] | None = None,
+    slices: Sequence[FileSlice] | None = None,
+    *,
+    name: str | None = None,
+    non_finite: NonFinite = "refuse",
+    conflicts: Winner = "later",
+    listener: Listener = ignore,
+) -> Case:
+    """Read a case from files.
+
+    Parameters
+    ----------
+    image
+        NIfTI or TIFF.
+    labels
+        A label file on the image's grid; or several, each with its own slices, which are merged; None for an
+        unlabelled case.
+    slices
+        The annotated slices as (axis, index) in the label file's own voxel axes (NIfTI: i = 0, j = 1, k = 2; TIFF:
+        z = 0, y = 1, x = 2). With several label files, one slice per file. If None, a sidecar file beside the labels
+        names them (see `napari_rada.io.sidecar_path`), and without one they are detected.
+    name
+        The file name of the image if not given.
+    non_finite
+        What to do with NaN and infinity in the image.
+    conflicts
+        Which of several label files wins where crossing slices disagree. Each conflict is told as a `Notice`.
+    listener
+        Is told what had to be assumed or decided.
+
+    Raises
+    ------
+    InputError
+        With one sentence that says what is wrong and how to mend it.
+    """
+    volume = read_volume(image)
+    for note in volume.notes:
+        listener(Notice(note))
+    name = name or stem_of(volume.path)
+    paths = _label_paths(labels)
+    if not paths:
+        if slices:
+            raise InputError(f"{name}: slices are named but there is no label file; name that too.")
+        return Case.create(volume.array, grid=volume.grid, name=name, non_finite=non_finite, source=volume.path)
+    single = len(paths) == 1
+    painted = [
+        _painted(volume, path, chosen, name if single else f"{name} ({path.name})", non_finite)
+        for path, chosen in zip(paths, _slices_per_file(slices, paths), strict=True)
+    ]
+    return painted[0] if single else _merged(painted, name, conflicts, listener)
+
+
+def check_same_grid(labels: Volume, image: Volume) -> None:
+    """Check that two files put the same voxels at the same places.
+
+    A TIFF that does not say how large its voxels are is taken to lie on the grid of another TIFF.
+
+    Raises
+    ------
+    InputError
+        That says what differs.
+    """
+    if labels.grid.shape != image.grid.shape:
+        raise InputError(
+            f"{labels.path} has shape {labels.file_shape} but {image.path} has {image.file_shape}; they must be equal."
+        )
+    both_tiff = format_of(labels.path) is Format.TIFF and format_of(image.path) is Format.TIFF
+    if both_tiff and not (labels.calibrated and image.calibrated):
+        return
+    if not labels.grid.matches(image.grid):
+        raise InputError(
+            f"{labels.path} does not lie where {image.path} lies: {_difference(labels.grid, image.grid)}; resample one "
+            "onto the other, or correct the header that is wrong."
+        )
+
+
+def _label_paths(labels: Path | str | Sequence[Path | str] | None) -> list[Path]:
+    if labels is None:
+        return []
+    return [Path(labels)] if isinstance(labels, (str, Path)) else [Path(path) for path in labels]
+
+
+def _slices_per_file(slices: Sequence[FileSlice] | None, paths: Sequence[Path]) -> list[Sequence[FileSlice] | None]:
+    if slices is None or len(paths) == 1:
+        return [slices] * len(paths)
+    if len(slices) != len(paths):
+        raise InputError(
+            f"There are {len(paths)} label files and {len(slices)} slices; name one slice per file, in the same order."
+        )
+    return [[plane] for plane in slices]
+
+
+def _painted(image: Volume, path: Path, chosen: Sequence[FileSlice] | None, name: str, non_finite: NonFinite) -> Case:
+    """Case of one label file."""
+    labels = read_volume(path)
+    check_same_grid(labels, image)
+    if chosen is None:
+        chosen = read_sidecar(path)
+    return Case.create(
+        image.array,
+        labels.array,
+        slices=None if chosen is None else to_array(chosen, labels),
+        grid=image.grid,
+        name=name,
+        non_finite=non_finite,
+        source=image.path,
+    )
+
+
+def _merged(painted: Sequence[Case], name: str, winner: Winner, listener: Listener) -> Case:
+    """Write the slices of several label files into one case."""
+    first = painted[0]
+    slices = [
+        PaintedSlice(plane, case.labels[plane.selector()])
+        for case in painted
+        if case.labels is not None
+        for plane in case.annotated
+    ]
+    labels, conflicts = merge_slices(first.grid.shape, slices, winner)
+    for conflict in conflicts:
+        shown = replace(
+            conflict,
+            kept=_as_in_file(conflict.kept, first.source),
+            overruled=_as_in_file(conflict.overruled, first.source),
+        )
+        listener(Notice(f"{name}: {shown}."))
+    return Case.create(
+        first.image,
+        labels,
+        slices=sorted({part.plane for part in slices}),
+        grid=first.grid,
+        name=name,
+        source=first.source,
+    )
+
+
+def _as_in_file(plane: AnnotatedSlice, path: Path | None) -> AnnotatedSlice:
+    """Count the axis as the user's file does, for a message."""
+    return AnnotatedSlice(file_axis(path, plane.axis), plane.index)
+
+
+def _difference(found: Grid, wanted: Grid) -> str:
+    """Say what tells two grids of one shape apart."""
+    parts = []
+    if not np.allclose(found.spacing, wanted.spacing, rtol=1e-4, atol=1e-4):
+        parts.append(
+            f"voxel size (x, y, z) {_numbers(found.spacing[::-1])} mm against {_numbers(wanted.spacing[::-1])} mm"
+        )
+    turned, straight = (grid.affine[:3, :3] / grid.spacing for grid in (found, wanted))
+    if not np.allclose(turned, straight, atol=1e-4):
+        parts.append(f"orientation {_orientation(turned)} against {_orientation(straight)}")
+    if not np.allclose(found.affine[:3, 3], wanted.affine[:3, 3], atol=0.01):
+        parts.append(f"first voxel at {_numbers(found.affine[:3, 3])} mm against {_numbers(wanted.affine[:3, 3])} mm")
+    return ", ".join(parts) or "the affines differ slightly, by more than 0.01 mm at a corner"
+
+
+def _orientation(direction: np.ndarray) -> str:
+    return "[" + ", ".join(_numbers(direction[:, axis]) for axis in (2, 1, 0)) + "]"
+
+
+def _numbers(values: Sequence[float] | np.ndarray) -> str:
+    return "(" + ", ".join(f"{float(value):.4g}" for value in values) + ")"

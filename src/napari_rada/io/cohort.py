@@ -1,0 +1,177 @@
+"""How cases are named: ``IMAGE[,LABELS[,SLICES]]``, or a folder with a table of cases."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_rada.errors import InputError
+from napari_rada.events import Listener, ignore
+from napari_rada.io.annotations import FileSlice, parse_slices
+from napari_rada.io.cases import load_case
+from napari_rada.io.files import check_readable, format_of, stem_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from napari_rada.data.case import Case, NonFinite
+    from napari_rada.data.slices import Winner
+
+TABLE = "cases.csv"
+COLUMNS = ("name", "image", "labels", "slices")
+
+
+@dataclass(frozen=True)
+class CaseFiles:
+    """The files of one case, not read yet.
+
+    Parameters
+    ----------
+    name
+        How messages and files call it.
+    image, labels
+        Image, and label files; none for an unlabelled case.
+    slices
+        Annotated slices in the label file's own axes; None to look them up or detect them.
+    origin
+        Where the case was named, for messages: ``cases.csv, line 3``; empty on the command line.
+    """
+
+    name: str
+    image: Path
+    labels: tuple[Path, ...] = ()
+    slices: tuple[FileSlice, ...] | None = None
+    origin: str = ""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files that are read."""
+        return (self.image, *self.labels)
+
+    def load(
+        self, *, non_finite: NonFinite = "refuse", conflicts: Winner = "later", listener: Listener = ignore
+    ) -> Case:
+        """Read the case; an error names the line of the table that it comes from."""
+        try:
+            return load_case(
+                self.image,
+                self.labels,
+                self.slices,
+                name=self.name,
+                non_finite=non_finite,
+                conflicts=conflicts,
+                listener=listener,
+            )
+        except InputError as error:
+            raise InputError(f"{self.origin}: {error}" if self.origin else str(error)) from None
+
+
+def load_cases(
+    specs: Sequence[str],
+    *,
+    non_finite: NonFinite = "refuse",
+    conflicts: Winner = "later",
+    listener: Listener = ignore,
+) -> list[Case]:
+    """Read all cases that `specs` name (see `find_cases`); the keywords are those of `load_case`.
+
+    Raises
+    ------
+    InputError
+        If a case is named wrongly or cannot be used; a line of a table is named by its number.
+    """
+    return [files.load(non_finite=non_finite, conflicts=conflicts, listener=listener) for files in find_cases(specs)]
+
+
+def find_cases(specs: Iterable[str]) -> list[CaseFiles]:
+    """Find the files of all cases, without reading the images.
+
+    Parameters
+    ----------
+    specs
+        Each is ``IMAGE``, ``IMAGE,LABELS`` or ``IMAGE,LABELS,a:i;a:i;a:i`` with several label files joined by ``;``, or
+        a folder with a ``cases.csv``: columns ``name``, ``image``, ``labels``, ``slices``, of which only ``image``
+        must be filled; paths relative to the folder.
+
+    Raises
+    ------
+    InputError
+        If a case is named wrongly, a file is missing, or two cases have the same name.
+    """
+    found: list[CaseFiles] = []
+    for spec in specs:
+        found += _cohort(Path(spec)) if Path(spec).is_dir() else [_single(spec)]
+    for case in found:
+        _check_files(case)
+    names = [case.name for case in found]
+    twice = next((case for position, case in enumerate(found) if case.name in names[:position]), None)
+    if twice is not None:
+        raise InputError(f"Two cases are called {twice.name!r}; rename a file, or give names in a {TABLE}.")
+    return found
+
+
+def _single(spec: str) -> CaseFiles:
+    parts = [spec] if Path(spec).is_file() else [part.strip() for part in spec.split(",")]
+    if len(parts) > 3 or not parts[0]:
+        raise InputError(
+            f"{spec!r} is not a case; write IMAGE, or IMAGE,LABELS, or IMAGE,LABELS,axis:index;axis:index. "
+            f"For paths with commas use a folder with a {TABLE}."
+        )
+    image, labels, slices = (*parts, "", "")[:3]
+    return CaseFiles(stem_of(Path(image)), Path(image), _split(labels), parse_slices(slices) if slices else None)
+
+
+def _cohort(folder: Path) -> list[CaseFiles]:
+    path = folder / TABLE
+    if not path.is_file():
+        raise InputError(
+            f"The folder {folder} holds no {TABLE}; name image files, or write one with the columns "
+            f"{', '.join(COLUMNS)}."
+        )
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, skipinitialspace=True)
+            header = [(column or "").strip() for column in reader.fieldnames or ()]
+            reader.fieldnames = header
+            rows = [(reader.line_num, row) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read ({error}); save it as CSV with commas, in UTF-8.") from None
+    if "image" not in header:
+        raise InputError(f"{path} has the columns {header}; needed are {', '.join(COLUMNS)}, separated by commas.")
+    cases = [_row(folder, f"{path}, line {line}", row) for line, row in rows if any(_cell(row, c) for c in COLUMNS)]
+    if not cases:
+        raise InputError(f"{path} names no case; add a line with at least an image.")
+    return cases
+
+
+def _row(folder: Path, origin: str, row: dict[str, str | None]) -> CaseFiles:
+    image, labels, slices = (_cell(row, column) for column in ("image", "labels", "slices"))
+    if None in row:
+        raise InputError(f"{origin}: there are more cells than columns; join several labels or slices by semicolons.")
+    if not image:
+        raise InputError(f"{origin}: the image is missing; every case needs one.")
+    try:
+        planes = parse_slices(slices) if slices else None
+    except InputError as error:
+        raise InputError(f"{origin}: {error}") from None
+    paths = tuple(folder / path for path in _split(labels))
+    return CaseFiles(_cell(row, "name") or stem_of(Path(image)), folder / image, paths, planes, origin)
+
+
+def _cell(row: dict[str, str | None], column: str) -> str:
+    return (row.get(column) or "").strip()
+
+
+def _split(labels: str) -> tuple[Path, ...]:
+    return tuple(Path(part.strip()) for part in labels.split(";") if part.strip())
+
+
+def _check_files(case: CaseFiles) -> None:
+    try:
+        for path in case.files:
+            check_readable(path)
+            format_of(path)
+    except InputError as error:
+        raise InputError(f"{case.origin}: {error}" if case.origin else str(error)) from None

@@ -1,0 +1,65 @@
+"""Reading and writing a volume in whatever format its name promises."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_rada.errors import InputError
+from napari_rada.io.files import Format, check_output, check_readable, format_of, written_whole
+from napari_rada.io.nifti import read_nifti, write_nifti
+from napari_rada.io.tiff import read_tiff, write_tiff
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_rada.data.grid import Grid
+    from napari_rada.io.volume import Volume
+
+
+def read_volume(path: Path | str) -> Volume:
+    """Read a 3D image or label file: NIfTI (.nii, .nii.gz) or a TIFF stack (.tif, .tiff).
+
+    Returns
+    -------
+    Volume
+        The array (z, y, x) and its grid in millimetres.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged, of another format, not 3D, or in colour.
+    """
+    path = Path(path)
+    check_readable(path)
+    return read_nifti(path) if format_of(path) is Format.NIFTI else read_tiff(path)
+
+
+def write_volume(path: Path | str, array: NDArray[Any], grid: Grid, like: Path | None = None) -> None:
+    """Write a volume, replacing a file of that name only when the new one is complete.
+
+    Parameters
+    ----------
+    path
+        The suffix decides the format.
+    array
+        (z, y, x), or (C, z, y, x) for several maps in one file.
+    grid
+        Where the voxels lie.
+    like
+        A file on the same grid. If it has the same format, the new file gets its header geometry exactly (NIfTI:
+        shape, affine, qform, sform, codes, units; TIFF: resolution tags, ImageJ or OME calibration).
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written, or the array does not fit the grid.
+    """
+    path = check_output(path)
+    if array.shape[-3:] != grid.shape:
+        raise InputError(f"{path}: the array has shape {array.shape} but its geometry is for {grid.shape}.")
+    if like is not None and format_of(like) is not format_of(path):
+        like = None
+    write = write_nifti if format_of(path) is Format.NIFTI else write_tiff
+    with written_whole(path) as temporary:
+        write(temporary, array, grid, like)

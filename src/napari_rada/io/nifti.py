@@ -1,0 +1,137 @@
+"""NIfTI-1 and NIfTI-2 files through nibabel: axes (i, j, k) become (z, y, x) here and nowhere else."""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+
+from napari_rada.data.grid import Grid
+from napari_rada.errors import InputError
+from napari_rada.io.files import quiet
+from napari_rada.io.volume import Volume
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+MM_PER_UNIT = {"meter": 1000.0, "micron": 0.001}
+"""Other units, and none, count as millimetres."""
+
+_READ_ERRORS = (OSError, EOFError, ValueError, KeyError, MemoryError, zlib.error, ImageFileError, HeaderDataError)
+_REVERSED = [2, 1, 0, 3]
+
+
+def read_nifti(path: Path) -> Volume:
+    """Read a 3D NIfTI file; further axes of length 1 are dropped.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged, is not 3D, or holds colours or complex numbers.
+    """
+    image = _open(path)
+    _check_kind(image, path)
+    try:
+        with quiet("nibabel.global"):
+            array = np.asanyarray(image.dataobj).reshape(image.shape[:3])
+    except _READ_ERRORS as error:
+        raise _unreadable(path, error) from None
+    native = array.T.astype(array.dtype.newbyteorder("="), copy=False)
+    return Volume(native, _grid(image, path), path)
+
+
+def write_nifti(path: Path, array: NDArray[Any], grid: Grid, like: Path | None) -> None:
+    """Write an array (z, y, x), or (C, z, y, x) as a 4D file with C last.
+
+    Parameters
+    ----------
+    path
+        Written directly: use it inside `written_whole`.
+    grid
+        Geometry of the file if there is no `like`.
+    like
+        A NIfTI file whose version, shape, qform, sform, their codes and units the new file gets.
+    """
+    data = np.ascontiguousarray(array).T
+    if like is None:
+        affine = grid.affine[:, _REVERSED]
+        image = nib.Nifti1Image(data, affine)
+        image.set_sform(affine, code="aligned")
+        image.set_qform(affine, code="aligned")
+        image.header.set_xyzt_units("mm")
+    else:
+        source = _open(like)
+        if data.ndim == 3:
+            data = data.reshape(source.shape)
+        image = type(source)(data, source.affine, _geometry_header(source, data))
+    nib.save(image, path)
+
+
+def _open(path: Path) -> nib.Nifti1Image:
+    try:
+        with quiet("nibabel.global"):
+            image = nib.load(path, mmap=False)
+    except _READ_ERRORS as error:
+        raise _unreadable(path, error) from None
+    if not isinstance(image, nib.Nifti1Image):
+        raise InputError(f"{path} holds a {type(image).__name__}; a NIfTI-1 or NIfTI-2 volume is needed.")
+    return image
+
+
+def _check_kind(image: nib.Nifti1Image, path: Path) -> None:
+    shape, dtype = image.shape, image.get_data_dtype()
+    if dtype.fields is not None:
+        raise InputError(f"{path} is a colour (RGB) image; convert it to grey values, one number per voxel, first.")
+    if dtype.kind == "c":
+        raise InputError(f"{path} holds complex numbers; save the magnitude as its own file first.")
+    if len(shape) < 3 or any(size != 1 for size in shape[3:]):
+        remedy = (
+            "stack the slices into a volume" if len(shape) < 3 else "save one time point or channel as its own file"
+        )
+        raise InputError(
+            f"{path} has {len(shape)} dimensions {tuple(shape)}; a single 3D volume is needed: {remedy} first."
+        )
+
+
+def _grid(image: nib.Nifti1Image, path: Path) -> Grid:
+    try:
+        unit = image.header.get_xyzt_units()[0]
+    except KeyError:
+        unit = "unknown"
+    affine = np.array(image.affine, dtype=np.float64)
+    affine[:3] *= MM_PER_UNIT.get(unit, 1.0)
+    shape = image.shape
+    try:
+        return Grid((shape[2], shape[1], shape[0]), affine[:, _REVERSED])
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def _geometry_header(source: nib.Nifti1Image, data: NDArray[Any]) -> nib.Nifti1Header:
+    """Header with the source's geometry, without what describes the source's intensities or its patient."""
+    header: nib.Nifti1Header = source.header.copy()
+    header.extensions.clear()
+    header.set_data_dtype(data.dtype)
+    header.set_data_shape(data.shape)
+    if data.ndim > len(source.shape):
+        header.set_zooms((*header.get_zooms()[:3], 1.0))
+    header.set_slope_inter(None, None)
+    header.set_intent("none")
+    for field in ("cal_min", "cal_max"):
+        header[field] = 0
+    for field in ("descrip", "aux_file"):
+        header[field] = b""
+    return header
+
+
+def _unreadable(path: Path, error: BaseException) -> InputError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return InputError(
+        f"{path} cannot be read as NIfTI, it is damaged or truncated ({reason}); export or copy it again."
+    )

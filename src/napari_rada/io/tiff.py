@@ -1,0 +1,233 @@
+"""TIFF stacks through tifffile, with the voxel size of ImageJ, OME and plain resolution tags."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import tifffile
+
+from napari_rada.data.grid import Grid
+from napari_rada.errors import InputError
+from napari_rada.io.files import quiet
+from napari_rada.io.volume import Volume
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+Resolution: TypeAlias = float | tuple[int, int]
+
+MM_PER_UNIT = {
+    **dict.fromkeys(("mm", "millimeter", "millimetre"), 1.0),
+    **dict.fromkeys(("cm", "centimeter", "centimetre"), 10.0),
+    **dict.fromkeys(("m", "meter", "metre"), 1000.0),
+    **dict.fromkeys(("inch", "in", "inches"), 25.4),
+    **dict.fromkeys(("um", "µm", "μm", r"\u00b5m", "micron", "microns", "micrometer", "micrometre"), 0.001),
+    **dict.fromkeys(("nm", "nanometer", "nanometre"), 1e-6),
+}
+RESOLUTION_UNITS = {2: "inch", 3: "cm"}
+KEPT_METADATA = ("unit", "yunit", "zunit", "spacing", "xorigin", "yorigin", "zorigin")
+IMAGEJ_DTYPES = ("uint8", "uint16", "float32")
+IMAGEJ_LIMIT = 2**32 - 2**20
+"""ImageJ's own TIFF cannot be larger, in bytes; a plain TIFF can."""
+
+_READ_ERRORS = (OSError, EOFError, ValueError, KeyError, IndexError, TypeError, MemoryError, zlib.error, struct.error)
+_EXTRA_AXES = {"C": "channels", "S": "colours (RGB)", "T": "time points"}
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How a TIFF file tells its voxel size.
+
+    Parameters
+    ----------
+    flavour
+        ``imagej``, ``ome`` or ``plain``.
+    spacing
+        mm along (z, y, x).
+    resolution, resolution_unit
+        The tags as they are: pixels per unit along x and y; 1 no unit, 2 inch, 3 cm.
+    metadata
+        The part of ImageJ's or OME's metadata that is geometry.
+    known
+        False if there is no unit and 1 mm was taken for it.
+    notes
+        What had to be assumed.
+    """
+
+    flavour: str
+    spacing: tuple[float, float, float]
+    resolution: tuple[Resolution, Resolution]
+    resolution_unit: int
+    metadata: dict[str, Any] = field(default_factory=dict)
+    known: bool = True
+    notes: tuple[str, ...] = ()
+
+
+def read_tiff(path: Path) -> Volume:
+    """Read a TIFF stack (depth, height, width).
+
+    The voxel size comes from OME metadata, from ImageJ's ``spacing`` and ``unit``, or from the resolution tags. Without
+    a unit it is 1 mm; without a distance between slices that distance is taken to be the pixel size.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged, is not a single stack, or holds colours, channels or time points.
+    """
+    try:
+        with quiet("tifffile"), tifffile.TiffFile(path) as tif:
+            _check_series(tif, path)
+            calibration = _calibration(tif, path)
+            array = np.asarray(tif.series[0].asarray())
+    except InputError:
+        raise
+    except (*_READ_ERRORS, tifffile.TiffFileError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(
+            f"{path} cannot be read as TIFF, it is damaged or of a rare kind ({reason}); "
+            "export it again as a plain stack."
+        ) from None
+    grid = Grid.from_spacing((array.shape[0], array.shape[1], array.shape[2]), calibration.spacing)
+    native = array.astype(array.dtype.newbyteorder("="), copy=False)
+    return Volume(native, grid, path, calibration.known, calibration.notes)
+
+
+def write_tiff(path: Path, array: NDArray[Any], grid: Grid, like: Path | None) -> None:
+    """Write an array (z, y, x), or (C, z, y, x), as a TIFF stack.
+
+    Parameters
+    ----------
+    path
+        Written directly: use it inside `written_whole`.
+    grid
+        Its spacing is written if there is no `like`; a TIFF knows no orientation.
+    like
+        A TIFF file whose flavour, resolution tags and metadata the new file gets.
+    """
+    how = _default_calibration(grid) if like is None else _read_calibration(like)
+    imagej = how.flavour == "imagej" and array.dtype.name in IMAGEJ_DTYPES and array.nbytes < IMAGEJ_LIMIT
+    axes = "ZYX" if array.ndim == 3 else "CZYX"
+    data = np.ascontiguousarray(array)
+    if imagej and array.ndim == 4:
+        axes, data = "ZCYX", np.ascontiguousarray(array.swapaxes(0, 1))  # the order that ImageJ asks for
+    tifffile.imwrite(
+        path,
+        data,
+        imagej=imagej,
+        ome=how.flavour == "ome",
+        photometric="minisblack",
+        resolution=how.resolution,
+        resolutionunit=how.resolution_unit,
+        metadata={"axes": axes, **(how.metadata if imagej or how.flavour == "ome" else {})},
+    )
+
+
+def _check_series(tif: tifffile.TiffFile, path: Path) -> None:
+    if len(tif.series) != 1:
+        raise InputError(f"{path} holds {len(tif.series)} images of different kinds; save one stack as its own file.")
+    axes, shape = tif.series[0].axes, tif.series[0].shape
+    extra = [name for letter, name in _EXTRA_AXES.items() if letter in axes]
+    if extra:
+        raise InputError(
+            f"{path} holds {' and '.join(extra)} (axes {axes}, {shape}); a single 3D stack of grey values is needed: "
+            "save one channel and time point as its own file, or, if these are slices, name the axis Z "
+            "(ImageJ: Image > Properties)."
+        )
+    if len(axes) != 3 or not axes.endswith("YX"):
+        raise InputError(
+            f"{path} has {len(axes)} dimensions {shape} (axes {axes}); a single 3D stack (depth, height, width) is "
+            "needed: save it as one."
+        )
+
+
+def _read_calibration(path: Path) -> Calibration:
+    with quiet("tifffile"), tifffile.TiffFile(path) as tif:
+        return _calibration(tif, path)
+
+
+def _calibration(tif: tifffile.TiffFile, path: Path) -> Calibration:
+    tags = tif.series[0].keyframe.tags
+    resolution = (_resolution(tags, "XResolution"), _resolution(tags, "YResolution"))
+    unit = int(tags["ResolutionUnit"].value) if "ResolutionUnit" in tags else 2
+    if "XResolution" not in tags:
+        unit = 1
+    if tif.is_ome:
+        return _ome(tif, path, resolution, unit)
+    if tif.is_imagej:
+        return _imagej(tif, path, resolution, unit)
+    return _plain(path, resolution, unit)
+
+
+def _imagej(tif: tifffile.TiffFile, path: Path, resolution: tuple[Resolution, Resolution], unit: int) -> Calibration:
+    found = tif.imagej_metadata or {}
+    metadata = {key: found[key] for key in KEPT_METADATA if key in found}
+    name = str(metadata.get("unit", "")).strip().lower()
+    factor = MM_PER_UNIT.get(name)
+    x, y = (_pixel_size(r) for r in resolution)
+    z = abs(float(metadata.get("spacing") or 0.0)) or y
+    scale = 1.0 if factor is None else factor
+    notes = []
+    if factor is None:
+        notes.append(f"{path.name} gives no unit of length; one of its units was taken as 1 mm.")
+    elif not metadata.get("spacing"):
+        notes.append(_isotropic_note(path, z * scale))
+    spacing = (z * scale, y * scale, x * scale)
+    return Calibration("imagej", spacing, resolution, unit, metadata, factor is not None, tuple(notes))
+
+
+def _ome(tif: tifffile.TiffFile, path: Path, resolution: tuple[Resolution, Resolution], unit: int) -> Calibration:
+    pixels = _ome_pixels(tif)
+    metadata = {key: value for key, value in pixels.items() if key.startswith("PhysicalSize")}
+    sizes: dict[str, float] = {}
+    for axis in "ZYX":
+        size = float(metadata.get(f"PhysicalSize{axis}") or 0.0)
+        name = str(metadata.get(f"PhysicalSize{axis}Unit", "µm")).lower()
+        if size > 0 and name in MM_PER_UNIT:
+            sizes[axis] = size * MM_PER_UNIT[name]
+    if "Y" not in sizes or "X" not in sizes:
+        note = f"{path.name} gives no voxel size in its OME metadata; 1 mm was taken."
+        return Calibration("ome", (1.0, 1.0, 1.0), resolution, unit, metadata, False, (note,))
+    notes = () if "Z" in sizes else (_isotropic_note(path, sizes["Y"]),)
+    spacing = (sizes.get("Z", sizes["Y"]), sizes["Y"], sizes["X"])
+    return Calibration("ome", spacing, resolution, unit, metadata, True, notes)
+
+
+def _ome_pixels(tif: tifffile.TiffFile) -> dict[str, Any]:
+    image = tifffile.xml2dict(tif.ome_metadata or "").get("OME", {}).get("Image", {})
+    first = image[0] if isinstance(image, list) else image
+    return dict(first.get("Pixels", {}))
+
+
+def _plain(path: Path, resolution: tuple[Resolution, Resolution], unit: int) -> Calibration:
+    if unit not in RESOLUTION_UNITS:
+        note = f"{path.name} gives no voxel size; 1 mm was taken."
+        return Calibration("plain", (1.0, 1.0, 1.0), resolution, 1, known=False, notes=(note,))
+    factor = MM_PER_UNIT[RESOLUTION_UNITS[unit]]
+    x, y = (_pixel_size(r) * factor for r in resolution)
+    return Calibration("plain", (y, y, x), resolution, unit, notes=(_isotropic_note(path, y),))
+
+
+def _default_calibration(grid: Grid) -> Calibration:
+    z, y, x = grid.spacing
+    return Calibration("imagej", grid.spacing, (1.0 / x, 1.0 / y), 1, {"unit": "mm", "spacing": z})
+
+
+def _resolution(tags: tifffile.TiffTags, name: str) -> Resolution:
+    """Pixels per unit as the file has them, a fraction; 1 where they are missing or zero, as some programs leave it."""
+    pixels, units = tags[name].value if name in tags else (1, 1)
+    return (int(pixels), int(units)) if pixels > 0 and units > 0 else (1, 1)
+
+
+def _pixel_size(resolution: Resolution) -> float:
+    """Units per pixel."""
+    return resolution[1] / resolution[0] if isinstance(resolution, tuple) else 1.0 / resolution
+
+
+def _isotropic_note(path: Path, size: float) -> str:
+    return f"{path.name} gives no distance between its slices; {size:g} mm was taken, its pixel size."
