@@ -17,16 +17,19 @@ class RunControl:
         self._stop = threading.Event()
         self._go = threading.Event()
         self._go.set()
+        self._order = threading.Lock()
 
     def stop(self) -> None:
         """Ask the computation to end; also wakes it from a pause."""
-        self._stop.set()
-        self._go.set()
+        with self._order:
+            self._stop.set()
+            self._go.set()
 
     def pause(self) -> None:
-        """Ask the computation to wait before its next piece of work."""
-        if not self._stop.is_set():
-            self._go.clear()
+        """Ask the computation to wait before its next piece of work; after `stop` this does nothing."""
+        with self._order:
+            if not self._stop.is_set():
+                self._go.clear()
 
     def resume(self) -> None:
         """Let a paused computation go on."""

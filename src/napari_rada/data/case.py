@@ -165,7 +165,8 @@ def _checked_image(image: NDArray[Any], name: str, non_finite: NonFinite) -> NDA
         raise InputError(f"{name}: the image holds values of type {image.dtype}; real numbers are needed.")
     if min(image.shape) < 2:
         raise InputError(f"{name}: the image has shape {image.shape}; at least 2 voxels along every axis are needed.")
-    volume = np.ascontiguousarray(image, dtype=np.float32)
+    with np.errstate(over="ignore"):  # a value too large for float32 becomes infinite and is reported below
+        volume = np.ascontiguousarray(image, dtype=np.float32)
     finite = np.isfinite(volume)
     if not finite.all():
         if non_finite == "refuse" or not finite.any():
@@ -186,12 +187,12 @@ def _checked_labels(labels: NDArray[Any], shape: tuple[int, int, int], name: str
         raise InputError(f"{name}: the labels hold values of type {labels.dtype}; whole numbers are needed.")
     if labels.dtype.kind == "f" and not (np.isfinite(labels).all() and (labels == np.round(labels)).all()):
         raise InputError(f"{name}: the labels hold fractions or NaN; label values must be whole numbers.")
-    whole = labels.astype(np.int64)
-    if whole.min() < 0 or whole.max() > MAX_LABEL:
+    if labels.min() < 0 or labels.max() > MAX_LABEL:
         raise InputError(
-            f"{name}: the labels hold values from {whole.min()} to {whole.max()}; they must lie in 0..{MAX_LABEL}."
+            f"{name}: the labels hold values from {labels.min():g} to {labels.max():g}; they must lie in "
+            f"0..{MAX_LABEL}."
         )
-    return whole
+    return labels.astype(np.int64)
 
 
 def _checked_slices(

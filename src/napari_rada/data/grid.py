@@ -41,7 +41,8 @@ class Grid:
 
     def __post_init__(self) -> None:
         matrix = self.affine[:3, :3]
-        if not np.isfinite(self.affine).all() or abs(np.linalg.det(matrix)) < 1e-12:
+        # Compared with the product of the voxel sizes, since those of a microscope are tiny in millimetres.
+        if not np.isfinite(self.affine).all() or abs(np.linalg.det(matrix)) <= 1e-6 * np.prod(self.spacing):
             raise InputError(
                 f"The image's affine {np.round(matrix, 4).tolist()} is singular or not finite; "
                 "voxel sizes must be positive numbers. Correct the file's header."
@@ -87,11 +88,11 @@ class Grid:
             cosines[:, axis] = -1.0
         return names
 
-    def matches(self, other: Grid, tolerance_mm: float = 0.01) -> bool:
-        """Tell whether both grids put the same voxel at the same place, to `tolerance_mm` at every corner."""
+    def matches(self, other: Grid, tolerance: float = 0.02) -> bool:
+        """Tell whether both grids put every voxel at the same place, to `tolerance` of the finest spacing."""
         if self.shape != other.shape:
             return False
         corners = np.array(
             [(z, y, x, 1) for z in (0, self.shape[0]) for y in (0, self.shape[1]) for x in (0, self.shape[2])]
         ).T
-        return bool(np.abs((self.affine - other.affine) @ corners).max() <= tolerance_mm)
+        return bool(np.abs((self.affine - other.affine) @ corners).max() <= tolerance * min(self.spacing))

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from napari_rada.errors import InputError
 
@@ -49,23 +48,37 @@ class AnnotatedSlice:
 def detect_slices(labels: Labels) -> tuple[AnnotatedSlice, ...]:
     """Propose the annotated slices of a sparsely painted volume.
 
-    A plane that was not painted shows only the thin lines where painted planes cross it. A morphological opening
-    with a 2x2 square removes these lines; planes with something left were painted. Structures one voxel thin and
-    empty annotated slices cannot be found this way: the user adds them.
+    A plane that was not painted shows only where painted planes cross it. So the plane with the most paint is taken
+    first, its paint is removed, and so on, as long as a plane has left at least a block of 2x2 painted voxels.
+    Structures one voxel thin and empty annotated slices cannot be found this way, and a structure painted in many
+    neighbouring slices can be read along the wrong axis: the user corrects the proposal.
 
     Parameters
     ----------
     labels
         (z, y, x), 0 where nothing was painted.
     """
-    painted = labels != 0
-    found = []
-    for axis in range(3):
-        element = np.ones([1 if a == axis else 2 for a in range(3)], dtype=bool)
-        opened = ndimage.binary_opening(painted, element)
-        other = tuple(a for a in range(3) if a != axis)
-        found += [AnnotatedSlice(axis, int(i)) for i in np.flatnonzero(opened.any(axis=other))]
-    return tuple(found)
+    left = labels != 0
+    paint = [left.sum(axis=tuple(other for other in range(3) if other != axis)) for axis in range(3)]
+    found: list[AnnotatedSlice] = []
+    while True:
+        plane = max((AnnotatedSlice(axis, int(paint[axis].argmax())) for axis in range(3)), key=lambda p: _at(paint, p))
+        if _at(paint, plane) < 4:
+            return tuple(sorted(found))
+        painted = left[plane.selector()]
+        if not (painted[1:, 1:] & painted[1:, :-1] & painted[:-1, 1:] & painted[:-1, :-1]).any():
+            paint[plane.axis][plane.index] = 0
+            continue
+        found.append(plane)
+        first, second = (axis for axis in range(3) if axis != plane.axis)
+        paint[first] -= painted.sum(axis=1)
+        paint[second] -= painted.sum(axis=0)
+        paint[plane.axis][plane.index] = 0
+        left[plane.selector()] = False
+
+
+def _at(paint: Sequence[NDArray[np.integer]], plane: AnnotatedSlice) -> int:
+    return int(paint[plane.axis][plane.index])
 
 
 def annotated_mask(shape: Shape, slices: Iterable[AnnotatedSlice]) -> NDArray[np.bool_]:
