@@ -41,11 +41,14 @@ class DataConfig(_Frozen):
 
 
 class DiffusionConfig(_Frozen):
-    """Random walker seeded by the annotated slices (Grady 2006)."""
+    """Random walker seeded by the annotated slices (Grady 2006), averaged over edge sensitivities."""
 
     method: Literal["diffusion"] = "diffusion"
-    beta: float = Field(300.0, gt=0, description="Edge sensitivity for intensities in 0..1.")
-    max_voxels: int = Field(600_000, ge=4096, description="Solve on a grid of at most this many voxels.")
+    betas: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        (100.0, 300.0, 900.0, 2500.0), min_length=1, description="Edge sensitivities to average over."
+    )
+    max_voxels: int = Field(150_000, ge=4096, description="Solve on a grid of at most this many voxels.")
+    tolerance: float = Field(1e-2, gt=0, lt=1, description="Relative residual at which the solver stops.")
 
 
 class RegistrationConfig(_Frozen):

@@ -7,7 +7,7 @@ back to the case's own grid with `WorkingCase.to_full`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -125,35 +125,60 @@ def make_working_case(
         Lower and upper intensity instead of percentiles (CT: for example -125, 275 HU).
     """
     box = foreground_box(case, crop_margin)
-    factors = coarsening_factors(box_shape(box), case.grid.spacing, max_voxels)
-    normal = normalise(case.image, percentiles, window, case.name)
-    image = _block_mean(normal[box_selector(box)], factors)
-    coarse: Shape = (image.shape[0], image.shape[1], image.shape[2])
-    groups = view_of_slices(case.annotated)
-    truth = np.full(coarse, UNKNOWN, dtype=np.int16)
-    views = np.zeros(coarse, dtype=np.uint8)
+    image = normalise(case.image, percentiles, window, case.name)[box_selector(box)]
+    shape = box_shape(box)
+    truth = np.full(shape, UNKNOWN, dtype=np.int16)
+    views = np.zeros(shape, dtype=np.uint8)
     placed: list[tuple[AnnotatedSlice, ...]] = []
-    for view, group in enumerate(groups):
+    for view, group in enumerate(view_of_slices(case.annotated)):
+        assert case.labels is not None
         inside = [s for s in group if box[0][s.axis] <= s.index < box[1][s.axis]]
-        placed.append(tuple(AnnotatedSlice(s.axis, (s.index - box[0][s.axis]) // factors[s.axis]) for s in inside))
-        for fine, place in zip(inside, placed[-1], strict=True):
-            assert case.labels is not None
-            plane = AnnotatedSlice(fine.axis, fine.index - box[0][fine.axis])
-            index = classes.encode(case.labels[box_selector(box)][plane.selector()])
-            truth[place.selector()] = _pool_plane(index, len(classes), _without(factors, fine.axis))
-            views[place.selector()] |= np.uint8(1 << view)
-    spacing = tuple(s * f for s, f in zip(case.grid.spacing, factors, strict=True))
-    return WorkingCase(
+        placed.append(tuple(AnnotatedSlice(s.axis, s.index - box[0][s.axis]) for s in inside))
+        for plane in placed[-1]:
+            truth[plane.selector()] = classes.encode(case.labels[box_selector(box)][plane.selector()])
+            views[plane.selector()] |= np.uint8(1 << view)
+    whole = WorkingCase(
         name=case.name,
+        image=image,
+        spacing=case.grid.spacing,
+        truth=truth,
+        views=views,
+        slices=tuple(placed),
+        num_classes=len(classes),
+        factors=(1, 1, 1),
+        box=box,
+        full_shape=case.grid.shape,
+    )
+    return coarsen(whole, coarsening_factors(shape, case.grid.spacing, max_voxels))
+
+
+def coarsen(case: WorkingCase, factors: Factors) -> WorkingCase:
+    """Average blocks of `factors` voxels; in annotated slices the majority of each block's voxels decides.
+
+    The voxels beside a slice, which are unknown, take no part in that vote.
+    """
+    if factors == (1, 1, 1):
+        return case
+    image = _block_mean(case.image, factors)
+    truth = np.full(image.shape, UNKNOWN, dtype=np.int16)
+    views = np.zeros(image.shape, dtype=np.uint8)
+    placed: list[tuple[AnnotatedSlice, ...]] = []
+    for view, group in enumerate(case.slices):
+        placed.append(tuple(AnnotatedSlice(s.axis, s.index // factors[s.axis]) for s in group))
+        for fine, coarse in zip(group, placed[-1], strict=True):
+            across = _without(factors, fine.axis)
+            truth[coarse.selector()] = _pool_plane(case.truth[fine.selector()], case.num_classes, across)
+            views[coarse.selector()] |= np.uint8(1 << view)
+    spacing = tuple(s * f for s, f in zip(case.spacing, factors, strict=True))
+    total = tuple(f * g for f, g in zip(case.factors, factors, strict=True))
+    return replace(
+        case,
         image=image,
         spacing=(spacing[0], spacing[1], spacing[2]),
         truth=truth,
         views=views,
         slices=tuple(placed),
-        num_classes=len(classes),
-        factors=factors,
-        box=box,
-        full_shape=case.grid.shape,
+        factors=(total[0], total[1], total[2]),
     )
 
 
