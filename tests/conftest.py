@@ -13,10 +13,9 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _torch_settings() -> None:
-    """Use at most two threads, so that timings mean the same on any machine, and no denormal numbers."""
+def _few_threads() -> None:
+    """Use at most two threads, so that timings mean the same on any machine."""
     torch.set_num_threads(min(2, torch.get_num_threads()))
-    torch.set_flush_denormal(True)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,183 @@
+"""Cases: what is accepted, and in which words the rest is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_rada.data.case import Case, check_trainable
+from napari_rada.data.classes import ClassInfo, ClassTable
+from napari_rada.data.grid import Grid
+from napari_rada.data.slices import AnnotatedSlice
+from napari_rada.errors import InputError
+
+SHAPE = (8, 10, 12)
+THREE = [(0, 4), (1, 5), (2, 6)]
+
+
+def image(dtype: Any = np.float32) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 100, SHAPE).astype(dtype)
+
+
+def labels(dtype: Any = np.uint8) -> np.ndarray:
+    dense = np.zeros(SHAPE, dtype=dtype)
+    dense[2:6, 3:8, 4:10] = 1
+    return dense
+
+
+@pytest.mark.parametrize("dtype", [bool, "u1", "i2", ">i2", ">u4", "f2", ">f4", ">f8", "i8"])
+def test_any_real_image_becomes_native_float32(dtype: str) -> None:
+    case = Case.create(image(dtype))
+    assert case.image.dtype == np.dtype("=f4")
+    np.testing.assert_array_equal(case.image, image(dtype).astype(np.float32))
+    assert case.image.flags.c_contiguous
+
+
+def test_unlabelled_case() -> None:
+    case = Case.create(image(), spacing=(3.0, 2.0, 1.0), name="scan")
+    assert not case.is_labelled
+    assert (case.labels, case.annotated, case.classes) == (None, (), None)
+    assert case.grid.spacing == pytest.approx((3.0, 2.0, 1.0))
+    assert not case.known.any()
+
+
+def test_labels_outside_the_annotated_slices_are_forgotten() -> None:
+    case = Case.create(image(), labels(), slices=[(0, 4)])
+    assert case.labels is not None
+    assert case.labels[4].any()
+    assert not np.delete(case.labels, 4, axis=0).any()
+    assert case.known.sum() == SHAPE[1] * SHAPE[2]
+
+
+def test_slices_are_sorted_and_unique() -> None:
+    case = Case.create(image(), labels(), slices=[(2, 6), AnnotatedSlice(0, 4), (2, 6)])
+    assert case.annotated == (AnnotatedSlice(0, 4), AnnotatedSlice(2, 6))
+
+
+def test_slices_are_detected() -> None:
+    sparse = Case.create(image(), labels(), slices=THREE).labels
+    assert sparse is not None
+    assert [(s.axis, s.index) for s in Case.create(image(), sparse).annotated] == THREE
+
+
+def test_empty_annotated_slices_are_possible() -> None:
+    case = Case.create(image(), labels(), slices=[(0, 0), (0, 4)])
+    assert case.known[0].all()
+    assert case.labels is not None
+    assert not case.labels[0].any()
+
+
+@pytest.mark.parametrize("dtype", [bool, "u2", ">i4", "f8"])
+def test_whole_labels_of_any_dtype(dtype: str) -> None:
+    case = Case.create(image(), labels(dtype), slices=THREE)
+    assert case.labels is not None
+    assert case.labels.dtype == np.uint16
+    assert case.classes is not None
+    assert case.classes.values == (0, 1)
+
+
+def test_non_finite_voxels_are_replaced_if_asked() -> None:
+    bad = image()
+    bad[0, 0, :3] = [np.nan, np.inf, -np.inf]
+    case = Case.create(bad, non_finite="replace")
+    np.testing.assert_array_equal(case.image[0, 0, :3], np.nanmin(bad[np.isfinite(bad)]))
+    np.testing.assert_array_equal(case.image[1:], bad[1:])
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (np.zeros((5, 5)), r"scan: the image has 2 dimensions \(5, 5\); a single 3D volume is needed"),
+        (np.zeros((2, 5, 5, 5)), r"has 4 dimensions .* Choose one channel or time point first"),
+        (image().astype(complex), r"values of type complex128; real numbers are needed"),
+        (np.array([[["a"] * 2] * 2] * 2), r"values of type <U1; real numbers"),
+        (image()[:1], r"shape \(1, 10, 12\); at least 2 voxels along every axis"),
+        (np.full(SHAPE, 7), r"every voxel of the image is 7; a constant image cannot be segmented"),
+        (np.full(SHAPE, np.nan), r"960 voxels that are NaN or infinite"),
+        (np.where(image() == image().max(), np.nan, image()), r"set data\.non_finite=replace"),
+        (image(np.float64) * 1e300, r"NaN or infinite"),
+    ],
+)
+def test_bad_images_are_refused(bad: np.ndarray, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Case.create(bad, name="scan")
+
+
+def with_value(value: float, dtype: str = "f8") -> np.ndarray:
+    bad = labels(dtype)
+    bad[4, 5, 6] = value
+    return bad
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (labels()[1:], r"scan: the labels have shape \(7, 10, 12\) but the image has \(8, 10, 12\)"),
+        (labels(complex), r"values of type complex128; whole numbers"),
+        (with_value(0.5), r"hold fractions or NaN"),
+        (with_value(np.nan), r"hold fractions or NaN"),
+        (with_value(-1, "i2"), r"values from -1 to 1; they must lie in 0\.\.65535"),
+        (with_value(1e30), r"from 0 to 1e\+30"),
+        (with_value(2**63, "u8"), r"they must lie in 0\.\.65535"),
+        (np.zeros(SHAPE, np.uint8), r"the labels are empty; paint three slices, or name the annotated slices"),
+        (np.eye(8, 10, dtype=np.uint8)[..., None] * np.eye(1, 12, dtype=np.uint8)[0], r"one voxel thin"),
+    ],
+)
+def test_bad_labels_are_refused(bad: np.ndarray, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Case.create(image(), bad, name="scan")
+
+
+@pytest.mark.parametrize(
+    ("slices", "message"),
+    [([], "list of annotated slices is empty"), ([(0, 8)], "Slice 8 on axis 0"), ([(3, 0)], "axis 3 does not exist")],
+)
+def test_bad_slices_are_refused(slices: list[tuple[int, int]], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Case.create(image(), labels(), slices=slices)
+
+
+def test_the_grid_must_fit() -> None:
+    with pytest.raises(InputError, match=r"has shape \(8, 10, 12\) but its geometry is for \(8, 10, 13\)"):
+        Case.create(image(), grid=Grid.from_spacing((8, 10, 13)))
+
+
+def test_labels_must_be_in_the_given_classes() -> None:
+    with pytest.raises(InputError, match=r"values \[1\], but the classes are \[0, 2\]"):
+        Case.create(image(), labels(), slices=THREE, classes=ClassTable.from_values([2]))
+
+
+def test_nothing_labelled_cannot_be_trained() -> None:
+    with pytest.raises(InputError, match="No case has annotated slices; paint at least one slice"):
+        check_trainable([Case.create(image())])
+
+
+@pytest.mark.parametrize(
+    ("painted", "only"), [(labels() * 0, r"background \(0\)"), (np.ones(SHAPE, dtype=np.uint8), "label 1")]
+)
+def test_one_class_cannot_be_trained(painted: np.ndarray, only: str) -> None:
+    with pytest.raises(InputError, match=f"The annotated slices hold only {only}"):
+        check_trainable([Case.create(image(), painted, slices=[(0, 4)])])
+
+
+def test_one_labelled_case_gives_its_classes() -> None:
+    classes = ClassTable((ClassInfo(0, "background"), ClassInfo(1, "liver"), ClassInfo(2, "spleen")))
+    case = Case.create(image(), labels(), slices=THREE, classes=classes)
+    assert check_trainable([case, Case.create(image())]) is classes
+
+
+def test_cohorts_get_the_classes_of_all_cases() -> None:
+    liver = ClassTable((ClassInfo(0, "background"), ClassInfo(1, "liver")))
+    first = Case.create(image(), labels(), slices=THREE, classes=liver)
+    second = Case.create(image(), labels() * 4, slices=THREE)
+    merged = check_trainable([first, second])
+    assert [(info.value, info.name) for info in merged.classes] == [(0, "background"), (1, "liver"), (4, "label 4")]
+
+
+def test_the_widest_table_of_a_cohort_is_kept() -> None:
+    wide = ClassTable((ClassInfo(0, "background"), ClassInfo(4, "spleen", "a spleen"), ClassInfo(1, "liver")))
+    first = Case.create(image(), labels(), slices=THREE)
+    second = Case.create(image(), labels() * 4, slices=THREE, classes=wide)
+    assert check_trainable([first, second]) is wide

@@ -1,0 +1,57 @@
+"""Class tables: values, indices, names."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from napari_rada.data.classes import ClassInfo, ClassTable
+from napari_rada.errors import InputError
+
+values = st.lists(st.integers(1, 65535), unique=True, max_size=12)
+
+
+@given(values, st.data())
+def test_encoding_and_decoding_are_inverse(foreground: list[int], data: st.DataObject) -> None:
+    table = ClassTable(tuple(ClassInfo(value, str(value)) for value in (0, *foreground)))
+    labels = np.array(data.draw(st.lists(st.sampled_from(table.values), min_size=1)))
+    index = table.encode(labels)
+    assert index.max() < len(table)
+    np.testing.assert_array_equal(table.decode(index), labels)
+
+
+def test_table_from_values() -> None:
+    table = ClassTable.from_values(np.array([7, 0, 3], dtype=np.uint8), {3: "liver"})
+    assert table.classes == (ClassInfo(0, "background"), ClassInfo(3, "liver"), ClassInfo(7, "label 7"))
+    assert table.dtype == np.uint8
+    assert len(table) == 3
+
+
+def test_background_is_always_there() -> None:
+    assert ClassTable.from_values([5]).values == (0, 5)
+
+
+def test_dtype_grows_with_the_values() -> None:
+    assert ClassTable.from_values([256]).dtype == np.uint16
+
+
+def test_unknown_values_are_refused() -> None:
+    with pytest.raises(InputError, match=r"hold the values \[2, 9\], but the classes are \[0, 1\]"):
+        ClassTable.from_values([1]).encode(np.array([0, 1, 9, 2]))
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ((), r"must start with background \(value 0\); found values \[\]"),
+        ((1, 0), r"must start with background .* \[1, 0\]"),
+        ((0, 2, 2), r"must be distinct .* \[0, 2, 2\]"),
+        ((0, 65536), r"in 0\.\.65535"),
+        ((0, -1), r"in 0\.\.65535"),
+    ],
+)
+def test_impossible_tables_are_refused(table: tuple[int, ...], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        ClassTable(tuple(ClassInfo(value, "") for value in table))
