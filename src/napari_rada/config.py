@@ -37,6 +37,8 @@ class DataConfig(_Frozen):
         for name, pair in (("percentiles", self.percentiles), ("window", self.window)):
             if pair is not None and not pair[0] < pair[1]:
                 raise ValueError(f"{name} must be (lower, upper) with lower < upper, found {pair}")
+        if not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
+            raise ValueError(f"percentiles must lie in 0..100, found {self.percentiles}")
         return self
 
 
@@ -197,11 +199,16 @@ class RunConfig(_Frozen):
         return parse({"preset": name, **PRESETS[name], **changes})
 
     def with_settings(self, settings: dict[str, Any]) -> RunConfig:
-        """Return a copy with dotted settings replaced, e.g. ``{"training.iterations": 500}``; values may be text."""
-        raw = self.model_dump(mode="json")
-        for dotted, value in settings.items():
-            _set_dotted(raw, dotted, yaml.safe_load(value) if isinstance(value, str) else value)
-        return parse(raw)
+        """Return a copy with dotted settings replaced, e.g. ``{"training.iterations": 500}``; values may be text.
+
+        Choosing another member of a union (``propagation.method``, ``training.optimiser.kind``) resets its settings.
+
+        Raises
+        ------
+        ConfigError
+            If a setting is unknown or out of range.
+        """
+        return parse(_merged(self.model_dump(mode="json"), _nested(settings)))
 
     def for_cohort(self) -> RunConfig:
         """Return the settings for more than one case: networks must also predict scans that nobody annotated."""
@@ -232,23 +239,52 @@ def parse(raw: object) -> RunConfig:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "settings"
+        if first["type"] == "extra_forbidden":
+            raise ConfigError(f"There is no setting {where}.") from None
+        if first["type"] == "value_error":
+            raise ConfigError(f"Setting {where}: {first['msg'].removeprefix('Value error, ')}.") from None
         raise ConfigError(f"Setting {where}: {first['msg']} (found {first.get('input')!r}).") from None
 
 
 def load_config(path: Path) -> RunConfig:
-    """Read a YAML file written by `RunConfig.to_yaml` or by hand."""
+    """Read a YAML file written by `RunConfig.to_yaml` or by hand; what it leaves out comes from its preset."""
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: not a readable YAML file ({str(error).splitlines()[0]}).") from None
-    return parse(raw)
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: a YAML file of settings is needed, found {type(raw).__name__}.")
+    preset = RunConfig.from_preset(str(raw.get("preset", "standard")))
+    return parse(_merged(preset.model_dump(mode="json"), raw))
 
 
-def _set_dotted(raw: dict[str, Any], dotted: str, value: object) -> None:
-    *parents, last = dotted.split(".")
-    node = raw
-    for part in parents:
-        if not isinstance(node.get(part), dict):
-            raise ConfigError(f"Setting {dotted}: there is no group {part!r}.")
-        node = node[part]
-    node[last] = value
+def _nested(settings: dict[str, Any]) -> dict[str, Any]:
+    """Turn dotted keys into nested groups, and text into the value that YAML reads in it."""
+    tree: dict[str, Any] = {}
+    for dotted, value in settings.items():
+        *parents, last = dotted.split(".")
+        node = tree
+        for part in parents:
+            node = node.setdefault(part, {})
+            if not isinstance(node, dict):
+                raise ConfigError(f"Setting {dotted}: {part!r} was set as a whole before; set one or the other.")
+        node[last] = _parsed(dotted, value) if isinstance(value, str) else value
+    return tree
+
+
+def _parsed(dotted: str, text: str) -> object:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"Setting {dotted}: {text!r} is not a value; write numbers, words or [lists].") from None
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Replace settings group by group; another member of a union replaces its group as a whole."""
+    if any(key in changes and changes[key] != base.get(key) for key in ("method", "kind")):
+        return changes
+    merged = dict(base)
+    for key, value in changes.items():
+        inner = merged.get(key)
+        merged[key] = _merged(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+    return merged

@@ -251,9 +251,13 @@ def normalise(
     low, high = window or (float(v) for v in np.percentile(image, percentiles))
     if not high > low:
         low, high = float(image.min()), float(image.max())
-    if not high > low:
-        raise InputError(f"{name}: after coarsening every voxel of the image is equal; it cannot be segmented.")
-    return np.asarray(np.clip((image - low) / (high - low), 0.0, 1.0), dtype=np.float32)
+    normal = np.asarray(np.clip((image - low) / (high - low), 0.0, 1.0), dtype=np.float32)
+    if normal.min() == normal.max():
+        raise InputError(
+            f"{name}: the intensity window {low:g} to {high:g} leaves one value only; the image reaches from "
+            f"{image.min():g} to {image.max():g}."
+        )
+    return normal
 
 
 def upsample(values: NDArray[np.float32], factors: Factors, shape: Shape) -> NDArray[np.float32]:
