@@ -102,7 +102,7 @@ def find_cases(specs: Iterable[str]) -> list[CaseFiles]:
     """
     found: list[CaseFiles] = []
     for spec in specs:
-        found += _cohort(Path(spec)) if Path(spec).is_dir() else [_single(spec)]
+        found += _cohort(Path(spec)) if spec and Path(spec).is_dir() else [_single(spec)]
     for case in found:
         _check_files(case)
     names = [case.name for case in found]

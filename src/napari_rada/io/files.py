@@ -131,12 +131,22 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def quiet(logger: str) -> Iterator[None]:
-    """Silence a library's logger: what it finds in a damaged file is told by our own error instead."""
-    target = logging.getLogger(logger)
-    before = target.disabled
-    target.disabled = True
+def log_caught(name: str) -> Iterator[list[str]]:
+    """Collect what a library logs instead of showing it: what is wrong with a file is told once, by our own error."""
+    logger = logging.getLogger(name)
+    messages: list[str] = []
+    handler = _Collector(messages)
+    before, logger.handlers, propagated, logger.propagate = logger.handlers, [handler], logger.propagate, False
     try:
-        yield
+        yield messages
     finally:
-        target.disabled = before
+        logger.handlers, logger.propagate = before, propagated
+
+
+class _Collector(logging.Handler):
+    def __init__(self, messages: list[str]) -> None:
+        super().__init__()
+        self._messages = messages
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._messages.append(record.getMessage())

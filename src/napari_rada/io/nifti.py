@@ -12,7 +12,7 @@ from nibabel.spatialimages import HeaderDataError
 
 from napari_rada.data.grid import Grid
 from napari_rada.errors import InputError
-from napari_rada.io.files import quiet
+from napari_rada.io.files import log_caught
 from napari_rada.io.volume import Volume
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def read_nifti(path: Path) -> Volume:
     image = _open(path)
     _check_kind(image, path)
     try:
-        with quiet("nibabel.global"):
+        with log_caught("nibabel.global"):
             array = np.asanyarray(image.dataobj).reshape(image.shape[:3])
     except _READ_ERRORS as error:
         raise _unreadable(path, error) from None
@@ -67,6 +67,8 @@ def write_nifti(path: Path, array: NDArray[Any], grid: Grid, like: Path | None) 
         image.header.set_xyzt_units("mm")
     else:
         source = _open(like)
+        if tuple(source.shape[:3]) != data.shape[:3]:
+            raise InputError(f"{like} has shape {source.shape} and not {data.shape}; has it been changed meanwhile?")
         if data.ndim == 3:
             data = data.reshape(source.shape)
         image = type(source)(data, source.affine, _geometry_header(source, data))
@@ -75,7 +77,7 @@ def write_nifti(path: Path, array: NDArray[Any], grid: Grid, like: Path | None) 
 
 def _open(path: Path) -> nib.Nifti1Image:
     try:
-        with quiet("nibabel.global"):
+        with log_caught("nibabel.global"):
             image = nib.load(path, mmap=False)
     except _READ_ERRORS as error:
         raise _unreadable(path, error) from None
@@ -118,9 +120,8 @@ def _geometry_header(source: nib.Nifti1Image, data: NDArray[Any]) -> nib.Nifti1H
     header: nib.Nifti1Header = source.header.copy()
     header.extensions.clear()
     header.set_data_dtype(data.dtype)
-    header.set_data_shape(data.shape)
-    if data.ndim > len(source.shape):
-        header.set_zooms((*header.get_zooms()[:3], 1.0))
+    if data.shape != source.shape:
+        header.set_data_shape(data.shape)
     header.set_slope_inter(None, None)
     header.set_intent("none")
     for field in ("cal_min", "cal_max"):

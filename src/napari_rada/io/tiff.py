@@ -12,10 +12,11 @@ import tifffile
 
 from napari_rada.data.grid import Grid
 from napari_rada.errors import InputError
-from napari_rada.io.files import quiet
+from napari_rada.io.files import log_caught
 from napari_rada.io.volume import Volume
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -81,10 +82,12 @@ def read_tiff(path: Path) -> Volume:
         If the file is damaged, is not a single stack, or holds colours, channels or time points.
     """
     try:
-        with quiet("tifffile"), tifffile.TiffFile(path) as tif:
-            _check_series(tif, path)
+        with log_caught("tifffile") as messages, tifffile.TiffFile(path) as tif:
+            series = tif.series
+            _check_whole(messages)
+            _check_series(series, path)
             calibration = _calibration(tif, path)
-            array = np.asarray(tif.series[0].asarray())
+            array = np.asarray(series[0].asarray())
     except InputError:
         raise
     except (*_READ_ERRORS, tifffile.TiffFileError) as error:
@@ -128,10 +131,17 @@ def write_tiff(path: Path, array: NDArray[Any], grid: Grid, like: Path | None) -
     )
 
 
-def _check_series(tif: tifffile.TiffFile, path: Path) -> None:
-    if len(tif.series) != 1:
-        raise InputError(f"{path} holds {len(tif.series)} images of different kinds; save one stack as its own file.")
-    axes, shape = tif.series[0].axes, tif.series[0].shape
+def _check_whole(messages: list[str]) -> None:
+    """Refuse a file whose page list is cut off: tifffile only logs that, and would return the pages that are left."""
+    damage = [message for message in messages if "invalid page offset" in message or "corrupted" in message]
+    if damage:
+        raise tifffile.TiffFileError(damage[0])
+
+
+def _check_series(series: Sequence[tifffile.TiffPageSeries], path: Path) -> None:
+    if len(series) != 1:
+        raise InputError(f"{path} holds {len(series)} images of different kinds; save one stack as its own file.")
+    axes, shape = series[0].axes, series[0].shape
     extra = [name for letter, name in _EXTRA_AXES.items() if letter in axes]
     if extra:
         raise InputError(
@@ -147,7 +157,7 @@ def _check_series(tif: tifffile.TiffFile, path: Path) -> None:
 
 
 def _read_calibration(path: Path) -> Calibration:
-    with quiet("tifffile"), tifffile.TiffFile(path) as tif:
+    with log_caught("tifffile"), tifffile.TiffFile(path) as tif:
         return _calibration(tif, path)
 
 

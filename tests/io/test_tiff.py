@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_rada import io
+from napari_rada.data.grid import Grid
+from napari_rada.errors import InputError
+from napari_rada.events import Notice
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+STACK = np.random.default_rng(5).integers(0, 4000, (5, 6, 7)).astype(np.uint16)
+
+
+def tags(path: Path) -> dict[str, Any]:
+    with tifffile.TiffFile(path) as tif:
+        found = tif.pages.first.tags
+        return {name: found[name].value for name in ("XResolution", "YResolution", "ResolutionUnit")}
+
+
+def imagej_metadata(path: Path) -> dict[str, Any]:
+    with tifffile.TiffFile(path) as tif:
+        assert tif.imagej_metadata is not None
+        return dict(tif.imagej_metadata)
+
+
+@pytest.mark.parametrize(
+    ("unit", "spacing_zyx"),
+    [
+        ("mm", (3.0, 0.5, 0.25)),
+        ("um", (0.003, 0.0005, 0.00025)),
+        ("micron", (0.003, 0.0005, 0.00025)),
+        (r"\u00B5m", (0.003, 0.0005, 0.00025)),
+        ("nm", (3e-6, 0.5e-6, 0.25e-6)),
+        ("cm", (30.0, 5.0, 2.5)),
+        ("inch", (76.2, 12.7, 6.35)),
+    ],
+)
+def test_imagej_stack_and_its_mask(
+    tmp_path: Path, prediction_for: Any, unit: str, spacing_zyx: tuple[float, ...]
+) -> None:
+    path, out = tmp_path / "stack.tif", tmp_path / "mask.tif"
+    metadata = {"axes": "ZYX", "unit": unit, "spacing": 3.0, "xorigin": 4.0, "min": 0.0, "max": 900.0}
+    tifffile.imwrite(path, STACK, imagej=True, resolution=((4, 1), (2, 1)), resolutionunit=1, metadata=metadata)
+
+    volume = io.read_volume(path)
+    np.testing.assert_array_equal(volume.array, STACK)
+    np.testing.assert_allclose(volume.grid.spacing, spacing_zyx)
+    assert volume.calibrated
+    assert volume.notes == ()
+    assert volume.file_shape == (5, 6, 7)
+
+    io.save_mask(prediction_for(io.load_case(path), (STACK > 2000).astype(np.uint8)), out)
+    np.testing.assert_array_equal(tifffile.imread(out), STACK > 2000)
+    assert tags(out) == tags(path)
+    source, mask = imagej_metadata(path), imagej_metadata(out)
+    assert {key: mask.get(key) for key in ("unit", "spacing", "xorigin")} == {
+        key: source[key] for key in ("unit", "spacing", "xorigin")
+    }
+    assert "max" not in mask
+    assert mask["slices"] == 5
+
+
+def test_exact_fractions_of_the_resolution_come_back(tmp_path: Path) -> None:
+    path = tmp_path / "stack.tif"
+    tifffile.imwrite(
+        path, STACK, imagej=True, resolution=((1234567, 98765), (7, 3)), metadata={"axes": "ZYX", "unit": "mm"}
+    )
+    volume = io.read_volume(path)
+    io.write_volume(tmp_path / "mask.tif", (STACK > 9).astype(np.uint8), volume.grid, path)
+    assert tags(tmp_path / "mask.tif") == tags(path)
+    np.testing.assert_allclose(volume.grid.spacing, (3 / 7, 3 / 7, 98765 / 1234567))
+    assert "no distance between its slices" in volume.notes[0]
+
+
+@pytest.mark.parametrize(("resolution_unit", "mm"), [(2, 25.4), (3, 10.0)])
+def test_plain_resolution_tags(tmp_path: Path, resolution_unit: int, mm: float) -> None:
+    path, out = tmp_path / "stack.tif", tmp_path / "mask.tif"
+    tifffile.imwrite(
+        path, STACK, photometric="minisblack", resolution=((100, 1), (50, 1)), resolutionunit=resolution_unit
+    )
+    volume = io.read_volume(path)
+    np.testing.assert_allclose(volume.grid.spacing, (mm / 50, mm / 50, mm / 100))
+    assert "no distance between its slices" in volume.notes[0]
+    io.write_volume(out, (STACK > 9).astype(np.uint8), volume.grid, path)
+    assert tags(out) == tags(path)
+    np.testing.assert_array_equal(tifffile.imread(out), STACK > 9)
+    assert io.read_volume(out).grid.matches(volume.grid)
+
+
+def test_ome_voxel_size_comes_back(tmp_path: Path) -> None:
+    path, out = tmp_path / "stack.ome.tif", tmp_path / "mask.tif"
+    sizes = {
+        "PhysicalSizeX": 0.25,
+        "PhysicalSizeXUnit": "µm",
+        "PhysicalSizeY": 500.0,
+        "PhysicalSizeYUnit": "nm",
+        "PhysicalSizeZ": 0.002,
+        "PhysicalSizeZUnit": "mm",
+    }
+    tifffile.imwrite(path, STACK, metadata={"axes": "ZYX", **sizes})
+    volume = io.read_volume(path)
+    np.testing.assert_allclose(volume.grid.spacing, (0.002, 0.0005, 0.00025))
+    io.write_volume(out, (STACK > 9).astype(np.uint8), volume.grid, path)
+    with tifffile.TiffFile(out) as tif:
+        assert tif.is_ome
+    assert io.read_volume(out).grid.matches(volume.grid, 1e-9)
+
+
+@pytest.mark.parametrize("imagej", [True, False])
+def test_without_calibration_one_millimetre_is_taken_and_told(tmp_path: Path, imagej: bool) -> None:
+    path = tmp_path / "stack.tif"
+    tifffile.imwrite(path, STACK, imagej=imagej, photometric="minisblack", metadata={"axes": "ZYX"} if imagej else {})
+    heard: list[Any] = []
+    case = io.load_case(path, listener=heard.append)
+    assert case.grid.spacing == (1.0, 1.0, 1.0)
+    assert case.name == "stack"
+    assert len(heard) == 1
+    assert isinstance(heard[0], Notice)
+    assert "1 mm" in heard[0].message
+
+
+def test_without_a_source_the_grid_is_written(tmp_path: Path) -> None:
+    for spacing in ((2.5, 0.7, 0.3), (3e-4, 2e-4, 1e-4), (1.0, 1.0, 1.0)):
+        grid = Grid.from_spacing((5, 6, 7), spacing)
+        io.write_volume(tmp_path / "stack.tif", STACK, grid)
+        volume = io.read_volume(tmp_path / "stack.tif")
+        np.testing.assert_allclose(volume.grid.spacing, spacing, rtol=1e-8)
+        np.testing.assert_array_equal(volume.array, STACK)
+
+
+@pytest.mark.parametrize("shape", [(5, 6, 3), (5, 6, 4), (3, 6, 7), (2, 2, 2)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.int16])
+def test_narrow_stacks_are_not_taken_for_colours(tmp_path: Path, shape: tuple[int, int, int], dtype: Any) -> None:
+    data = np.arange(np.prod(shape)).reshape(shape).astype(dtype)
+    io.write_volume(tmp_path / "stack.tif", data, Grid.from_spacing(shape))
+    np.testing.assert_array_equal(io.read_volume(tmp_path / "stack.tif").array, data)
+
+
+def test_several_maps_become_channels(tmp_path: Path) -> None:
+    maps = np.random.default_rng(0).random((2, 5, 6, 7), dtype=np.float32)
+    io.write_volume(tmp_path / "maps.tif", maps, Grid.from_spacing((5, 6, 7)))
+    with tifffile.TiffFile(tmp_path / "maps.tif") as tif:
+        assert tif.series[0].axes == "ZCYX"
+        np.testing.assert_array_equal(tif.series[0].asarray(), maps.swapaxes(0, 1))
+
+
+@pytest.mark.parametrize("dtype", [">u2", "<i2", "<f4", ">f4", "u1", "<u4"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_every_real_dtype_and_byte_order(tmp_path: Path, dtype: str, compression: str | None) -> None:
+    data = STACK.astype(dtype)
+    with tifffile.TiffWriter(tmp_path / "stack.tif", byteorder=">" if dtype.startswith(">") else "<") as writer:
+        writer.write(data, photometric="minisblack", compression=compression)
+    volume = io.read_volume(tmp_path / "stack.tif")
+    assert volume.array.dtype.isnative
+    np.testing.assert_array_equal(volume.array, data)
+
+
+def test_pages_without_any_metadata(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "stack.tif") as writer:
+        for page in STACK:
+            writer.write(page, metadata=None, contiguous=False)
+    np.testing.assert_array_equal(io.read_volume(tmp_path / "stack.tif").array, STACK)
+
+
+def write_pages_of_two_sizes(path: Path) -> None:
+    with tifffile.TiffWriter(path) as writer:
+        writer.write(STACK, metadata=None)
+        writer.write(STACK[0, :3], metadata=None)
+
+
+OTHER_IMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "2D": (lambda p: tifffile.imwrite(p, STACK[0]), r"has 2 dimensions \(6, 7\)"),
+    "colour": (lambda p: tifffile.imwrite(p, np.zeros((6, 7, 3), "u1"), photometric="rgb"), "colours.*one channel"),
+    "colour stack": (
+        lambda p: tifffile.imwrite(p, np.zeros((5, 6, 7, 3), "u1"), photometric="rgb"),
+        "holds colours",
+    ),
+    "channels": (
+        lambda p: tifffile.imwrite(p, np.zeros((5, 2, 6, 7), "u1"), imagej=True, metadata={"axes": "ZCYX"}),
+        "holds channels.*one channel",
+    ),
+    "time": (
+        lambda p: tifffile.imwrite(p, np.zeros((5, 6, 7), "u1"), imagej=True, metadata={"axes": "TYX"}),
+        "holds time points.*if these are slices, name the axis Z",
+    ),
+    "two sizes": (write_pages_of_two_sizes, "holds 2 images of different kinds"),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_IMAGES)
+def test_other_images_are_refused_with_the_remedy(tmp_path: Path, kind: str) -> None:
+    write, gist = OTHER_IMAGES[kind]
+    write(tmp_path / "image.tif")
+    with pytest.raises(InputError, match=gist):
+        io.read_volume(tmp_path / "image.tif")
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.01, 0.3, 0.7])
+@pytest.mark.parametrize("kind", ["imagej", "plain", "zlib", "pages"])
+def test_damage_is_one_clear_sentence(
+    tmp_path: Path, kind: str, kept: float, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "stack.tif"
+    if kind == "pages":
+        with tifffile.TiffWriter(path) as writer:
+            for page in STACK:
+                writer.write(page, metadata=None, contiguous=False)
+    else:
+        compression = "zlib" if kind == "zlib" else None
+        metadata = {"axes": "ZYX"}
+        tifffile.imwrite(path, STACK, imagej=kind == "imagej", compression=compression, metadata=metadata)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * kept)])
+    with pytest.raises(InputError, match="cannot be read as TIFF, it is damaged") as error:
+        io.read_volume(path)
+    assert "\n" not in str(error.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_text_is_not_a_tiff(tmp_path: Path) -> None:
+    (tmp_path / "stack.tif").write_text("hello")
+    with pytest.raises(InputError, match="cannot be read as TIFF.*not a TIFF file"):
+        io.read_volume(tmp_path / "stack.tif")
