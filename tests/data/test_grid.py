@@ -38,7 +38,11 @@ def test_planes_of_an_axial_series() -> None:
     assert [grid.axis_of_plane(name) for name in ("axial", "coronal", "sagittal")] == [0, 1, 2]
 
 
-@given(st.floats(-180, 180, allow_subnormal=False), st.permutations([0, 1, 2]), st.tuples(*[st.sampled_from([-1.0, 1.0])] * 3))
+@given(
+    st.floats(-180, 180, allow_subnormal=False),
+    st.permutations([0, 1, 2]),
+    st.tuples(*[st.sampled_from([-1.0, 1.0])] * 3),
+)
 def test_every_plane_has_its_own_name(degrees: float, order: list[int], signs: tuple[float, ...]) -> None:
     columns = (rotation(degrees) @ Grid.from_spacing(SHAPE, (5.0, 0.5, 1.0)).affine)[:, [*order, 3]]
     grid = Grid(SHAPE, columns * [*signs, 1.0])

@@ -1,0 +1,175 @@
+"""The working grid: cropping, coarsening, normalising, and the way back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from napari_rada.data.case import Case
+from napari_rada.data.classes import UNKNOWN, ClassTable
+from napari_rada.data.slices import AnnotatedSlice
+from napari_rada.data.working import (
+    box_shape,
+    coarsening_factors,
+    foreground_box,
+    make_working_case,
+    normalise,
+    upsample,
+    view_of_slices,
+)
+from napari_rada.errors import InputError
+
+SHAPE = (20, 30, 40)
+THREE = [(0, 10), (1, 15), (2, 20)]
+CLASSES = ClassTable.from_values([1])
+
+
+def make_case(*, labelled: bool = True, slices: list[tuple[int, int]] = THREE) -> Case:
+    image = np.random.default_rng(0).normal(100, 20, SHAPE)
+    labels = np.zeros(SHAPE, dtype=np.uint8)
+    labels[6:14, 10:20, 12:28] = 1
+    return Case.create(image, labels if labelled else None, slices=slices if labelled else None, spacing=(2, 1, 1))
+
+
+def test_the_full_grid_keeps_the_annotation() -> None:
+    case = make_case()
+    working = make_working_case(case, CLASSES)
+    assert case.labels is not None
+    np.testing.assert_array_equal(working.truth, np.where(case.known, case.labels.astype(int), UNKNOWN))
+    assert (working.shape, working.factors, working.spacing) == (SHAPE, (1, 1, 1), (2.0, 1.0, 1.0))
+    assert working.slices == tuple((AnnotatedSlice(axis, index),) for axis, index in THREE)
+
+
+def test_views_mark_their_planes() -> None:
+    working = make_working_case(make_case(), CLASSES)
+    for view, (axis, index) in enumerate(THREE):
+        marked = (working.views >> view) & 1
+        assert np.take(marked, index, axis).all()
+        assert marked.sum() == np.prod(SHAPE) // SHAPE[axis]
+
+
+def test_unlabelled_cases_have_no_truth() -> None:
+    working = make_working_case(make_case(labelled=False), CLASSES, crop_margin=0.5)
+    assert not working.is_labelled
+    assert (working.truth == UNKNOWN).all()
+    assert not working.views.any()
+    assert working.shape == SHAPE
+
+
+def test_a_slice_outside_the_crop_is_dropped() -> None:
+    working = make_working_case(make_case(slices=[*THREE, (2, 39)]), CLASSES, crop_margin=0.0)
+    assert [len(group) for group in working.slices] == [1, 1, 1]
+    assert working.box == ((2, 2, 4), (18, 28, 36))
+
+
+def test_crop_leaves_a_margin_of_the_finest_spacing() -> None:
+    start, end = foreground_box(make_case(), 0.0)
+    assert start == (6 - 4, 10 - 8, 12 - 8)
+    assert end == (14 + 4, 20 + 8, 28 + 8)
+    assert foreground_box(make_case(), None) == ((0, 0, 0), SHAPE)
+    assert foreground_box(make_case(), 10.0) == ((0, 0, 0), SHAPE)
+
+
+def test_empty_annotation_is_not_cropped() -> None:
+    assert foreground_box(make_case(slices=[(0, 0)]), 0.0) == ((0, 0, 0), SHAPE)
+
+
+@given(
+    st.tuples(*[st.integers(2, 300)] * 3),
+    st.tuples(*[st.floats(0.1, 10)] * 3),
+    st.integers(4096, 1_000_000),
+)
+def test_coarsening_stops_as_soon_as_it_fits(
+    shape: tuple[int, int, int], spacing: tuple[float, float, float], most: int
+) -> None:
+    factors = coarsening_factors(shape, spacing, most)
+    size = [-(-n // f) for n, f in zip(shape, factors, strict=True)]
+    assert np.prod(size) <= most or max(size) < 16
+    assert all(n >= 8 or f == 1 for n, f in zip(size, factors, strict=True))
+    # The last of the halvings was needed: without it the volume would have been too large.
+    before = [[f // 2 if a == axis else f for a, f in enumerate(factors)] for axis in range(3) if factors[axis] > 1]
+    sizes = [np.prod([-(-n // f) for n, f in zip(shape, undone, strict=True)]) for undone in before]
+    assert not sizes or max(sizes) > most
+
+
+def test_the_finest_axis_is_coarsened_first() -> None:
+    assert coarsening_factors((64, 128, 128), (4.0, 1.0, 1.0), 64 * 64 * 64) == (1, 2, 2)
+    assert coarsening_factors((64, 64, 64), (1.0, 1.0, 1.0), None) == (1, 1, 1)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.tuples(*[st.integers(2, 40)] * 3), st.tuples(*[st.sampled_from([1, 2, 4])] * 3))
+def test_upsampling_keeps_places_and_sums(shape: tuple[int, int, int], factors: tuple[int, int, int]) -> None:
+    """A ramp stays a ramp away from the border: voxel centres are kept in place."""
+    coarse = [-(-n // f) for n, f in zip(shape, factors, strict=True)]
+    for axis in range(3):
+        centres = (np.arange(coarse[axis]) + 0.5) * factors[axis] - 0.5
+        ramp = np.broadcast_to(np.expand_dims(centres, [a for a in range(3) if a != axis]), coarse)
+        full = upsample(np.stack([ramp, 1 - ramp]).astype(np.float32), factors, shape)
+        assert full.shape == (2, *shape)
+        expected = np.clip(np.arange(shape[axis]), centres[0], centres[-1])
+        found = np.moveaxis(full[0], axis, -1).reshape(-1, shape[axis])
+        np.testing.assert_allclose(found, np.broadcast_to(expected, found.shape), atol=1e-3)
+        np.testing.assert_allclose(full.sum(axis=0), 1.0, atol=1e-3)
+
+
+def test_cropped_and_coarse_probabilities_come_back() -> None:
+    case = make_case()
+    working = make_working_case(case, CLASSES, max_voxels=4096, crop_margin=0.1)
+    assert working.factors != (1, 1, 1)
+    assert box_shape(working.box) != SHAPE
+    probability = np.stack([np.zeros(working.shape), np.ones(working.shape)]).astype(np.float32)
+    full = working.to_full(probability)
+    assert full.shape == (2, *SHAPE)
+    np.testing.assert_allclose(full.sum(axis=0), 1.0, atol=1e-6)
+    inside = np.zeros(SHAPE, dtype=bool)
+    inside[tuple(slice(a, b) for a, b in zip(*working.box, strict=True))] = True
+    np.testing.assert_allclose(full[1], inside, atol=1e-6)
+
+
+def test_coarse_annotation_follows_the_majority() -> None:
+    case = make_case()
+    working = make_working_case(case, CLASSES, max_voxels=4096)
+    assert [group[0] for group in working.slices] == [
+        AnnotatedSlice(axis, index // working.factors[axis]) for axis, index in THREE
+    ]
+    axis, index = THREE[2]
+    assert case.labels is not None
+    fine = (np.take(case.labels, index, axis) == 1).mean()
+    coarse = (np.take(working.truth, index // working.factors[axis], axis) == 1).mean()
+    assert coarse == pytest.approx(fine, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("slices", "groups"),
+    [
+        ([(0, 1), (1, 2), (2, 3)], [[(0, 1)], [(1, 2)], [(2, 3)]]),
+        ([(2, 9), (2, 3), (0, 1)], [[(0, 1)], [], [(2, 3), (2, 9)]]),
+        ([(1, 8), (1, 2), (1, 5), (1, 11)], [[(1, 2), (1, 11)], [(1, 5)], [(1, 8)]]),
+        ([], [[], [], []]),
+    ],
+)
+def test_slices_are_split_into_views(slices: list[tuple[int, int]], groups: list[list[tuple[int, int]]]) -> None:
+    found = view_of_slices(tuple(AnnotatedSlice(*s) for s in slices))
+    assert [[(s.axis, s.index) for s in group] for group in found] == groups
+
+
+def test_percentiles_and_window_map_to_the_unit_interval() -> None:
+    image = np.arange(1000, dtype=np.float32).reshape(10, 10, 10)
+    normal = normalise(image, (10, 90), None, "scan")
+    assert (normal.min(), normal.max()) == (0.0, 1.0)
+    assert normal.reshape(-1)[500] == pytest.approx(0.5, abs=1e-2)
+    np.testing.assert_allclose(normalise(image, (1, 99), (0, 500), "scan").reshape(-1)[:501], np.arange(501) / 500)
+
+
+def test_percentiles_that_coincide_fall_back_to_the_full_range() -> None:
+    image = np.zeros((10, 10, 10), dtype=np.float32)
+    image[5, 5, 5] = 4.0
+    assert normalise(image, (1, 99), None, "scan")[5, 5, 5] == 1.0
+
+
+def test_a_window_beside_the_image_is_refused() -> None:
+    with pytest.raises(InputError, match=r"scan: the intensity window 500 to 600 leaves one value only; .* 0 to 26"):
+        normalise(np.arange(27, dtype=np.float32).reshape(3, 3, 3), (1, 99), (500, 600), "scan")

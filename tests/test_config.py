@@ -1,0 +1,161 @@
+"""Settings: presets, YAML, dotted changes, refusals."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pydantic import ValidationError
+
+from napari_rada.config import PRESETS, RegistrationConfig, RunConfig, load_config, parse
+from napari_rada.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "config.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_survive_yaml(preset: str, tmp_path: Path) -> None:
+    config = RunConfig.from_preset(preset)
+    assert config.preset == preset
+    assert load_config(written(tmp_path, config.to_yaml())) == config
+
+
+def test_changed_settings_survive_yaml(tmp_path: Path) -> None:
+    changes = {
+        "propagation.method": "registration",
+        "training.optimiser.kind": "adamw",
+        "training.decay.kind": "cosine",
+        "data.window": [-125, 275],
+        "data.max_voxels": None,
+    }
+    for preset in PRESETS:
+        config = RunConfig.from_preset(preset).with_settings(changes)
+        assert load_config(written(tmp_path, config.to_yaml())) == config
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_file_leaves_out_what_its_preset_says(preset: str, tmp_path: Path) -> None:
+    path = written(tmp_path, f"preset: {preset}\nseed: 7\ntraining:\n  iterations: 12\n")
+    assert load_config(path) == RunConfig.from_preset(preset).with_settings({"seed": 7, "training.iterations": 12})
+
+
+def test_a_file_without_preset_starts_from_standard(tmp_path: Path) -> None:
+    assert load_config(written(tmp_path, "seed: 0\n")) == RunConfig.from_preset("standard")
+
+
+def test_the_paper_preset_is_the_paper() -> None:
+    """METHOD: SGD 0.9, weight decay 1e-4, 0.01 / 10 every 2500 to 1e-4, 6000 iterations, 2 + 2 patches 112x112x80."""
+    training = RunConfig.from_preset("paper").training
+    assert (training.iterations, training.labelled_patches, training.unlabelled_patches) == (6000, 2, 2)
+    assert (training.learning_rate, training.weight_decay, training.patch) == (0.01, 1e-4, (80, 112, 112))
+    assert training.optimiser.model_dump() == {"kind": "sgd", "momentum": 0.9}
+    assert training.decay.model_dump() == {"kind": "step", "factor": 10, "every": 2500, "minimum": 1e-4}
+    assert (training.alpha, training.alpha_every) == (0.97, 1000)
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        RunConfig().seed = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("settings", "found"),
+    [
+        ({"training.iterations": "500"}, ("training", "iterations", 500)),
+        ({"training.learning_rate": "1e-3"}, ("training", "learning_rate", 1e-3)),
+        ({"training.patch": "[16, 24, 32]"}, ("training", "patch", (16, 24, 32))),
+        ({"data.window": "[-125, 275]"}, ("data", "window", (-125.0, 275.0))),
+        ({"data.max_voxels": "null"}, ("data", "max_voxels", None)),
+        ({"training.augment": "false"}, ("training", "augment", False)),
+        ({"inference.overlap": 0}, ("inference", "overlap", 0.0)),
+    ],
+)
+def test_dotted_settings(settings: dict[str, Any], found: tuple[str, str, Any]) -> None:
+    group, name, value = found
+    changed = RunConfig().with_settings(settings)
+    assert getattr(getattr(changed, group), name) == value
+    assert changed.with_settings({}) == changed
+
+
+def test_devices_keep_their_number() -> None:
+    assert RunConfig().with_settings({"device": "cuda:1"}).device == "cuda:1"
+
+
+def test_another_union_member_brings_its_own_settings() -> None:
+    changed = RunConfig().with_settings({"propagation.alpha": 0.9, "propagation.method": "registration"})
+    assert changed.propagation == RegistrationConfig(alpha=0.9)
+    assert changed.with_settings({"propagation.transform": "SyNOnly"}).propagation == RegistrationConfig(
+        alpha=0.9, transform="SyNOnly"
+    )
+
+
+def test_changes_of_one_group_leave_the_others() -> None:
+    config = RunConfig.from_preset("paper")
+    changed = config.with_settings({"training.cross.noise": 0.2})
+    assert changed.training.cross.noise == 0.2
+    assert changed.training.model_copy(update={"cross": config.training.cross}) == config.training
+    assert changed.data == config.data
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"training.iteration": 5}, r"There is no setting training\.iteration\."),
+        ({"foo.bar": 5}, r"There is no setting foo\."),
+        ({"seed.bar": 5}, r"Setting seed: Input should be a valid integer \(found \{'bar': 5\}\)"),
+        ({"training.iterations": 0}, r"Setting training\.iterations: .*greater than or equal to 1 \(found 0\)"),
+        ({"training.iterations": "many"}, r"Setting training\.iterations: .*valid integer.*\(found 'many'\)"),
+        ({"propagation.method": "magic"}, r"Setting propagation: .*'diffusion', 'registration'"),
+        ({"propagation.alpha": 0.9}, r"There is no setting propagation\.diffusion\.alpha"),
+        (
+            {"data.window": [3, 3]},
+            r"Setting data: window must be \(lower, upper\) with lower < upper, found \(3\.0, 3\.0\)",
+        ),
+        ({"data.percentiles": [1, 101]}, r"percentiles must lie in 0\.\.100"),
+        ({"training.patch": [4, 32, 32]}, r"patch must be at least 8 voxels along every axis, found \(4, 32, 32\)"),
+        ({"training.view_pairs": [[0, 0], [1, 2], [0, 2]]}, r"two different views of 0, 1, 2, found \(0, 0\)"),
+        ({"training.patch": "[1, 2"}, r"Setting training\.patch: '\[1, 2' is not a value"),
+        ({"training": 3, "training.iterations": 5}, r"'training' was set as a whole before"),
+        ({"preset": "huge"}, r"Setting preset: .*'quick', 'standard' or 'paper'"),
+    ],
+)
+def test_bad_settings_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        RunConfig().with_settings(settings)
+
+
+def test_unknown_preset() -> None:
+    with pytest.raises(ConfigError, match="There is no preset 'huge'; choose one of quick, standard, paper"):
+        RunConfig.from_preset("huge")
+
+
+def test_plain_data_must_be_a_mapping() -> None:
+    with pytest.raises(ConfigError, match="Setting settings: Input should be a valid dictionary"):
+        parse([1, 2])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [1", r"config\.yaml: not a readable YAML file \(while parsing"),
+        ("- 1\n- 2\n", r"config\.yaml: a YAML file of settings is needed, found list"),
+        ("", r"config\.yaml: a YAML file of settings is needed, found NoneType"),
+        ("preset: huge\n", "There is no preset 'huge'"),
+        ("training:\n  iteration: 3\n", r"There is no setting training\.iteration"),
+    ],
+)
+def test_bad_files_are_refused(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(written(tmp_path, text))
+
+
+def test_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"absent\.yaml: not a readable YAML file"):
+        load_config(tmp_path / "absent.yaml")

@@ -1,0 +1,82 @@
+"""Commands to a running computation."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from napari_rada.control import RunControl
+from napari_rada.errors import RadaError, Stopped
+
+
+def in_thread(control: RunControl) -> tuple[threading.Thread, list[str]]:
+    """Start a worker that checks the control once and tells how that ended."""
+    ended: list[str] = []
+
+    def work() -> None:
+        try:
+            control.check()
+        except Stopped:
+            ended.append("stopped")
+        else:
+            ended.append("went on")
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread, ended
+
+
+def test_fresh_control_lets_work_go_on() -> None:
+    control = RunControl()
+    control.check()
+    assert not control.stop_requested
+    assert not control.pause_requested
+
+
+def test_stop_is_idempotent_and_final() -> None:
+    control = RunControl()
+    control.stop()
+    control.stop()
+    control.resume()
+    assert control.stop_requested
+    with pytest.raises(Stopped):
+        control.check()
+
+
+def test_pause_holds_the_worker_until_resume() -> None:
+    control = RunControl()
+    control.pause()
+    control.pause()
+    assert control.pause_requested
+    thread, ended = in_thread(control)
+    thread.join(0.1)
+    assert thread.is_alive()
+    control.resume()
+    control.resume()
+    thread.join(5)
+    assert ended == ["went on"]
+    assert not control.pause_requested
+
+
+def test_stop_wakes_a_paused_worker() -> None:
+    control = RunControl()
+    control.pause()
+    thread, ended = in_thread(control)
+    control.stop()
+    thread.join(5)
+    assert ended == ["stopped"]
+
+
+def test_pause_after_stop_does_not_hold() -> None:
+    control = RunControl()
+    control.stop()
+    control.pause()
+    assert not control.pause_requested
+    thread, ended = in_thread(control)
+    thread.join(5)
+    assert ended == ["stopped"]
+
+
+def test_stopping_is_no_user_error() -> None:
+    assert not issubclass(Stopped, RadaError)
