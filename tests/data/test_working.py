@@ -142,6 +142,12 @@ def test_coarse_annotation_follows_the_majority() -> None:
     assert coarse == pytest.approx(fine, abs=0.05)
 
 
+def test_neighbouring_slices_become_one_coarse_slice() -> None:
+    working = make_working_case(make_case(slices=[(1, 14), (1, 15), (0, 10)]), CLASSES, max_voxels=4096)
+    assert working.factors[1] == 2
+    assert working.slices[1] == (AnnotatedSlice(1, 7),)
+
+
 @pytest.mark.parametrize(
     ("slices", "groups"),
     [

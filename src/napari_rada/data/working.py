@@ -131,10 +131,10 @@ def make_working_case(
     views = np.zeros(shape, dtype=np.uint8)
     placed: list[tuple[AnnotatedSlice, ...]] = []
     for view, group in enumerate(view_of_slices(case.annotated)):
-        assert case.labels is not None
         inside = [s for s in group if box[0][s.axis] <= s.index < box[1][s.axis]]
         placed.append(tuple(AnnotatedSlice(s.axis, s.index - box[0][s.axis]) for s in inside))
         for plane in placed[-1]:
+            assert case.labels is not None
             truth[plane.selector()] = classes.encode(case.labels[box_selector(box)][plane.selector()])
             views[plane.selector()] |= np.uint8(1 << view)
     whole = WorkingCase(
@@ -164,8 +164,9 @@ def coarsen(case: WorkingCase, factors: Factors) -> WorkingCase:
     views = np.zeros(image.shape, dtype=np.uint8)
     placed: list[tuple[AnnotatedSlice, ...]] = []
     for view, group in enumerate(case.slices):
-        placed.append(tuple(AnnotatedSlice(s.axis, s.index // factors[s.axis]) for s in group))
-        for fine, coarse in zip(group, placed[-1], strict=True):
+        merged = [AnnotatedSlice(s.axis, s.index // factors[s.axis]) for s in group]
+        placed.append(tuple(dict.fromkeys(merged)))  # neighbours can fall into one plane
+        for fine, coarse in zip(group, merged, strict=True):
             across = _without(factors, fine.axis)
             truth[coarse.selector()] = _pool_plane(case.truth[fine.selector()], case.num_classes, across)
             views[coarse.selector()] |= np.uint8(1 << view)
