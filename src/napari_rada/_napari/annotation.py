@@ -1,0 +1,117 @@
+"""Which slices of a Labels layer are annotated: what the person ticked, and what looks painted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from weakref import ref
+
+import numpy as np
+from psygnal import Signal
+
+from napari_rada._napari.layers import annotated_slices, full_resolution, set_annotated_slices, shape_of
+from napari_rada.data.slices import AnnotatedSlice, detect_slices
+from napari_rada.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from napari.layers import Labels
+
+
+@dataclass(frozen=True)
+class SliceRow:
+    """One plane of the table: `voxels` are labelled in it; `complete` if the person says it is annotated."""
+
+    plane: AnnotatedSlice
+    voxels: int
+    complete: bool
+
+
+class AnnotationModel:
+    """The annotated slices of one Labels layer.
+
+    What is ticked as complete lives in the layer's metadata and travels with it. Detection only proposes: a plane that
+    looks painted is listed, unticked, until the person ticks or removes it.
+    """
+
+    changed = Signal()
+    """The rows changed: a plane was ticked, unticked, removed, found, or painted in."""
+
+    def __init__(self, layer: Labels) -> None:
+        self._layer = ref(layer)
+        self._proposed: frozenset[AnnotatedSlice] = frozenset()
+        self._dismissed: frozenset[AnnotatedSlice] = frozenset()
+        self._rows: tuple[SliceRow, ...] = ()
+        self.rescan()
+
+    @property
+    def layer(self) -> Labels:
+        """The layer; whoever uses the model keeps it alive."""
+        layer = self._layer()
+        assert layer is not None
+        return layer
+
+    @property
+    def rows(self) -> tuple[SliceRow, ...]:
+        """All planes, annotated or proposed, sorted by axis and index."""
+        return self._rows
+
+    @property
+    def complete(self) -> tuple[AnnotatedSlice, ...]:
+        """The planes ticked as complete, sorted."""
+        return annotated_slices(self.layer)
+
+    @property
+    def proposed(self) -> tuple[AnnotatedSlice, ...]:
+        """The planes that look painted but are not ticked, sorted."""
+        return tuple(sorted(self._proposed))
+
+    def rescan(self) -> None:
+        """Look at the labels again; `changed` fires if the rows are not the same as before."""
+        try:
+            shape_of(self.layer)
+        except InputError:
+            self._proposed = frozenset()
+        else:
+            painted = frozenset(detect_slices(np.asarray(full_resolution(self.layer))))
+            self._dismissed &= painted
+            self._proposed = painted - self._dismissed - set(self.complete)
+        self._update_rows()
+
+    def set_complete(self, plane: AnnotatedSlice, complete: bool = True) -> None:
+        """Tick or untick a plane; raises `InputError` if it lies outside the volume."""
+        plane.check(shape_of(self.layer))
+        self._write({*self.complete, plane} if complete else set(self.complete) - {plane})
+        self._dismissed -= {plane}
+        self.rescan()
+
+    def accept_proposals(self) -> tuple[AnnotatedSlice, ...]:
+        """Tick every proposed plane and return those planes."""
+        accepted = self.proposed
+        self._write({*self.complete, *accepted})
+        self.rescan()
+        return accepted
+
+    def remove(self, plane: AnnotatedSlice) -> None:
+        """Take a plane off the list; it is not proposed again while it stays painted. No voxel changes."""
+        self._write(set(self.complete) - {plane})
+        self._dismissed |= {plane}
+        self.rescan()
+
+    def _write(self, planes: Iterable[AnnotatedSlice]) -> None:
+        set_annotated_slices(self.layer, sorted(planes))
+
+    def _update_rows(self) -> None:
+        complete = set(self.complete)
+        planes = sorted(complete | self._proposed)
+        rows = tuple(SliceRow(plane, self._voxels(plane), plane in complete) for plane in planes)
+        if rows != self._rows:
+            self._rows = rows
+            self.changed.emit()
+
+    def _voxels(self, plane: AnnotatedSlice) -> int:
+        labels = full_resolution(self.layer)
+        if not 0 <= plane.index < labels.shape[plane.axis]:
+            return 0
+        return int(np.count_nonzero(np.asarray(labels[plane.selector()])))

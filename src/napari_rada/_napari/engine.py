@@ -1,0 +1,116 @@
+"""The engine as the viewer calls it: pieces of work for a `Job`, made from snapshots of layers."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_rada._napari.job import Work
+    from napari_rada._napari.layers import Snapshot
+    from napari_rada.config import RunConfig
+    from napari_rada.control import RunControl
+    from napari_rada.data.case import Case
+    from napari_rada.data.slices import AnnotatedSlice
+    from napari_rada.events import Listener
+    from napari_rada.inference.suggest import Suggestion
+    from napari_rada.pipeline import TrainingResult
+    from napari_rada.prediction import Prediction
+
+
+class Engine(Protocol):
+    """What `napari_rada.pipeline` offers; tests bring their own."""
+
+    def propagate(
+        self, case: Case, config: RunConfig | None = None, *, control: RunControl | None, listener: Listener
+    ) -> Prediction:
+        """Complete the annotated slices without training."""
+        ...
+
+    def train(
+        self,
+        cases: Sequence[Case],
+        run_dir: Path | str,
+        config: RunConfig | None = None,
+        *,
+        control: RunControl | None,
+        listener: Listener,
+    ) -> TrainingResult:
+        """Train into a new run folder."""
+        ...
+
+    def predict(
+        self, run_dir: Path | str, case: Case, *, device: str, control: RunControl | None, listener: Listener
+    ) -> Prediction:
+        """Predict a case with a trained run."""
+        ...
+
+    def suggest(self, prediction: Prediction, annotated: Sequence[AnnotatedSlice]) -> Suggestion:
+        """Name the slice to annotate next."""
+        ...
+
+
+LoadEngine: TypeAlias = Callable[[], Engine]
+"""Called in the worker, because the engine imports torch."""
+
+
+def load_pipeline() -> Engine:
+    """Import the real engine."""
+    _keep_out_triton()
+    from napari_rada import pipeline
+
+    return pipeline
+
+
+def _keep_out_triton() -> None:
+    """Make `import triton` fail where it would crash: beside the LLVM that Mesa's OpenGL drivers bring.
+
+    torch imports triton, which has an LLVM of its own, together with the first optimiser; two of them in one process
+    end in a segmentation fault. The engine does not need it, and torch goes on without.
+    """
+    maps = Path("/proc/self/maps")
+    if "triton" not in sys.modules and maps.exists() and "libLLVM" in maps.read_text(encoding="utf-8"):
+        sys.modules["triton"] = None  # type: ignore[assignment]
+
+
+def propagation(load: LoadEngine, snapshot: Snapshot, config: RunConfig) -> Work:
+    """Work that propagates the annotated slices of a snapshot and returns a `Prediction`."""
+
+    def work(control: RunControl, listener: Listener) -> Prediction:
+        case = snapshot.to_case(config.data.non_finite)
+        return load().propagate(case, config, control=control, listener=listener)
+
+    return work
+
+
+def training(load: LoadEngine, snapshots: Sequence[Snapshot], run_dir: Path, config: RunConfig) -> Work:
+    """Work that trains on snapshots and returns a `TrainingResult`."""
+
+    def work(control: RunControl, listener: Listener) -> TrainingResult:
+        cases = [snapshot.to_case(config.data.non_finite) for snapshot in snapshots]
+        return load().train(cases, run_dir, config, control=control, listener=listener)
+
+    return work
+
+
+def predicting(load: LoadEngine, run_dir: Path, snapshot: Snapshot, device: str) -> Work:
+    """Work that predicts a snapshot with a run and returns a `Prediction`."""
+
+    def work(control: RunControl, listener: Listener) -> Prediction:
+        return load().predict(run_dir, snapshot.to_case(), device=device, control=control, listener=listener)
+
+    return work
+
+
+def suggesting(load: LoadEngine, prediction: Prediction, annotated: Sequence[AnnotatedSlice]) -> Work:
+    """Work that returns the `Suggestion` of the slice to annotate next."""
+
+    def work(control: RunControl, listener: Listener) -> Suggestion:
+        del control, listener
+        return load().suggest(prediction, annotated)
+
+    return work

@@ -1,0 +1,120 @@
+"""napari's reader and writer for NIfTI volumes and TIFF stacks."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from napari.layers import Layer
+from napari.utils.notifications import show_info
+
+from napari_rada._napari.layers import (
+    SLICES_KEY,
+    annotated_slices,
+    full_resolution,
+    grid_of,
+    placement_of_grid,
+    slices_metadata,
+    source_of,
+)
+from napari_rada.io import check_output, check_result, read_sidecar, read_volume, stem_of, suffix_of, write_volume
+from napari_rada.io.annotations import to_array, write_sidecar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from napari_rada._napari.layers import LayerData
+    from napari_rada.io import Volume
+
+Paths: TypeAlias = "str | Sequence[str]"
+
+LABEL_WORDS = {"label", "labels", "seg", "segmentation", "mask", "annotation", "annotations"}
+"""A file of whole numbers with one of these words in its name is opened as labels."""
+
+GEOMETRY = ("name", "scale", "translate", "rotate", "shear", "affine", "units", "axis_labels", "metadata")
+
+
+def get_reader(path: Paths) -> Callable[[Paths], list[LayerData]] | None:
+    """Return the reader if every path is a NIfTI or TIFF file."""
+    return read_layers if all(suffix_of(file) for file in _files(path)) else None
+
+
+def read_layers(path: Paths) -> list[LayerData]:
+    """Read each file into one layer; raises `InputError` for a file that is not one 3D volume."""
+    return [_layer_of_file(file) for file in _files(path)]
+
+
+def write_layer(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
+    """Write one Image or Labels layer in the geometry of its source file, or of the layer if there is none.
+
+    Annotated slices are written beside it. Returns the files written.
+
+    Raises
+    ------
+    InputError
+        If the layer is not a single 3D volume, or a source or an annotation would be overwritten.
+    """
+    file = Path(path)
+    layer = _bare_layer(data, attributes)
+    grid, source, planes = grid_of(layer), source_of(layer), annotated_slices(layer)
+    inputs = [] if source is None else [source]
+    file = check_output(file, inputs) if planes else check_result(file, inputs)
+    write_volume(file, _compact(np.asarray(full_resolution(layer))), grid, source)
+    written = [file]
+    if planes:
+        written.append(write_sidecar(file, planes))
+    return [str(one) for one in written]
+
+
+def _files(path: Paths) -> list[Path]:
+    return [Path(path)] if isinstance(path, str) else [Path(one) for one in path]
+
+
+def _layer_of_file(file: Path) -> LayerData:
+    volume = read_volume(file)
+    for note in volume.notes:
+        show_info(note)
+    place = placement_of_grid(volume.grid, file)
+    if not volume.calibrated:
+        place["units"] = ("pixel",) * 3
+    settings = {"name": stem_of(file), **place}
+    slices = read_sidecar(file)
+    if slices is not None:
+        settings["metadata"][SLICES_KEY] = slices_metadata(to_array(slices, volume))
+    if slices is not None or _looks_like_labels(volume):
+        return (volume.array.astype(_label_dtype(volume.array)), settings, "labels")
+    return (volume.array, settings, "image")
+
+
+def _looks_like_labels(volume: Volume) -> bool:
+    named = LABEL_WORDS & set(re.split(r"[^a-z]+", stem_of(volume.path).lower()))
+    return bool(named) and _is_whole(volume.array)
+
+
+def _is_whole(array: NDArray[Any]) -> bool:
+    if array.dtype.kind != "f":
+        return True
+    return bool(np.isfinite(array).all() and (array == np.round(array)).all())
+
+
+def _label_dtype(array: NDArray[Any]) -> np.dtype[Any]:
+    """Smallest integer type that holds every value."""
+    return np.result_type(np.min_scalar_type(int(array.min())), np.min_scalar_type(int(array.max())))
+
+
+def _bare_layer(data: Any, attributes: dict[str, Any]) -> Any:
+    """Make a layer of the data with its geometry and nothing else, so that one function reads the geometry of both."""
+    kept = {key: attributes[key] for key in GEOMETRY if key in attributes}
+    kept |= {key: attributes[key] for key in ("rgb", "multiscale") if attributes.get(key)}
+    return Layer.create(data, {**kept, "contrast_limits": (0, 1)}, "image")
+
+
+def _compact(array: NDArray[Any]) -> NDArray[Any]:
+    """Store whole numbers in the smallest integer type: napari's own Labels layers are wide integers."""
+    if array.dtype.kind == "b":
+        return array.astype(np.uint8)
+    return array.astype(_label_dtype(array)) if array.dtype.kind in "ui" and array.dtype.itemsize > 2 else array

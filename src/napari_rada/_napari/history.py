@@ -1,0 +1,59 @@
+"""What a run has told so far, ready to be drawn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+
+from napari_rada.events import Event, StepLogged, Validated
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+LossKind: TypeAlias = Literal["supervised", "cross"]
+Series: TypeAlias = "tuple[NDArray[np.float64], NDArray[np.float64]]"
+
+NETWORKS = 3
+MAX_POINTS = 400
+"""Points per drawn curve; more cannot be told apart in a dock."""
+
+
+class History:
+    """The logged iterations and validations of one run."""
+
+    def __init__(self) -> None:
+        self.steps: list[StepLogged] = []
+        self.validations: list[Validated] = []
+
+    def add(self, event: Event) -> bool:
+        """Take in an event; True if it belongs to the history."""
+        if isinstance(event, StepLogged):
+            self.steps.append(event)
+        elif isinstance(event, Validated):
+            self.validations.append(event)
+        else:
+            return False
+        return True
+
+    def losses(self, kind: LossKind, network: int, max_points: int = MAX_POINTS) -> Series:
+        """Return iterations and losses of one network, averaged over neighbours if there are more than `max_points`."""
+        x = np.array([step.iteration for step in self.steps], dtype=np.float64)
+        y = np.array([getattr(step, kind)[network] for step in self.steps], dtype=np.float64)
+        return decimate(x, y, max_points)
+
+    def dice(self) -> Series:
+        """Return iterations and Dice on held-out annotated voxels."""
+        x = [validation.iteration for validation in self.validations]
+        y = [validation.dice for validation in self.validations]
+        return np.array(x, dtype=np.float64), np.array(y, dtype=np.float64)
+
+
+def decimate(x: NDArray[np.float64], y: NDArray[np.float64], max_points: int) -> Series:
+    """Average runs of neighbouring points until at most `max_points` are left."""
+    width = -(-len(x) // max_points)
+    if width <= 1:
+        return x, y
+    starts = np.arange(0, len(x), width)
+    sizes = np.diff(np.append(starts, len(x)))
+    return np.add.reduceat(x, starts) / sizes, np.add.reduceat(y, starts) / sizes

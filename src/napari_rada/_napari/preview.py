@@ -1,0 +1,61 @@
+"""Putting results into the viewer: always as new layers, except a preview that nobody has touched."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Labels, Layer
+
+from napari_rada._napari.layers import MASK, PREVIEW_KEY, prediction_to_layer_data
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari.components import ViewerModel
+    from napari.layers import Image
+
+    from napari_rada._napari.layers import LayerData
+    from napari_rada.prediction import Prediction
+
+
+def add_layers(viewer: ViewerModel, layers: Sequence[LayerData]) -> list[Layer]:
+    """Add layers on top, without taking the selection away from the layer that is worked on."""
+    selected = list(viewer.layers.selection)
+    active = viewer.layers.selection.active
+    added = [viewer.add_layer(Layer.create(*layer)) for layer in layers]
+    if selected:
+        viewer.layers.selection = selected
+        viewer.layers.selection.active = active
+    return added
+
+
+def show_preview(viewer: ViewerModel, prediction: Prediction, image_layer: Image, labels_layer: Labels) -> Labels:
+    """Show a propagated mask in a layer of its own under the labels it came from.
+
+    The preview of the same Labels layer is updated in place, unless somebody painted in it: then it is theirs, and a
+    new one is made.
+    """
+    ((mask, settings, _),) = prediction_to_layer_data(prediction, image_layer, (MASK,))
+    present = _untouched_preview(viewer, labels_layer)
+    if present is not None and present.data.shape == mask.shape:
+        present.data = mask
+        present.metadata.update(settings["metadata"])
+        return present
+    settings = {**settings, "name": f"{labels_layer.name} preview", "opacity": 0.4}
+    preview = Labels(mask, **settings)
+    position = viewer.layers.index(labels_layer) if labels_layer in viewer.layers else len(viewer.layers)
+    selection = list(viewer.layers.selection)
+    viewer.layers.insert(position, preview)
+    viewer.layers.selection = selection
+    preview.metadata[PREVIEW_KEY] = labels_layer.name
+    preview.events.paint.connect(_on_preview_painted)
+    return preview
+
+
+def _untouched_preview(viewer: ViewerModel, labels_layer: Labels) -> Labels | None:
+    found = [layer for layer in viewer.layers if layer.metadata.get(PREVIEW_KEY) == labels_layer.name]
+    return found[-1] if found else None
+
+
+def _on_preview_painted(event: Any) -> None:
+    event.source.metadata.pop(PREVIEW_KEY, None)

@@ -1,0 +1,107 @@
+"""Marking slices as annotated: the button, the table, and the look-out for painted slices."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from psygnal import Signal
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
+
+from napari_rada._napari.layers import watch_edits
+from napari_rada._qt.slice_table import SliceTable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari_rada._napari.annotation import AnnotationModel
+    from napari_rada._qt.theme import Colours
+    from napari_rada.data.grid import Grid
+    from napari_rada.data.slices import AnnotatedSlice
+
+RESCAN_MS = 300
+"""Quiet time after the last stroke before the labels are looked at again."""
+MEANING_OF_ZERO = "In an annotated slice 0 means background; elsewhere it means unknown."
+
+
+class AnnotationPanel(QWidget):
+    """Shows an `AnnotationModel` and the slice the viewer is in; asks, but writes nothing itself."""
+
+    markRequested = Signal()
+    """The user says that the current slice is annotated."""
+    detectRequested = Signal()
+    """The user wants every painted slice marked."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._model: AnnotationModel | None = None
+        self._grid: Grid | None = None
+        self._current: AnnotatedSlice | None = None
+        self._unwatch: Callable[[], None] | None = None
+        self.mark_button = QPushButton("Mark current slice as annotated")
+        self.mark_button.setToolTip("Say that this slice is complete, also if nothing had to be painted in it")
+        self.table = SliceTable()
+        self.detect_button = QPushButton("Mark all painted slices")
+        self.detect_button.setToolTip("Find the slices that look painted and tick them all")
+        self.hint = QLabel(MEANING_OF_ZERO)
+        self.hint.setWordWrap(True)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(6)
+        for widget in (self.mark_button, self.table, self.detect_button, self.hint):
+            layout.addWidget(widget)
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(RESCAN_MS)
+        self._timer.timeout.connect(self._on_rescan_due)
+        self.mark_button.clicked.connect(lambda: self.markRequested.emit())
+        self.detect_button.clicked.connect(lambda: self.detectRequested.emit())
+
+    def set_model(self, model: AnnotationModel | None) -> None:
+        """Show another model and watch its layer for edits."""
+        if self._unwatch is not None:
+            self._unwatch()
+        if self._model is not None:
+            self._model.changed.disconnect(self._draw)
+        self._timer.stop()
+        self._model, self._unwatch = model, None
+        if model is not None:
+            model.rescan()
+            model.changed.connect(self._draw)
+            self._unwatch = watch_edits(model.layer, self._on_edited)
+        self._draw()
+
+    def set_grid(self, grid: Grid | None) -> None:
+        """Take the grid that names the planes."""
+        self._grid = grid
+        self._draw()
+
+    def set_current(self, plane: AnnotatedSlice | None) -> None:
+        """Highlight the slice that the viewer shows, if it is listed."""
+        self._current = plane
+        self._draw_current()
+
+    def setColours(self, colours: Colours) -> None:
+        """Take the colours of another theme."""
+        self.hint.setStyleSheet(f"color: {colours.muted}")
+
+    def _draw(self) -> None:
+        self.table.set_data(self._model.rows if self._model else (), self._grid)
+        self.table.setEnabled(self._model is not None)
+        self.detect_button.setEnabled(self._model is not None)
+        self._draw_current()
+
+    def _draw_current(self) -> None:
+        self.table.setValue(self._current)
+        complete = self._model.complete if self._model else ()
+        self.mark_button.setEnabled(
+            self._model is not None and self._current is not None and self._current not in complete
+        )
+
+    def _on_edited(self, event: object = None) -> None:
+        del event
+        self._timer.start()
+
+    def _on_rescan_due(self) -> None:
+        if self._model is not None:
+            self._model.rescan()

@@ -1,0 +1,147 @@
+"""What the three dock widgets have in common."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING
+
+from napari.qt.threading import create_worker
+from napari.utils.notifications import show_error
+from qtpy.QtCore import QEvent, QSize, Qt, QTimer
+from qtpy.QtWidgets import QDockWidget, QFormLayout, QFrame, QLabel, QMainWindow, QScrollArea, QVBoxLayout, QWidget
+
+from napari_rada._napari.devices import list_devices
+from napari_rada._napari.session import session_of
+from napari_rada._qt.message import Message
+from napari_rada._qt.theme import colours_of
+from napari_rada.errors import RadaError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from napari.components import ViewerModel
+
+    from napari_rada._qt.device_combo import DeviceCombo
+    from napari_rada._qt.theme import Colours
+
+WIDTH, HEIGHT = 330, 560
+
+
+class Dock(QWidget):
+    """A dock widget's content: a scrolling column, a message line, and a clean end.
+
+    The first of the plugin's docks to open gets a column of the window; the others join it as tabs.
+    """
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        super().__init__()
+        self.viewer = viewer
+        self.session = session_of(viewer)
+        self.message = Message()
+        self._cleanup: list[Callable[[], None]] = []
+        self._docked = False
+        content = QWidget()
+        self.column = QVBoxLayout(content)
+        self.column.setContentsMargins(8, 8, 8, 8)
+        self.column.setSpacing(8)
+        area = QScrollArea()
+        area.setWidget(content)
+        area.setWidgetResizable(True)
+        area.setFrameShape(QFrame.Shape.NoFrame)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(area)
+        viewer.events.theme.connect(self._on_theme_changed)
+        self.on_shut(lambda: viewer.events.theme.disconnect(self._on_theme_changed))
+
+    @property
+    def colours(self) -> Colours:
+        """The colours of the viewer's theme."""
+        return colours_of(self.viewer.theme)
+
+    def sizeHint(self) -> QSize:
+        """Ask for a column wide enough for the table, and leave the rest to the scroll bar."""
+        return QSize(WIDTH, HEIGHT)
+
+    def on_shut(self, action: Callable[[], None]) -> None:
+        """Have something done when the dock is closed."""
+        self._cleanup.append(action)
+
+    def shut(self) -> None:
+        """Let go of the viewer; called when the dock is closed, harmless if called again."""
+        actions, self._cleanup = self._cleanup, []
+        for action in reversed(actions):
+            action()
+
+    def apply_colours(self, colours: Colours) -> None:
+        """Take the colours of a theme; widgets with more to colour extend this."""
+        self.message.setColours(colours)
+
+    @contextmanager
+    def telling_errors(self) -> Iterator[None]:
+        """Clear the message line, then show an error of the user's as one sentence instead of raising it."""
+        self.message.setValue("")
+        try:
+            yield
+        except RadaError as error:
+            self.show_error(str(error))
+
+    def show_error(self, sentence: str) -> None:
+        """Tell what went wrong, in the dock and as a napari notification."""
+        self.message.setValue(sentence, "error")
+        show_error(sentence)
+
+    def event(self, event: QEvent | None) -> bool:
+        """Notice being docked and, when the dock is closed, being taken out of it."""
+        if event is not None and event.type() == QEvent.Type.ParentChange:
+            self._on_parent_changed()
+        return bool(super().event(event))
+
+    def _on_parent_changed(self) -> None:
+        if isinstance(self.parent(), QDockWidget):
+            self._docked = True
+            QTimer.singleShot(0, self._join_tabs)
+        elif self._docked and self.parent() is None:
+            self._docked = False
+            self.shut()
+
+    def _join_tabs(self) -> None:
+        """Put this dock behind the plugin's other docks instead of squeezing it under them."""
+        dock = self.parent()
+        if not isinstance(dock, QDockWidget) or not isinstance(window := dock.parent(), QMainWindow):
+            return
+        siblings = [other for other in window.findChildren(QDockWidget) if isinstance(other.widget(), Dock)]
+        for other in siblings:
+            if other is not dock and other.isVisible() and not other.isFloating() and not dock.isFloating():
+                window.tabifyDockWidget(other, dock)
+                dock.show()
+                dock.raise_()
+                return
+
+    def _on_theme_changed(self) -> None:
+        self.apply_colours(self.colours)
+
+
+def form(**fields: QWidget) -> QFormLayout:
+    """Lay out labelled fields; each keyword is the label, with `_` for a space."""
+    layout = QFormLayout()
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setSpacing(6)
+    layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    for name, field in fields.items():
+        label = QLabel(name.replace("_", " "))
+        label.setBuddy(field)
+        layout.addRow(label, field)
+    return layout
+
+
+def fill_devices(combo: DeviceCombo) -> None:
+    """Look for devices in a worker, because that imports torch, and offer them."""
+    worker = create_worker(_cached_devices)
+    worker.returned.connect(combo.set_data)
+    worker.start()
+
+
+_cached_devices = cache(list_devices)

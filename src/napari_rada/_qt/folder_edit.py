@@ -1,0 +1,63 @@
+"""A folder: a line to type in and a button to browse."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from psygnal import Signal
+from qtpy.QtCore import QStandardPaths
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLineEdit, QToolButton, QWidget
+
+
+class FolderEdit(QWidget):
+    """Choose a folder; it need not exist."""
+
+    valueChanged = Signal(Path)
+
+    def __init__(self, title: str, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._title = title
+        self.line = QLineEdit()
+        self.browse = QToolButton()
+        self.browse.setText("…")
+        self.browse.setToolTip(title)
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        layout.addWidget(self.line, 1)
+        layout.addWidget(self.browse)
+        self.line.textChanged.connect(self._on_text_changed)
+        self.browse.clicked.connect(self._on_browse_clicked)
+
+    def value(self) -> Path:
+        """Return the folder."""
+        return Path(self.line.text().strip()).expanduser()
+
+    def setValue(self, folder: Path) -> None:
+        """Show a folder; its end, which tells folders apart, stays in sight."""
+        self.line.setText(str(folder))
+        self.line.setCursorPosition(len(str(folder)))
+
+    def _on_text_changed(self, text: str) -> None:
+        self.line.setToolTip(text)
+        self.valueChanged.emit(self.value())
+
+    def _on_browse_clicked(self) -> None:
+        chosen = QFileDialog.getExistingDirectory(self, self._title, str(self.value().parent))
+        if chosen:
+            self.setValue(Path(chosen))
+
+
+def data_folder() -> Path:
+    """Return the folder for this user's runs."""
+    base = QStandardPaths.writableLocation(QStandardPaths.StandardLocation.GenericDataLocation)
+    return Path(base) / "napari-rada" / "runs"
+
+
+def fresh_run_folder(name: str, base: Path) -> Path:
+    """Return a folder under `base` that does not exist yet, named after the case and the time."""
+    safe = "".join(c if c.isalnum() or c in "-_." else "-" for c in name).strip("-.") or "run"
+    stem = f"{safe}-{time.strftime('%Y%m%d-%H%M%S')}"
+    candidates = [base / stem, *(base / f"{stem}-{n}" for n in range(2, 1000))]
+    return next(folder for folder in candidates if not folder.exists())

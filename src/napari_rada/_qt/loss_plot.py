@@ -1,0 +1,107 @@
+"""The live plot: losses of the three networks and, once it is known, Dice on held-out annotated voxels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyqtgraph as pg
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
+
+from napari_rada._napari.history import NETWORKS
+
+if TYPE_CHECKING:
+    from napari_rada._napari.history import History, LossKind
+    from napari_rada._qt.theme import Colours
+
+LOSS_HEIGHT, DICE_HEIGHT = 170, 90
+AXIS_WIDTH = 40
+KINDS: tuple[LossKind, ...] = ("supervised", "cross")
+
+
+class LossPlot(QWidget):
+    """One curve per network and loss kind on a logarithmic axis; under it the Dice.
+
+    Each part is hidden until there is something to see in it.
+    """
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.losses = _plot(LOSS_HEIGHT)
+        self.losses.setLogMode(y=True)
+        self.dice = _plot(DICE_HEIGHT)
+        self.dice.setXLink(self.losses)
+        self.dice.hide()
+        self.legend = QLabel()
+        self.legend.setWordWrap(True)
+        self.dice_caption = QLabel()
+        self.dice_caption.setWordWrap(True)
+        self.dice_caption.hide()
+        self.curves: dict[tuple[LossKind, int], pg.PlotDataItem] = {
+            (kind, network): self.losses.plot(antialias=True) for kind in KINDS for network in range(NETWORKS)
+        }
+        self.dice_curve = self.dice.plot(symbol="o", symbolSize=5, antialias=True)
+        self.propagation_line = pg.InfiniteLine(angle=0)
+        self.dice.addItem(self.propagation_line)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2)
+        for widget in (self.legend, self.losses, self.dice_caption, self.dice):
+            layout.addWidget(widget)
+        self.hide()
+
+    def set_data(self, history: History) -> None:
+        """Draw a history; call it a few times a second at most."""
+        for (kind, network), curve in self.curves.items():
+            x, y = history.losses(kind, network)
+            curve.setData(x, np.where(y > 0, y, np.nan))
+        if history.validations:
+            self._draw_dice(history)
+        self.setVisible(bool(history.steps))
+        for widget in (self.dice, self.dice_caption):
+            widget.setVisible(bool(history.validations))
+
+    def setColours(self, colours: Colours) -> None:
+        """Take the colours of another theme."""
+        for plot in (self.losses, self.dice):
+            plot.setBackground(colours.background)
+            for side in ("left", "bottom"):
+                plot.getAxis(side).setPen(colours.line)
+                plot.getAxis(side).setTextPen(colours.muted)
+        for (kind, network), curve in self.curves.items():
+            curve.setPen(_pen(colours.networks[network], kind))
+        self.dice_curve.setPen(pg.mkPen(colours.text, width=1.5))
+        self.dice_curve.setSymbolBrush(colours.text)
+        self.dice_curve.setSymbolPen(None)
+        self.propagation_line.setPen(pg.mkPen(colours.muted, style=Qt.PenStyle.DashLine))
+        self.legend.setText(_legend(colours))
+
+    def _draw_dice(self, history: History) -> None:
+        last = history.validations[-1]
+        self.dice_curve.setData(*history.dice())
+        self.propagation_line.setValue(last.propagation_dice)
+        best = max(validation.dice for validation in history.validations)
+        self.dice_caption.setText(
+            f"Held-out Dice {last.dice:.3f}, best {best:.3f}; propagation alone {last.propagation_dice:.3f} (dashed)"
+        )
+
+
+def _plot(height: int) -> Any:
+    plot = pg.PlotWidget(enableMenu=False)
+    plot.setMinimumHeight(height)
+    plot.setMaximumHeight(2 * height)
+    plot.setMouseEnabled(x=False, y=False)
+    plot.hideButtons()
+    plot.getAxis("left").setWidth(AXIS_WIDTH)
+    return plot
+
+
+def _pen(colour: str, kind: LossKind) -> Any:
+    style = Qt.PenStyle.SolidLine if kind == "supervised" else Qt.PenStyle.DotLine
+    return pg.mkPen(colour, width=1.5, style=style)
+
+
+def _legend(colours: Colours) -> str:
+    networks = " ".join(f'<span style="color: {c}">■ {n + 1}</span>' for n, c in enumerate(colours.networks))
+    return f"Loss of network {networks}<br>lines supervised, dots cross"

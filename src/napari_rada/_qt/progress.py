@@ -1,0 +1,41 @@
+"""Progress of a job: a bar, what is going on, and how long it will take."""
+
+from __future__ import annotations
+
+from qtpy.QtWidgets import QLabel, QProgressBar, QVBoxLayout, QWidget
+
+
+class ProgressLine(QWidget):
+    """A thin bar with a line of text; the bar runs to and fro while the share is unknown."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.bar = QProgressBar()
+        self.bar.setTextVisible(False)
+        self.bar.setFixedHeight(8)
+        self.label = QLabel()
+        self.label.setWordWrap(True)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(3)
+        layout.addWidget(self.label)
+        layout.addWidget(self.bar)
+        self.hide()
+
+    def set_data(self, text: str, done: int | None = None, total: int | None = None) -> None:
+        """Show `text` and `done` of `total`; without them the bar only says that something is going on."""
+        self.label.setText(text)
+        self.bar.setRange(0, total or 0)
+        if done is not None and total:
+            self.bar.setValue(done)
+        self.show()
+
+
+def duration(seconds: float) -> str:
+    """Say how long something takes: `40 s`, `3 min 20 s`, `2 h 5 min`."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

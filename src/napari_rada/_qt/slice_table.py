@@ -1,0 +1,126 @@
+"""The table of annotated slices."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from psygnal import Signal
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QCheckBox,
+    QHBoxLayout,
+    QHeaderView,
+    QTableWidget,
+    QTableWidgetItem,
+    QToolButton,
+    QWidget,
+)
+
+from napari_rada.data.slices import AnnotatedSlice
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_rada._napari.annotation import SliceRow
+    from napari_rada.data.grid import Grid
+
+REMOVE = "\N{MULTIPLICATION SIGN}"
+COLUMNS = ("Done", "Plane", "Slice", "Voxels", "")
+ROW_HEIGHT, VISIBLE_ROWS = 28, 5
+
+
+class SliceTable(QTableWidget):
+    """Shows the slices and passes on what the user asks for; it changes nothing itself."""
+
+    completeChanged = Signal(AnnotatedSlice, bool)
+    """The user ticked or unticked a slice."""
+    jumpRequested = Signal(AnnotatedSlice)
+    """The user wants to see a slice."""
+    removeRequested = Signal(AnnotatedSlice)
+    """The user wants a slice off the list."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(0, len(COLUMNS), parent)
+        self._rows: tuple[SliceRow, ...] = ()
+        self.setHorizontalHeaderLabels(list(COLUMNS))
+        rows, header = self.verticalHeader(), self.horizontalHeader()
+        assert rows is not None
+        assert header is not None
+        rows.hide()
+        rows.setDefaultSectionSize(ROW_HEIGHT)
+        self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        self.setShowGrid(False)
+        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        header.setSectionResizeMode(1, QHeaderView.ResizeMode.Stretch)
+        header.setHighlightSections(False)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setFixedHeight(ROW_HEIGHT * (VISIBLE_ROWS + 1))
+        self.cellClicked.connect(self._on_cell_clicked)
+
+    def set_data(self, rows: Sequence[SliceRow], grid: Grid | None) -> None:
+        """Show rows; the grid names their planes."""
+        self._rows = tuple(rows)
+        self.setRowCount(len(rows))
+        for position, row in enumerate(rows):
+            name = f"axis {row.plane.axis}" if grid is None else grid.plane_name(row.plane.axis)
+            texts = (name if row.complete else f"{name} (proposed)", str(row.plane.index), f"{row.voxels:,}")
+            for column, text in enumerate(texts, start=1):
+                self.setItem(position, column, _cell(text, numeric=column > 1))
+            self.setCellWidget(position, 0, self._tick(row))
+            self.setCellWidget(position, len(COLUMNS) - 1, self._buttons(row.plane))
+
+    def value(self) -> AnnotatedSlice | None:
+        """Return the selected slice."""
+        row = self.currentRow()
+        return self._rows[row].plane if 0 <= row < len(self._rows) else None
+
+    def setValue(self, plane: AnnotatedSlice | None) -> None:
+        """Select a slice if it is listed, else none; emits nothing."""
+        planes = [row.plane for row in self._rows]
+        if plane in planes:
+            self.setCurrentCell(planes.index(plane), 1)
+        else:
+            self.setCurrentItem(None)
+
+    def _tick(self, row: SliceRow) -> QWidget:
+        box = QCheckBox()
+        box.setChecked(row.complete)
+        box.setToolTip("Tick when this slice is annotated completely: inside it 0 then means background")
+        box.toggled.connect(lambda checked: self.completeChanged.emit(row.plane, checked))
+        holder = QWidget()
+        holder.setStyleSheet("background: transparent")
+        layout = QHBoxLayout(holder)
+        layout.setContentsMargins(6, 0, 6, 0)
+        layout.addWidget(box, alignment=Qt.AlignmentFlag.AlignCenter)
+        return holder
+
+    def _buttons(self, plane: AnnotatedSlice) -> QWidget:
+        holder = QWidget()
+        holder.setStyleSheet("background: transparent")
+        layout = QHBoxLayout(holder)
+        layout.setContentsMargins(2, 2, 2, 2)
+        layout.setSpacing(2)
+        for text, tip, signal in (
+            ("→", "Show this slice", self.jumpRequested),
+            (REMOVE, "Take this slice off the list; nothing painted is erased", self.removeRequested),
+        ):
+            button = QToolButton()
+            button.setText(text)
+            button.setToolTip(tip)
+            button.clicked.connect(lambda _checked=False, signal=signal: signal.emit(plane))
+            layout.addWidget(button)
+        return holder
+
+    def _on_cell_clicked(self, row: int, column: int) -> None:
+        del column
+        self.jumpRequested.emit(self._rows[row].plane)
+
+
+def _cell(text: str, *, numeric: bool) -> QTableWidgetItem:
+    item = QTableWidgetItem(text)
+    if numeric:
+        item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+    return item

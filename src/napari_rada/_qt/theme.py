@@ -1,0 +1,49 @@
+"""Colours for what Qt's style sheet does not reach, taken from napari's theme."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from napari.utils.theme import get_theme
+
+NETWORK_COLOURS = {"dark": ("#f5a742", "#5ab4f0", "#3fcf9f"), "light": ("#b96a00", "#0f6cb3", "#00805a")}
+"""One colour per network, told apart by people with colour vision deficiencies (after Okabe and Ito)."""
+
+
+@dataclass(frozen=True)
+class Colours:
+    """Colours as `#rrggbb`."""
+
+    background: str
+    text: str
+    muted: str
+    line: str
+    accent: str
+    warning: str
+    error: str
+    networks: tuple[str, ...]
+
+
+def colours_of(theme_name: str) -> Colours:
+    """Return the colours that go with a napari theme."""
+    theme = get_theme(theme_name)
+    background, text = theme.background.as_rgb_tuple(), theme.text.as_rgb_tuple()
+    return Colours(
+        background=_hex(background),
+        text=_hex(text),
+        muted=_mix(background, text, 0.65),
+        line=_mix(background, text, 0.25),
+        accent=_hex(theme.current.as_rgb_tuple()),
+        warning=_mix(text, theme.warning.as_rgb_tuple(), 0.75),
+        error=_mix(text, theme.error.as_rgb_tuple(), 0.75),
+        networks=NETWORK_COLOURS[theme.type],
+    )
+
+
+def _hex(colour: tuple[float, ...]) -> str:
+    red, green, blue = (round(channel) for channel in colour[:3])
+    return f"#{red:02x}{green:02x}{blue:02x}"
+
+
+def _mix(first: tuple[float, ...], second: tuple[float, ...], share: float) -> str:
+    return _hex(tuple(a * (1 - share) + b * share for a, b in zip(first[:3], second[:3], strict=True)))

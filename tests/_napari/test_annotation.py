@@ -1,0 +1,95 @@
+"""Annotated slices of a Labels layer: detection proposes, the person disposes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_rada._napari.annotation import AnnotationModel, SliceRow
+from napari_rada.data.slices import AnnotatedSlice
+from napari_rada.errors import InputError
+
+AXIAL, CORONAL, SAGITTAL = AnnotatedSlice(0, 6), AnnotatedSlice(1, 7), AnnotatedSlice(2, 8)
+
+
+def test_painted_slices_are_proposed_not_ticked(labels):
+    model = AnnotationModel(labels)
+    assert model.proposed == (AXIAL, CORONAL, SAGITTAL)
+    assert model.complete == ()
+    assert model.rows == (SliceRow(AXIAL, 36, False), SliceRow(CORONAL, 36, False), SliceRow(SAGITTAL, 36, False))
+
+
+def test_ticks_live_in_the_layers_metadata(labels):
+    AnnotationModel(labels).set_complete(CORONAL)
+    assert labels.metadata["annotated_slices"] == [{"axis": 1, "index": 7}]
+    again = AnnotationModel(labels)
+    assert again.complete == (CORONAL,)
+    assert again.proposed == (AXIAL, SAGITTAL)
+
+
+def test_an_empty_slice_can_be_annotated(labels):
+    model = AnnotationModel(labels)
+    empty = AnnotatedSlice(0, 11)
+    model.set_complete(empty)
+    assert SliceRow(empty, 0, True) in model.rows
+
+
+def test_unticking_turns_a_painted_slice_into_a_proposal_again(labels):
+    model = AnnotationModel(labels)
+    model.set_complete(AXIAL)
+    model.set_complete(AXIAL, False)
+    assert model.complete == ()
+    assert AXIAL in model.proposed
+
+
+def test_a_removed_slice_is_not_proposed_again_until_it_is_painted_anew(labels):
+    model = AnnotationModel(labels)
+    painted = labels.data.copy()
+    model.set_complete(AXIAL)
+    model.remove(AXIAL)
+    assert AXIAL not in {row.plane for row in model.rows}
+    np.testing.assert_array_equal(labels.data, painted)
+    labels.data = np.zeros_like(painted)
+    model.rescan()
+    labels.data = painted
+    model.rescan()
+    assert AXIAL in model.proposed
+
+
+def test_all_proposals_can_be_accepted_at_once(labels):
+    model = AnnotationModel(labels)
+    assert model.accept_proposals() == (AXIAL, CORONAL, SAGITTAL)
+    assert model.complete == (AXIAL, CORONAL, SAGITTAL)
+    assert model.accept_proposals() == ()
+
+
+def test_rows_follow_the_painting_and_changed_fires_once_per_change(labels):
+    model = AnnotationModel(labels)
+    seen: list[int] = []
+    model.changed.connect(lambda: seen.append(1))
+    model.rescan()
+    assert not seen
+    labels.data[6, 0, 0] = 1
+    model.rescan()
+    assert seen == [1]
+    assert model.rows[0].voxels == 37
+
+
+def test_a_slice_outside_the_volume_is_refused(labels):
+    with pytest.raises(InputError, match="Slice 99 on axis 0 lies outside the volume"):
+        AnnotationModel(labels).set_complete(AnnotatedSlice(0, 99))
+
+
+def test_ticks_outside_a_volume_that_shrank_do_no_harm(labels):
+    model = AnnotationModel(labels)
+    model.set_complete(SAGITTAL)
+    labels.data = labels.data[:, :, :8].copy()
+    model.rescan()
+    assert SliceRow(SAGITTAL, 0, True) in model.rows
+
+
+def test_a_layer_that_is_no_volume_has_no_proposals(labels):
+    model = AnnotationModel(labels)
+    labels.data = np.ones((5, 5), dtype=np.uint8)
+    model.rescan()
+    assert model.proposed == ()
