@@ -205,7 +205,7 @@ def test_labels_of_another_shape_are_refused(image):
 )
 def test_labels_that_lie_elsewhere_are_refused(image, settings):
     labels = Labels(np.zeros(SHAPE, int), name="astray", units=image.units, **settings)
-    with pytest.raises(InputError, match="'astray' does not fit image 'scan'.*Press 'New labels'"):
+    with pytest.raises(InputError, match=r"'astray' does not fit image 'scan'.*Press 'New labels'"):
         case_from_layers(image, labels)
 
 

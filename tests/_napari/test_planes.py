@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from napari.components import ViewerModel
-from napari.layers import Image
 
 from napari_rada._napari.layers import grid_of
 from napari_rada._napari.planes import describe, go_to, show_plane, viewed_axis, viewed_slice
@@ -34,7 +33,7 @@ def test_going_to_a_slice_shows_that_slice(volume, settings, plane):
     np.testing.assert_array_equal(shown(layer), volume[plane.selector()])
 
 
-def shown(layer: Image) -> np.ndarray:
+def shown(layer) -> np.ndarray:
     return np.asarray(layer._slice.image.raw)
 
 

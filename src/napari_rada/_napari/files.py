@@ -19,6 +19,7 @@ from napari_rada._napari.layers import (
     slices_metadata,
     source_of,
 )
+from napari_rada.errors import RadaError
 from napari_rada.io import check_output, check_result, read_sidecar, read_volume, stem_of, suffix_of, write_volume
 from napari_rada.io.annotations import to_array, write_sidecar
 
@@ -55,19 +56,22 @@ def write_layer(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
 
     Raises
     ------
-    InputError
-        If the layer is not a single 3D volume, or a source or an annotation would be overwritten.
+    OSError
+        If the layer is not a single 3D volume, or a source or an annotation would be overwritten. It is no
+        `RadaError`, because napari takes a ValueError for a missing writer and hides the sentence.
     """
-    file = Path(path)
-    layer = _bare_layer(data, attributes)
+    try:
+        return [str(file) for file in _write(Path(path), _bare_layer(data, attributes))]
+    except RadaError as error:
+        raise OSError(str(error)) from error
+
+
+def _write(file: Path, layer: Any) -> list[Path]:
     grid, source, planes = grid_of(layer), source_of(layer), annotated_slices(layer)
     inputs = [] if source is None else [source]
     file = check_output(file, inputs) if planes else check_result(file, inputs)
     write_volume(file, _compact(np.asarray(full_resolution(layer))), grid, source)
-    written = [file]
-    if planes:
-        written.append(write_sidecar(file, planes))
-    return [str(one) for one in written]
+    return [file, write_sidecar(file, planes)] if planes else [file]
 
 
 def _files(path: Paths) -> list[Path]:

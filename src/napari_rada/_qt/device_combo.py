@@ -26,7 +26,7 @@ class DeviceCombo(QComboBox):
         super().__init__(parent)
         self._choices: tuple[DeviceChoice, ...] = ()
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.setMinimumContentsLength(10)
+        self.setMinimumContentsLength(8)
         self.set_data([AUTOMATIC])
         self.currentIndexChanged.connect(lambda _index: self.valueChanged.emit(self.value()))
 

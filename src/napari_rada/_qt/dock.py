@@ -22,10 +22,13 @@ if TYPE_CHECKING:
 
     from napari.components import ViewerModel
 
+    from napari_rada._napari.devices import DeviceChoice
     from napari_rada._qt.device_combo import DeviceCombo
     from napari_rada._qt.theme import Colours
 
 WIDTH, HEIGHT = 330, 560
+TITLE_SUFFIX = " (napari-rada)"
+"""What napari adds to a dock's name; left out on tabs, which are narrow."""
 
 
 class Dock(QWidget):
@@ -112,6 +115,7 @@ class Dock(QWidget):
         dock = self.parent()
         if not isinstance(dock, QDockWidget) or not isinstance(window := dock.parent(), QMainWindow):
             return
+        dock.setWindowTitle(dock.windowTitle().removesuffix(TITLE_SUFFIX))
         siblings = [other for other in window.findChildren(QDockWidget) if isinstance(other.widget(), Dock)]
         for other in siblings:
             if other is not dock and other.isVisible() and not other.isFloating() and not dock.isFloating():
@@ -138,10 +142,16 @@ def form(**fields: QWidget) -> QFormLayout:
 
 
 def fill_devices(combo: DeviceCombo) -> None:
-    """Look for devices in a worker, because that imports torch, and offer them."""
-    worker = create_worker(_cached_devices)
+    """Offer the devices; the first time they are looked for in a worker, because that imports torch."""
+    if known_devices.cache_info().currsize:
+        combo.set_data(known_devices())
+        return
+    worker = create_worker(known_devices)
     worker.returned.connect(combo.set_data)
     worker.start()
 
 
-_cached_devices = cache(list_devices)
+@cache
+def known_devices() -> tuple[DeviceChoice, ...]:
+    """Return the devices, looked for once."""
+    return list_devices()

@@ -15,8 +15,9 @@ from napari_rada._qt.annotation_panel import AnnotationPanel
 from napari_rada._qt.dock import Dock, form
 from napari_rada._qt.layer_combo import LayerCombo
 from napari_rada._qt.navigator import SliceNavigator
-from napari_rada._qt.progress import ProgressLine
+from napari_rada._qt.progress import ProgressLine, volumes
 from napari_rada._qt.run_settings import viewer_config
+from napari_rada._qt.theme import emphasise
 from napari_rada._qt.worker import JobPump, spawn
 from napari_rada.errors import InputError
 from napari_rada.events import Notice, StageProgress
@@ -123,6 +124,7 @@ class LabelSlicesWidget(Dock):
         """Take the colours of a theme."""
         super().apply_colours(colours)
         self.panel.setColours(colours)
+        emphasise(self.propagate_button, colours)
 
     def _build(self) -> None:
         self.new_button = QPushButton("New labels")
@@ -211,6 +213,5 @@ class LabelSlicesWidget(Dock):
         image, labels = self._propagated
         with self.telling_errors():
             preview = show_preview(self.viewer, prediction, image, labels)
-            volumes = ", ".join(f"{name} {ml:.3g} ml" for name, ml in prediction.volumes_ml().items())
-            self.message.setValue(f"Preview in layer '{preview.name}': {volumes}.")
+            self.message.setValue(f"Preview in layer '{preview.name}' ({volumes(prediction)}).")
         self._propagated = None

@@ -41,7 +41,7 @@ class LayerCombo(QComboBox):
         self._layers: list[Any] = []
         self._value: Any = None
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.setMinimumContentsLength(10)
+        self.setMinimumContentsLength(8)
         events = viewer.layers.events
         self._emitters = [events.inserted, events.removed, events.reordered]
         for emitter in self._emitters:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from napari_rada._napari.history import History, LossKind
     from napari_rada._qt.theme import Colours
 
-LOSS_HEIGHT, DICE_HEIGHT = 170, 90
+LOSS_HEIGHT, DICE_HEIGHT = 200, 100
 AXIS_WIDTH = 40
 KINDS: tuple[LossKind, ...] = ("supervised", "cross")
 
@@ -89,8 +89,7 @@ class LossPlot(QWidget):
 
 def _plot(height: int) -> Any:
     plot = pg.PlotWidget(enableMenu=False)
-    plot.setMinimumHeight(height)
-    plot.setMaximumHeight(2 * height)
+    plot.setFixedHeight(height)
     plot.setMouseEnabled(x=False, y=False)
     plot.hideButtons()
     plot.getAxis("left").setWidth(AXIS_WIDTH)

@@ -23,8 +23,9 @@ from napari_rada._napari.preview import add_layers
 from napari_rada._qt.device_combo import DeviceCombo
 from napari_rada._qt.dock import Dock, fill_devices, form
 from napari_rada._qt.layer_combo import LayerCombo
-from napari_rada._qt.progress import ProgressLine
+from napari_rada._qt.progress import ProgressLine, volumes
 from napari_rada._qt.run_combo import RunCombo
+from napari_rada._qt.theme import emphasise
 from napari_rada._qt.worker import JobPump, spawn
 from napari_rada.errors import InputError
 from napari_rada.events import Notice, StageProgress
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_rada._napari.engine import LoadEngine
+    from napari_rada._qt.theme import Colours
     from napari_rada.data.slices import AnnotatedSlice
     from napari_rada.events import Event
     from napari_rada.inference.suggest import Suggestion
@@ -94,6 +96,11 @@ class PredictWidget(Dock):
             if self.prediction is None:
                 raise InputError("There is no prediction yet; predict first.")
             self.suggestion_job.start(suggesting(self._load_engine, self.prediction, self._known_slices()))
+
+    def apply_colours(self, colours: Colours) -> None:
+        """Take the colours of a theme."""
+        super().apply_colours(colours)
+        emphasise(self.predict_button, colours)
 
     def _checked_input(self) -> tuple[Path, Image]:
         run_dir, image, labels = self.run.value(), self.image.value(), self.labels.value()
@@ -177,9 +184,8 @@ class PredictWidget(Dock):
         with self.telling_errors():
             layers = prediction_to_layer_data(prediction, self._image, self.outputs.value())
             added = add_layers(self.viewer, layers)
-            volumes = ", ".join(f"{name} {ml:.3g} ml" for name, ml in prediction.volumes_ml().items())
-            names = ", ".join(f"'{layer.name}'" for layer in added)
-            self.message.setValue(f"Added {names}: {volumes}.")
+            names = " and ".join(f"'{layer.name}'" for layer in added)
+            self.message.setValue(f"Added {names} ({volumes(prediction)}).")
             self.prediction = prediction
         self.suggest_button.setEnabled(self.prediction is not None)
 
@@ -190,7 +196,7 @@ class PredictWidget(Dock):
         with self.telling_errors():
             go_to(self.viewer, self._image, suggestion.plane)
             where = describe(grid_of(self._image), suggestion.plane)
-            self.message.setValue(f"Annotate {where} next (score {suggestion.score:.2f} of 1).")
+            self.message.setValue(f"Annotate {where} next (score {suggestion.score:.2f}).")
 
 
 class OutputChoice(QWidget):

@@ -37,7 +37,7 @@ class PresetCombo(QComboBox):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.setMinimumContentsLength(10)
+        self.setMinimumContentsLength(8)
         for name in get_args(PresetName):
             self.addItem(PRESET_LABELS.get(name, name), name)
         self.currentIndexChanged.connect(lambda _index: self.valueChanged.emit(self.value()))
@@ -59,6 +59,7 @@ class RunLength(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.amount = QDoubleSpinBox()
+        self.amount.setMinimumWidth(70)
         self.unit = QComboBox()
         self.unit.addItems([ITERATIONS, MINUTES])
         self._amounts = {ITERATIONS: 1000.0, MINUTES: 5.0}

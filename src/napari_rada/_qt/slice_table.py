@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from napari_rada.data.grid import Grid
 
 REMOVE = "\N{MULTIPLICATION SIGN}"
-COLUMNS = ("Done", "Plane", "Slice", "Voxels", "")
+COLUMNS = ("Complete", "Plane", "Slice", "Voxels", "")
 ROW_HEIGHT, VISIBLE_ROWS = 28, 5
 
 
@@ -66,9 +66,8 @@ class SliceTable(QTableWidget):
         self.setRowCount(len(rows))
         for position, row in enumerate(rows):
             name = f"axis {row.plane.axis}" if grid is None else grid.plane_name(row.plane.axis)
-            texts = (name if row.complete else f"{name} (proposed)", str(row.plane.index), f"{row.voxels:,}")
-            for column, text in enumerate(texts, start=1):
-                self.setItem(position, column, _cell(text, numeric=column > 1))
+            for column, text in enumerate((name, str(row.plane.index), f"{row.voxels:,}"), start=1):
+                self.setItem(position, column, _cell(text, numeric=column > 1, proposed=not row.complete))
             self.setCellWidget(position, 0, self._tick(row))
             self.setCellWidget(position, len(COLUMNS) - 1, self._buttons(row.plane))
 
@@ -119,8 +118,13 @@ class SliceTable(QTableWidget):
         self.jumpRequested.emit(self._rows[row].plane)
 
 
-def _cell(text: str, *, numeric: bool) -> QTableWidgetItem:
+def _cell(text: str, *, numeric: bool, proposed: bool) -> QTableWidgetItem:
     item = QTableWidgetItem(text)
+    if proposed:
+        font = item.font()
+        font.setItalic(True)
+        item.setFont(font)
+        item.setToolTip("This slice looks painted; tick it when it is complete")
     if numeric:
         item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
     return item

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from napari.utils.theme import get_theme
+
+if TYPE_CHECKING:
+    from qtpy.QtWidgets import QPushButton
 
 NETWORK_COLOURS = {"dark": ("#f5a742", "#5ab4f0", "#3fcf9f"), "light": ("#b96a00", "#0f6cb3", "#00805a")}
 """One colour per network, told apart by people with colour vision deficiencies (after Okabe and Ito)."""
@@ -38,6 +42,11 @@ def colours_of(theme_name: str) -> Colours:
         error=_mix(text, theme.error.as_rgb_tuple(), 0.75),
         networks=NETWORK_COLOURS[theme.type],
     )
+
+
+def emphasise(button: QPushButton, colours: Colours) -> None:
+    """Give the one button that moves the work on the theme's accent colour while it can be pressed."""
+    button.setStyleSheet(f"QPushButton:enabled {{ background-color: {colours.accent} }}")
 
 
 def _hex(colour: tuple[float, ...]) -> str:

@@ -21,6 +21,7 @@ from napari_rada._qt.loss_plot import LossPlot
 from napari_rada._qt.message import Message
 from napari_rada._qt.progress import ProgressLine, duration
 from napari_rada._qt.run_settings import PresetCombo, RunLength, viewer_config
+from napari_rada._qt.theme import emphasise
 from napari_rada._qt.worker import JobPump, spawn
 from napari_rada.config import RunConfig
 from napari_rada.errors import InputError
@@ -71,7 +72,7 @@ class TrainWidget(Dock):
         self.preset = PresetCombo()
         self.device = DeviceCombo()
         self.length = RunLength()
-        self.folder = FolderEdit("Choose the run folder")
+        self.folder = FolderEdit("Choose the folder of the run")
         self.progress = ProgressLine()
         self.plot = LossPlot()
         self.notices = Message()
@@ -136,6 +137,7 @@ class TrainWidget(Dock):
         super().apply_colours(colours)
         self.notices.setColours(colours)
         self.plot.setColours(colours)
+        emphasise(self.start_button, colours)
         self.summary.setStyleSheet(f"color: {colours.muted}")
 
     def _build(self) -> None:
@@ -152,7 +154,7 @@ class TrainWidget(Dock):
             row.addWidget(button)
         self.column.addLayout(form(Image=self.image, Labels=self.labels))
         self.column.addWidget(self.summary)
-        self.column.addLayout(form(Preset=self.preset, Device=self.device, Length=self.length, Run_folder=self.folder))
+        self.column.addLayout(form(Preset=self.preset, Device=self.device, Length=self.length, Folder=self.folder))
         self.column.addLayout(row)
         for widget in (self.progress, self.message, self.notices, self.plot):
             self.column.addWidget(widget)
