@@ -1,0 +1,59 @@
+"""The command line: ``napari-rada COMMAND …``.
+
+Exit status: 0 done, 2 bad input (one line on stderr), 3 stopped early; training then has saved a checkpoint. Results go
+to stdout, progress to stderr. Nothing heavy is imported before a command needs it.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from napari_rada.cli.parser import make_parser
+from napari_rada.errors import RadaError, Stopped
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+DONE, BAD_INPUT, STOPPED = 0, 2, 3
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status.
+
+    Parameters
+    ----------
+    argv
+        Arguments without the program's name; those of the process by default.
+    """
+    try:
+        args = make_parser().parse_args(argv)
+    except RadaError as error:
+        return _refuse(str(error))
+
+    from napari_rada.cli.console import Console
+    from napari_rada.cli.signals import stop_on_signals
+    from napari_rada.control import RunControl
+
+    console, control = Console(as_json=args.json), RunControl()
+    try:
+        with stop_on_signals(control):
+            completed = args.run(args, console, control)
+    except RadaError as error:
+        console.close()
+        return _refuse(str(error))
+    except OSError as error:
+        console.close()
+        where = f"{error.filename}: " if error.filename else ""
+        return _refuse(f"{where}{error.strerror or error}.")
+    except Stopped:
+        completed = False
+    console.close()
+    if not completed:
+        sys.stderr.write("napari-rada: stopped\n")
+    return DONE if completed else STOPPED
+
+
+def _refuse(message: str) -> int:
+    sys.stderr.write(f"napari-rada: error: {' '.join(message.split())}\n")
+    return BAD_INPUT

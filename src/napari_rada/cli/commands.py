@@ -1,0 +1,232 @@
+"""propagate, train, predict, evaluate, suggest. Each returns False if it was stopped before its end."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import napari_rada as rada  # its names load torch when they are used, after the inputs were checked
+from napari_rada import io
+from napari_rada.cli.settings import config_from, parse_settings
+from napari_rada.errors import ConfigError, InputError
+from napari_rada.events import FinishReason, Notice
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from napari_rada.cli.console import Console
+    from napari_rada.config import RunConfig
+    from napari_rada.control import RunControl
+    from napari_rada.evaluation.metrics import ClassMetrics
+    from napari_rada.io import CaseFiles, Volume
+    from napari_rada.pipeline import TrainingResult
+    from napari_rada.prediction import Prediction
+
+
+def propagate(args: argparse.Namespace, console: Console, control: RunControl) -> bool:
+    """Complete annotated slices to a mask without training."""
+    config = config_from(args)
+    labels = [part.strip() for part in args.labels.split(";") if part.strip()]
+    out = io.check_result(args.out, [args.image, *labels])
+    case = io.load_case(args.image, labels, _slices(args), non_finite=config.data.non_finite, listener=console)
+    prediction = rada.propagate(case, config, control=control, listener=console)
+    io.save_mask(prediction, out, inputs=labels)
+    console.result({**_summary(prediction), "mask": out}, _sentence(prediction, out))
+    return True
+
+
+def train(args: argparse.Namespace, console: Console, control: RunControl) -> bool:
+    """Train on cases, or go on with a run."""
+    if args.resume:
+        if _given(args):
+            console(
+                Notice(f"A resumed run keeps its cases and settings; {', '.join(_given(args))} made no difference.")
+            )
+        result = rada.resume(args.out, control=control, listener=console)
+    else:
+        if not args.cases:
+            raise InputError("No case is named; write IMAGE,LABELS, a folder with a cases.csv, or --resume.")
+        config = config_from(args)
+        cases = io.load_cases(args.cases, non_finite=config.data.non_finite, listener=console)
+        result = rada.train(cases, args.out, config, control=control, listener=console)
+    console.result({**asdict(result), "reason": result.reason.value}, _training_sentence(result))
+    return result.reason is FinishReason.COMPLETED
+
+
+def predict(args: argparse.Namespace, console: Console, control: RunControl) -> bool:
+    """Predict scans with a run."""
+    non_finite = _run_config(args.run_dir, args.settings).data.non_finite
+    cases = io.find_cases(args.cases)
+    outputs = _plan_outputs(cases, args)
+    done = []
+    for files, out in zip(cases, outputs, strict=True):
+        case = files.load(non_finite=non_finite, listener=console)
+        prediction = rada.predict(args.run_dir, case, device=args.device or "auto", control=control, listener=console)
+        io.save_mask(prediction, out.mask, inputs=files.files)
+        if out.probability:
+            io.save_probability(prediction, out.probability, inputs=files.files)
+        if out.disagreement:
+            io.save_disagreement(prediction, out.disagreement, inputs=files.files)
+        done.append((prediction, out))
+        if not console.as_json:
+            console.result({}, _sentence(prediction, out.mask))
+    if console.as_json:
+        console.result({"predictions": [{**_summary(prediction), **asdict(out)} for prediction, out in done]}, "")
+    return True
+
+
+def evaluate(args: argparse.Namespace, console: Console, control: RunControl) -> bool:
+    """Compare a mask with a reference."""
+    prediction, reference = io.read_volume(args.prediction), io.read_volume(args.reference)
+    io.check_same_grid(prediction, reference)
+    found, wanted = _whole_numbers(prediction), _whole_numbers(reference)
+
+    from napari_rada.evaluation.metrics import evaluate_masks
+
+    classes = evaluate_masks(found, wanted, reference.grid.spacing)
+    console.result({"classes": [asdict(metrics) for metrics in classes]}, _table(classes))
+    return True
+
+
+def suggest(args: argparse.Namespace, console: Console, control: RunControl) -> bool:
+    """Name the slice to annotate next."""
+    from napari_rada.training.run_folder import RunFolder
+    from napari_rada.training.snapshot import find_case
+
+    folder = RunFolder.open(Path(args.run_dir))
+    config = folder.config()
+    case = io.load_case(args.image, args.labels, _slices(args), non_finite=config.data.non_finite, listener=console)
+    if not case.is_labelled:
+        case = find_case(folder, case, config) or case
+    prediction = rada.predict(args.run_dir, case, device=args.device or "auto", control=control, listener=console)
+    suggestion = rada.suggest(prediction, case.annotated)
+    plane, score = suggestion.plane, suggestion.score
+    axis, name = io.file_axis(case.source, plane.axis), case.grid.plane_name(plane.axis)
+    console.result(
+        {"axis": axis, "index": plane.index, "plane": name, "score": score},
+        f"axis {axis}, index {plane.index} ({name}), score {score:.3f}",
+    )
+    return True
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where the results of one case go."""
+
+    mask: Path
+    probability: Path | None
+    disagreement: Path | None
+
+
+def _plan_outputs(cases: Sequence[CaseFiles], args: argparse.Namespace) -> list[Outputs]:
+    """Choose and check every output before anything is computed."""
+    inputs = [path for case in cases for path in case.files]
+    chosen: dict[str, list[Path | None]] = {}
+    for kind, target in (("mask", args.out), ("probability", args.probability), ("disagreement", args.disagreement)):
+        into_folder = target is not None and (len(cases) > 1 or Path(target).is_dir())
+        if into_folder:
+            output_folder(target)
+        chosen[kind] = [
+            None
+            if target is None
+            else io.check_result(Path(target) / _file_name(case, kind) if into_folder else target, inputs)
+            for case in cases
+        ]
+    paths = [path for column in chosen.values() for path in column if path is not None]
+    if len(set(paths)) < len(paths):
+        raise InputError("Two outputs have the same name; give mask, probability and disagreement a name each.")
+    rows = zip(chosen["mask"], chosen["probability"], chosen["disagreement"], strict=True)
+    return [Outputs(mask, probability, disagreement) for mask, probability, disagreement in rows if mask is not None]
+
+
+def output_folder(path: Path | str) -> Path:
+    """Make a folder for results if it does not exist and check that it can be written.
+
+    Raises
+    ------
+    InputError
+        If it cannot.
+    """
+    folder = Path(path)
+    if not folder.exists():
+        io.check_folder(folder.parent)
+        folder.mkdir()
+    io.check_folder(folder)
+    return folder
+
+
+def _file_name(case: CaseFiles, kind: str) -> str:
+    return f"{case.name}_{kind}{io.suffix_of(case.image)}"
+
+
+def _slices(args: argparse.Namespace) -> tuple[io.FileSlice, ...] | None:
+    return io.parse_slices(args.slices) if args.slices else None
+
+
+def _given(args: argparse.Namespace) -> list[str]:
+    """Name the given flags that a resumed run does not look at."""
+    flags = {
+        "the cases": args.cases,
+        "--preset": args.preset,
+        "--config": args.config,
+        "--minutes": args.minutes,
+        "--device": args.device,
+        "--set": args.settings,
+    }
+    return [name for name, value in flags.items() if value]
+
+
+def _run_config(run_dir: str, settings: Sequence[str]) -> RunConfig:
+    """Read the settings of a run and change what may still be changed when it predicts."""
+    from napari_rada.training.run_folder import RunFolder
+
+    config = RunFolder.open(Path(run_dir)).config()
+    changes = parse_settings(settings)
+    if set(changes) - {"data.non_finite"}:
+        raise ConfigError("A prediction takes its settings from the run; only data.non_finite can be set.")
+    return config.with_settings(dict(changes))
+
+
+def _whole_numbers(volume: Volume) -> NDArray[np.integer]:
+    array: NDArray[Any] = volume.array
+    if array.dtype.kind in "biu":
+        return array.astype(np.int64)
+    if not (np.isfinite(array).all() and (array == np.round(array)).all()):
+        raise InputError(f"{volume.path} holds fractions or NaN; a mask with whole numbers is needed.")
+    return array.astype(np.int64)
+
+
+def _summary(prediction: Prediction) -> dict[str, Any]:
+    return {
+        "name": prediction.name,
+        "image": prediction.source,
+        "volumes_ml": prediction.volumes_ml(),
+        "provenance": dict(prediction.provenance),
+    }
+
+
+def _sentence(prediction: Prediction, path: Path) -> str:
+    volumes = ", ".join(f"{name} {volume:.2f} ml" for name, volume in prediction.volumes_ml().items())
+    return f"{path}: {volumes}"
+
+
+def _training_sentence(result: TrainingResult) -> str:
+    text = f"{result.run_dir}: {result.reason.value} after {result.iteration} iterations"
+    if result.dice is None:
+        return text
+    text += f", Dice {result.dice:.3f} on held-out annotated voxels"
+    return text if result.propagation_dice is None else f"{text} (propagation alone {result.propagation_dice:.3f})"
+
+
+def _table(classes: Sequence[ClassMetrics]) -> str:
+    lines = [f"{'class':<16} {'Dice':>7} {'Jaccard':>8} {'HD95 mm':>8} {'ASD mm':>8}"]
+    for found in classes:
+        numbers = f"{found.dice:7.4f} {found.jaccard:8.4f} {found.hd95_mm:8.3f} {found.asd_mm:8.3f}"
+        lines.append(f"{found.name:<16} {numbers}")
+    return "\n".join(lines)

@@ -1,0 +1,50 @@
+"""From flags to a `RunConfig`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_rada.config import RunConfig, load_config
+from napari_rada.errors import ConfigError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+
+def config_from(args: argparse.Namespace) -> RunConfig:
+    """Make the settings: a file or a preset, then the flags of their own, then every ``--set`` in order.
+
+    Raises
+    ------
+    ConfigError
+        If one is unknown or out of range.
+    """
+    file = getattr(args, "config", None)
+    base = load_config(Path(file)) if file else RunConfig.from_preset(getattr(args, "preset", None) or "quick")
+    settings: dict[str, Any] = {}
+    if getattr(args, "minutes", None) is not None:
+        settings["training.minutes"] = args.minutes
+    if getattr(args, "device", None) is not None:
+        settings["device"] = args.device
+    if getattr(args, "method", "auto") != "auto":
+        settings["propagation.method"] = args.method
+    return base.with_settings(settings | parse_settings(args.settings))
+
+
+def parse_settings(pairs: Sequence[str]) -> dict[str, str]:
+    """Split ``key=value`` texts.
+
+    Raises
+    ------
+    ConfigError
+        If one has no ``=``.
+    """
+    settings = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"{pair!r} is not a setting; write key=value, for example training.iterations=500.")
+        settings[key.strip()] = value
+    return settings

@@ -1,0 +1,179 @@
+"""Every command does its job on a tiny scan, as it will on a large one."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+SLICES = "0:12,1:11,2:10"
+
+
+def mask_of(path: Path | str, scan: Any) -> Any:
+    """Read a mask, checking that it lies where the scan lies."""
+    mask, image = nib.load(path), nib.load(scan.image)
+    assert mask.get_data_dtype() == np.uint8
+    assert mask.shape == image.shape
+    np.testing.assert_array_equal(mask.affine, image.affine)
+    for code in ("qform_code", "sform_code", "xyzt_units"):
+        assert mask.header[code] == image.header[code]
+    return np.asanyarray(mask.dataobj)
+
+
+def dice(mask: Any, truth: Any) -> float:
+    return float(2 * (mask & truth).sum() / (mask.sum() + truth.sum()))
+
+
+def test_propagate(run_cli: Callable[..., Any], scan: Any, tmp_path: Path) -> None:
+    out = tmp_path / "mask.nii.gz"
+    ran = run_cli("propagate", scan.image, scan.labels, "-o", out)
+    assert ran.status == 0
+    assert ran.out.startswith(f"{out}: label 1 ")
+    assert "propagating ball" in ran.err
+    mask = mask_of(out, scan)
+    assert dice(mask, scan.truth_ijk) > 0.9
+    np.testing.assert_array_equal(mask[12], scan.truth_ijk[12])
+
+
+def test_propagate_with_named_slices_and_json(run_cli: Callable[..., Any], scan: Any, tmp_path: Path) -> None:
+    out = tmp_path / "mask.nii.gz"
+    arguments = ("--slices", SLICES, "--method", "diffusion", "--json")
+    ran = run_cli("propagate", scan.image, scan.dense, "-o", out, *arguments)
+    assert ran.status == 0
+    found = json.loads(ran.out)
+    assert found["mask"] == str(out)
+    assert found["volumes_ml"]["label 1"] == pytest.approx(mask_of(out, scan).sum() * 3.0 / 1000)
+    assert "diffusion" in found["provenance"]["method"]
+
+
+def test_train_writes_a_run(run_dir: Path) -> None:
+    for name in ("config.yaml", "losses.csv", "cases.json", "checkpoints/last.pt", "annotations"):
+        assert (run_dir / name).exists()
+
+
+def test_train_reports(run_cli: Callable[..., Any], scan: Any, tmp_path: Path, tiny: list[str]) -> None:
+    case = f"{scan.image},{scan.dense},{SLICES.replace(',', ';')}"
+    ran = run_cli("train", case, "-o", tmp_path / "run", *tiny, "--preset", "quick", "--device", "cpu", "--json")
+    assert ran.status == 0
+    found = json.loads(ran.out)
+    assert (found["run_dir"], found["reason"], found["iteration"]) == (str(tmp_path / "run"), "completed", 2)
+    assert 0 <= found["dice"] <= 1
+    assert "training on cpu, iterations 1 to 2" in ran.err
+    assert "iteration 1/2, loss" in ran.err
+    assert "training completed after 2 iterations" in ran.err
+
+
+def test_train_takes_settings_from_a_file(
+    run_cli: Callable[..., Any], scan: Any, tmp_path: Path, run_dir: Path
+) -> None:
+    case = f"{scan.image},{scan.labels}"
+    ran = run_cli("train", case, "-o", tmp_path / "run", "--config", run_dir / "config.yaml", "--set", "seed=3")
+    assert ran.status == 0
+    written = (tmp_path / "run" / "config.yaml").read_text()
+    assert written == (run_dir / "config.yaml").read_text().replace("seed: 0", "seed: 3")
+
+
+def test_train_a_cohort_and_predict_it(
+    run_cli: Callable[..., Any], scan: Any, tmp_path: Path, tiny: list[str], save_nifti: Callable[..., str]
+) -> None:
+    other = np.asanyarray(nib.load(scan.image).dataobj)[::-1].copy()
+    save_nifti("mirrored.nii.gz", other)
+    (tmp_path / "cases.csv").write_text(f"name,image,labels\none,{scan.image},{scan.labels}\ntwo,mirrored.nii.gz,\n")
+    assert run_cli("train", tmp_path, "-o", tmp_path / "run", *tiny).status == 0
+    out = tmp_path / "masks"
+    ran = run_cli("predict", tmp_path / "run", tmp_path, "-o", out, "--disagreement", tmp_path / "doubt", "--json")
+    assert ran.status == 0
+    assert sorted(path.name for path in out.iterdir()) == ["one_mask.nii.gz", "two_mask.nii.gz"]
+    assert sorted(path.name for path in (tmp_path / "doubt").iterdir()) == [
+        "one_disagreement.nii.gz",
+        "two_disagreement.nii.gz",
+    ]
+    found = json.loads(ran.out)["predictions"]
+    assert [entry["name"] for entry in found] == ["one", "two"]
+    assert found[0]["mask"] == str(out / "one_mask.nii.gz")
+    assert found[0]["probability"] is None
+
+
+def test_predict_one_image(run_cli: Callable[..., Any], scan: Any, run_dir: Path, tmp_path: Path) -> None:
+    out = tmp_path / "mask.nii.gz"
+    maps = {"--probability": tmp_path / "p.nii.gz", "--disagreement": tmp_path / "d.nii.gz"}
+    flags = [text for pair in maps.items() for text in pair]
+    ran = run_cli("predict", run_dir, scan.image, "-o", out, *flags, "--device", "cpu")
+    assert ran.status == 0
+    assert ran.out.startswith(f"{out}: label 1 ")
+    assert "predicting" in ran.err
+    mask = mask_of(out, scan)
+    np.testing.assert_array_equal(mask[12], scan.truth_ijk[12])
+    for path in maps.values():
+        values = np.asanyarray(nib.load(path).dataobj)
+        assert values.dtype == np.float32
+        assert values.shape == mask.shape
+        assert 0 <= values.min() <= values.max() <= 1
+
+
+def test_predict_into_a_folder(run_cli: Callable[..., Any], scan: Any, run_dir: Path, tmp_path: Path) -> None:
+    assert run_cli("predict", run_dir, scan.image, "-o", tmp_path).status == 0
+    mask_of(tmp_path / "ball_mask.nii.gz", scan)
+
+
+def test_evaluate(run_cli: Callable[..., Any], scan: Any, save_nifti: Callable[..., str]) -> None:
+    ran = run_cli("evaluate", scan.dense, scan.dense)
+    assert ran.status == 0
+    assert ran.out.splitlines()[1].split() == ["label", "1", "1.0000", "1.0000", "0.000", "0.000"]
+    shifted = save_nifti("shifted.nii.gz", np.roll(scan.truth_ijk, 1, axis=2).astype(np.float32))
+    found = json.loads(run_cli("evaluate", shifted, scan.dense, "--json").out)["classes"]
+    assert len(found) == 1
+    assert found[0]["dice"] == pytest.approx(dice(np.roll(scan.truth_ijk, 1, axis=2), scan.truth_ijk))
+    assert found[0]["hd95_mm"] == pytest.approx(2.0)
+
+
+def test_evaluate_a_missing_class(run_cli: Callable[..., Any], scan: Any, save_nifti: Callable[..., str]) -> None:
+    other = save_nifti("two.nii.gz", scan.truth_ijk * np.uint8(2))
+    found = json.loads(run_cli("evaluate", other, scan.dense, "--json").out)["classes"]
+    assert [(entry["value"], entry["dice"], entry["hd95_mm"]) for entry in found] == [(1, 0.0, None), (2, 0.0, None)]
+
+
+def test_suggest(run_cli: Callable[..., Any], scan: Any, run_dir: Path) -> None:
+    ran = run_cli("suggest", run_dir, scan.image, "--json")
+    assert ran.status == 0
+    found = json.loads(ran.out)
+    assert found["plane"] == ["sagittal", "coronal", "axial"][found["axis"]]
+    assert 0 <= found["index"] < scan.truth_ijk.shape[found["axis"]]
+    assert f"{found['axis']}:{found['index']}" not in SLICES.split(",")
+    assert 0 <= found["score"] <= 1
+    text = run_cli("suggest", run_dir, scan.image, "--labels", scan.dense, "--slices", SLICES).out
+    assert text == f"axis {found['axis']}, index {found['index']} ({found['plane']}), score {found['score']:.3f}\n"
+
+
+def test_info(run_cli: Callable[..., Any]) -> None:
+    ran = run_cli("info")
+    assert ran.status == 0
+    for word in ("python: 3", "torch: ", "monai: ", "napari-rada: ", "cpu: usable", "Qt binding: ", "CPU threads: "):
+        assert word in ran.out
+    found = json.loads(run_cli("info", "--json").out)
+    assert set(found) == {"environment", "window", "devices", "computing", "folders"}
+    assert all(text == "usable" or text.startswith(("usable, ", "not usable: ")) for text in found["devices"].values())
+
+
+def test_demo(run_cli: Callable[..., Any], tmp_path: Path, tiny: list[str]) -> None:
+    out = tmp_path / "demo"
+    ran = run_cli("demo", "--out", out, *tiny, "--json")
+    assert ran.status == 0
+    found = json.loads(ran.out)
+    assert found["propagation"]["dice"] > 0.5
+    assert 0 < found["trained"]["dice"] <= 1
+    names = ["image", "labels", "truth", "propagated", "mask", "probability", "disagreement"]
+    for name in [*(f"sample_{name}.nii.gz" for name in names), "sample_labels.slices.json", "run1/config.yaml"]:
+        assert (out / name).is_file(), name
+    assert (out / "sample.png").read_bytes().startswith(b"\x89PNG")
+    again = run_cli("demo", "--out", out, *tiny)
+    assert again.status == 0
+    assert "trained: Dice 0." in again.out
+    assert (out / "run2" / "config.yaml").is_file()
