@@ -11,10 +11,11 @@ from napari_rada.errors import RadaError, Stopped
 
 
 def in_thread(control: RunControl) -> tuple[threading.Thread, list[str]]:
-    """Start a worker that checks the control once and tells how that ended."""
+    """Start a worker that looks at the control between two pieces of work, and tells how that ended."""
     ended: list[str] = []
 
     def work() -> None:
+        control.wait_while_paused()
         try:
             control.check()
         except Stopped:
