@@ -43,14 +43,19 @@ class DataConfig(_Frozen):
 
 
 class DiffusionConfig(_Frozen):
-    """Random walker seeded by the annotated slices (Grady 2006), averaged over edge sensitivities."""
+    """Random walker seeded by the annotated slices (Grady 2006), averaged over edge scales."""
 
     method: Literal["diffusion"] = "diffusion"
-    betas: tuple[Annotated[float, Field(gt=0)], ...] = Field(
-        (100.0, 300.0, 900.0, 2500.0), min_length=1, description="Edge sensitivities to average over."
+    scales: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        (0.75, 0.25),
+        min_length=1,
+        description="Intensity steps that count as edges, in units of the image's mean step; results are averaged.",
+    )
+    absorption: float = Field(
+        2e-4, ge=0, lt=1, description="Chance per step that a walk is lost and counts as background."
     )
     max_voxels: int = Field(150_000, ge=4096, description="Solve on a grid of at most this many voxels.")
-    tolerance: float = Field(1e-2, gt=0, lt=1, description="Relative residual at which the solver stops.")
+    tolerance: float = Field(1e-3, gt=0, lt=1, description="Relative residual at which the solver stops.")
 
 
 class RegistrationConfig(_Frozen):
@@ -164,10 +169,10 @@ class InferenceConfig(_Frozen):
 
     overlap: float = Field(0.5, ge=0, lt=1, description="Share of a tile that overlaps the next.")
     tiles_per_batch: int = Field(1, ge=1)
-    blend: Literal["held-out", "off"] = Field(
-        "off",
+    blend: Literal["held-out", "networks"] = Field(
+        "networks",
         description="held-out: mix networks and propagation in the share that scores best on held-out annotated "
-        "voxels, on cases with annotated slices; off: networks alone.",
+        "voxels, on cases with annotated slices; networks: the networks alone.",
     )
     keep_annotated: bool = Field(True, description="Annotated slices keep what was painted.")
 

@@ -50,7 +50,6 @@ class RunControl:
         self._go.wait()
 
     def check(self) -> None:
-        """Wait while paused, then raise `Stopped` if a stop was requested."""
-        self.wait_while_paused()
+        """Raise `Stopped` if a stop was requested; a pause is left to whoever can wait without holding others up."""
         if self._stop.is_set():
             raise Stopped

@@ -99,8 +99,8 @@ class Batch(NamedTuple):
     image_BDHW: Tensor
     truth_BDHW: Tensor
     views_BDHW: Tensor
-    pseudo_NBDHW: Tensor
-    distance_NBDHW: Tensor
+    pseudo_BNDHW: Tensor
+    distance_BNDHW: Tensor
     prior_BCDHW: Tensor
     nearness_BDHW: Tensor
 
@@ -251,8 +251,8 @@ class PatchSampler:
             image_BDHW=place.cut(volume.image, None),
             truth_BDHW=place.cut(volume.truth, UNKNOWN).long(),
             views_BDHW=place.cut(volume.views, 0),
-            pseudo_NBDHW=pseudo,
-            distance_NBDHW=distance,
+            pseudo_BNDHW=pseudo,
+            distance_BNDHW=distance,
             prior_BCDHW=prior,
             nearness_BDHW=nearness,
         )

@@ -80,7 +80,9 @@ class TripleViewModel(nn.Module):
         self.num_classes = num_classes
         self.completion = config.completion
         generators = [torch.Generator().manual_seed(seed * NUM_VIEWS + view) for view in range(NUM_VIEWS)]
-        self.networks = nn.ModuleList(ViewNetwork(num_classes, config, generator) for generator in generators)
+        # torch draws every layer's weights once from the global generator before ours are drawn.
+        with torch.random.fork_rng(devices=[]):
+            self.networks = nn.ModuleList(ViewNetwork(num_classes, config, generator) for generator in generators)
 
     def forward(self, inputs: NetworkInput, networks: Sequence[int] = range(NUM_VIEWS)) -> Tensor:
         """Return the logits of the chosen networks on the same input, (N, B, C, D, H, W)."""

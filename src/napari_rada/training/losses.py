@@ -27,15 +27,13 @@ def weighted_cross_entropy(logits_BCDHW: Tensor, target_BDHW: Tensor, weight_BDH
         float, not negative.
     """
     loss_BDHW = F.cross_entropy(logits_BCDHW, target_BDHW, reduction="none")
-    # torch.where and not a product: a non-finite loss in an ignored voxel must not become NaN.
-    counted = torch.where(weight_BDHW > 0, loss_BDHW, 0.0) * weight_BDHW
-    return counted.sum() / weight_BDHW.sum().clamp_min(SMOOTH)
+    return (weight_BDHW * loss_BDHW).sum() / weight_BDHW.sum().clamp_min(SMOOTH)
 
 
 def weighted_soft_dice(logits_BCDHW: Tensor, target_BDHW: Tensor, weight_BDHW: Tensor) -> Tensor:
     """One minus the weighted soft Dice (squared denominator, V-Net), averaged over the classes; 0 without weights."""
     weight = weight_BDHW[:, None]
-    probability = torch.where(weight > 0, torch.softmax(logits_BCDHW, dim=1), 0.0)
+    probability = torch.softmax(logits_BCDHW, dim=1)
     one_hot = F.one_hot(target_BDHW, logits_BCDHW.shape[1]).movedim(-1, 1).to(probability.dtype)
     voxels = (0, 2, 3, 4)
     overlap = (weight * probability * one_hot).sum(voxels)

@@ -86,9 +86,9 @@ def supervision(
     its pseudo-label counts α^distance.
     """
     taught = (batch.views_BDHW[:labelled] & ((1 << pair[0]) | (1 << pair[1]))) != 0
-    distance = batch.distance_NBDHW[:labelled, network]
+    distance = batch.distance_BNDHW[:labelled, network]
     trust = torch.where(torch.isfinite(distance), knobs.alpha**distance, 0.0) * knobs.pseudo_weight
-    target = torch.where(taught, batch.truth_BDHW[:labelled], batch.pseudo_NBDHW[:labelled, network])
+    target = torch.where(taught, batch.truth_BDHW[:labelled], batch.pseudo_BNDHW[:labelled, network])
     return target, torch.where(taught, 1.0, trust)
 
 

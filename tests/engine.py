@@ -1,0 +1,55 @@
+"""Tiny volumes and settings on which the real engine runs in seconds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_rada.config import RunConfig
+from napari_rada.data.case import Case
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+CENTRE = (10, 13, 12)
+SHAPE = (20, 26, 24)
+
+
+def ball(shape: tuple[int, int, int] = SHAPE, radius: float = 6.0) -> NDArray[np.uint16]:
+    """Make the dense labels of a ball, value 1."""
+    z, y, x = np.indices(shape)
+    inside = (z - CENTRE[0]) ** 2 + (y - CENTRE[1]) ** 2 + (x - CENTRE[2]) ** 2 <= radius**2
+    return inside.astype(np.uint16)
+
+
+def ball_image(labels: NDArray[np.uint16], seed: int = 0) -> NDArray[np.float32]:
+    """Make a noisy scan of the ball."""
+    noise = np.random.default_rng(seed).normal(0, 0.15, labels.shape)
+    return (labels + noise).astype(np.float32)
+
+
+def ball_case(name: str = "ball", seed: int = 0, *, labelled: bool = True) -> Case:
+    """Make a case with three annotated slices through the centre of the ball."""
+    labels = ball()
+    image = ball_image(labels, seed)
+    if not labelled:
+        return Case.create(image, name=name)
+    return Case.create(image, labels, slices=list(enumerate(CENTRE)), name=name)
+
+
+def tiny_config(**settings: Any) -> RunConfig:
+    """Make the quick preset smaller still; `settings` with dots written as double underscores."""
+    tiny = {
+        "model.filters": 4,
+        "model.blocks": [1, 1],
+        "training.iterations": 4,
+        "training.patch": [16, 16, 16],
+        "training.labelled_patches": 1,
+        "training.unlabelled_patches": 1,
+        "training.validate_every": 2,
+        "data.crop_margin": None,
+    }
+    return RunConfig.from_preset("quick").with_settings(
+        tiny | {name.replace("__", "."): value for name, value in settings.items()}
+    )

@@ -1,0 +1,42 @@
+import pytest
+import torch
+
+from napari_rada.errors import ConfigError
+from napari_rada.models.device import autocast, resolve_device, why_unusable
+
+
+def test_auto_prefers_cuda_then_mps(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert resolve_device("auto").type == "cuda"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert resolve_device("auto").type == "mps"
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert resolve_device("auto").type == "cpu"
+
+
+def test_a_missing_device_says_why(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=r"'cuda' cannot be used: .*Use auto or cpu"):
+        resolve_device("cuda")
+
+
+def test_a_gpu_number_beyond_the_last_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert why_unusable(torch.device("cuda:0")) is None
+    assert why_unusable(torch.device("cuda:1")) == "there are only 1 GPUs"
+
+
+@pytest.mark.parametrize("name", ["gpu", "", "xla", "cpu:x"])
+def test_unknown_names_are_refused(name):
+    with pytest.raises(ConfigError, match="Device"):
+        resolve_device(name)
+
+
+def test_mixed_precision_only_where_the_gpu_has_bfloat16(monkeypatch):
+    with autocast(torch.device("cpu")):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
+    assert not isinstance(autocast(torch.device("cuda")), torch.autocast)

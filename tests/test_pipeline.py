@@ -1,0 +1,189 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from napari_rada import pipeline
+from napari_rada.config import RunConfig
+from napari_rada.control import RunControl
+from napari_rada.data.case import Case
+from napari_rada.data.slices import AnnotatedSlice
+from napari_rada.errors import InputError, RunFolderError, Stopped
+from napari_rada.events import FinishReason, Stage, StageProgress, StepLogged
+from napari_rada.training.checkpoint import load_checkpoint
+from tests.engine import CENTRE, ball, ball_case, ball_image, tiny_config
+
+
+def dice(mask, reference):
+    return 2 * ((mask > 0) & (reference > 0)).sum() / ((mask > 0).sum() + (reference > 0).sum())
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    path = tmp_path_factory.mktemp("run") / "run"
+    result = pipeline.train([ball_case()], path, tiny_config())
+    assert result.reason is FinishReason.COMPLETED
+    return path
+
+
+def test_propagation_needs_no_training():
+    prediction = pipeline.propagate(ball_case(), tiny_config())
+    assert dice(prediction.mask, ball()) > 0.85
+    assert prediction.disagreement is None
+    np.testing.assert_allclose(prediction.probability.sum(axis=0), 1, atol=1e-5)
+
+
+def test_a_run_predicts_its_own_case_without_being_given_the_labels(run):
+    prediction = pipeline.predict(run, ball_case(labelled=False), device="cpu")
+    assert dice(prediction.mask, ball()) > 0.85
+    assert prediction.mask.shape == ball().shape
+    assert prediction.disagreement is not None
+    assert 0 <= prediction.disagreement.min() <= prediction.disagreement.max() <= 1
+    assert prediction.provenance["iteration"] > 0
+
+
+def test_annotated_slices_keep_what_was_painted(run):
+    case = ball_case()
+    prediction = pipeline.predict(run, case, device="cpu")
+    assert case.labels is not None
+    np.testing.assert_array_equal(prediction.mask[case.known], case.labels[case.known])
+
+
+def test_a_completing_run_refuses_a_scan_that_nobody_annotated(run):
+    with pytest.raises(InputError, match="completes annotated slices and the scan has none"):
+        pipeline.predict(run, ball_case(seed=5, labelled=False), device="cpu")
+
+
+def test_a_cohort_run_predicts_a_scan_that_nobody_annotated(tmp_path):
+    cases = [ball_case("a"), ball_case("b", seed=1, labelled=False)]
+    config = tiny_config(data__crop_margin=0.25)
+    pipeline.train(cases, tmp_path / "run", config)
+    effective = RunConfig.from_preset("quick").model_validate(
+        tiny_config(data__crop_margin=None, model__prior_dropout=0.5).model_dump()
+    )
+    assert pipeline.RunFolder.open(tmp_path / "run").config() == effective
+    unseen = pipeline.predict(tmp_path / "run", ball_case(seed=2, labelled=False), device="cpu")
+    assert unseen.mask.shape == ball().shape
+
+
+def test_label_values_and_classes_survive(tmp_path):
+    labels = ball() * 7
+    labels[:, :, 12:][labels[:, :, 12:] > 0] = 300
+    case = Case.create(ball_image(ball()), labels, slices=list(enumerate(CENTRE)))
+    pipeline.train([case], tmp_path / "run", tiny_config())
+    prediction = pipeline.predict(tmp_path / "run", case, device="cpu")
+    assert set(np.unique(prediction.mask)) == {0, 7, 300}
+    assert set(prediction.volumes_ml()) == {"label 7", "label 300"}
+
+
+def test_stopped_and_resumed_equals_never_stopped(tmp_path):
+    config = tiny_config(training__iterations=5)
+    whole = pipeline.train([ball_case()], tmp_path / "whole", config)
+    control = RunControl()
+
+    def stop_after_two(event):
+        if isinstance(event, StepLogged) and event.iteration == 2:
+            control.stop()
+
+    stopped = pipeline.train([ball_case()], tmp_path / "parts", config, control=control, listener=stop_after_two)
+    assert (stopped.reason, stopped.iteration) == (FinishReason.STOPPED, 2)
+    resumed = pipeline.resume(tmp_path / "parts")
+    assert (resumed.reason, resumed.iteration) == (FinishReason.COMPLETED, 5)
+    assert resumed.dice == whole.dice
+    models = [load_checkpoint(tmp_path / name / "checkpoints" / "last.pt").model for name in ("whole", "parts")]
+    assert all(torch.equal(models[0][key], models[1][key]) for key in models[0])
+
+
+def test_a_run_stopped_during_propagation_can_be_resumed(tmp_path):
+    control = RunControl()
+    control.stop()
+    stopped = pipeline.train([ball_case()], tmp_path / "run", tiny_config(), control=control)
+    assert (stopped.reason, stopped.iteration) == (FinishReason.STOPPED, 0)
+    assert pipeline.resume(tmp_path / "run").reason is FinishReason.COMPLETED
+
+
+def test_resuming_drops_the_lines_after_the_checkpoint(tmp_path):
+    path = tmp_path / "run"
+    pipeline.train([ball_case()], path, tiny_config())
+    with (path / "losses.csv").open("a") as file:
+        file.write("5,1,1,1,0,0,0,0,0,0\n")
+    pipeline.resume(path)
+    with (path / "losses.csv").open() as file:
+        assert [row[0] for row in csv.reader(file)] == ["iteration", "1", "2", "3", "4"]
+
+
+def test_the_run_folder_holds_what_repeats_the_run(run):
+    config = pipeline.RunFolder.open(run).config()
+    assert config == tiny_config()
+    environment = json.loads((run / "environment.json").read_text())
+    assert environment["torch"] == torch.__version__.split("+")[0] or environment["torch"]
+    cases = json.loads((run / "cases.json").read_text())
+    assert cases["cases"][0]["slices"] == [list(place) for place in enumerate(CENTRE)]
+    assert (run / cases["cases"][0]["labels"]).is_file()
+    assert (run / cases["cases"][0]["image"]).is_file()
+    assert "TrainingStarted" in (run / "run.log").read_text()
+
+
+def test_an_existing_run_is_never_overwritten(run):
+    with pytest.raises(RunFolderError, match="already holds a run; choose another folder"):
+        pipeline.train([ball_case()], run, tiny_config())
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(RunFolderError, match="is not a run folder"):
+        pipeline.predict(tmp_path, ball_case())
+    with pytest.raises(RunFolderError, match="is not a run folder"):
+        pipeline.resume(tmp_path)
+
+
+def test_a_run_folder_below_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunFolderError, match="cannot be written"):
+        pipeline.train([ball_case()], tmp_path / "file" / "run", tiny_config())
+
+
+def test_one_class_only_is_refused_before_anything_is_written(tmp_path):
+    image = ball_image(ball())
+    case = Case.create(image, np.ones_like(ball()), slices=[(0, 5)])
+    with pytest.raises(InputError, match="hold only label 1"):
+        pipeline.train([case], tmp_path / "run", tiny_config())
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_stop_interrupts_prediction(run):
+    control = RunControl()
+    control.stop()
+    with pytest.raises(Stopped):
+        pipeline.predict(run, ball_case(), device="cpu", control=control)
+
+
+def test_prediction_tells_its_progress(run):
+    events = []
+    pipeline.predict(run, ball_case(), device="cpu", listener=events.append)
+    tiles = [event for event in events if isinstance(event, StageProgress) and event.stage is Stage.PREDICT]
+    assert [event.done for event in tiles] == list(range(1, tiles[-1].total + 1))
+
+
+def test_suggestions_avoid_annotated_slices(run):
+    prediction = pipeline.predict(run, ball_case(), device="cpu")
+    annotated = [AnnotatedSlice(axis, index) for axis, index in enumerate(CENTRE)]
+    suggestion = pipeline.suggest(prediction, annotated)
+    assert suggestion.plane not in annotated
+    assert 0 <= suggestion.score <= 1
+    with pytest.raises(InputError, match="has no disagreement"):
+        pipeline.suggest(pipeline.propagate(ball_case(), tiny_config()))
+
+
+def test_slices_on_one_axis_only_still_train(tmp_path):
+    case = Case.create(ball_image(ball()), ball(), slices=[(0, 8), (0, 10), (0, 12)])
+    result = pipeline.train([case], tmp_path / "run", tiny_config())
+    assert result.dice is not None
+
+
+def test_a_single_slice_trains_without_a_held_out_figure(tmp_path):
+    case = Case.create(ball_image(ball()), ball(), slices=[(0, 10)])
+    result = pipeline.train([case], tmp_path / "run", tiny_config())
+    assert result.dice is None
+    assert pipeline.predict(tmp_path / "run", case, device="cpu").mask.any()

@@ -1,0 +1,239 @@
+import csv
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tests.engine import ball, ball_case, ball_image, tiny_config
+
+from napari_rada.control import RunControl
+from napari_rada.data.case import Case, check_trainable
+from napari_rada.data.patches import make_volume
+from napari_rada.data.working import make_working_case
+from napari_rada.errors import RadaError, RunFolderError
+from napari_rada.events import (
+    CheckpointSaved,
+    FinishReason,
+    Paused,
+    Resumed,
+    RunFinished,
+    StepLogged,
+    TrainingStarted,
+    Validated,
+)
+from napari_rada.inference.sliding import VolumeInput, predict_volume
+from napari_rada.propagation import make_propagator
+from napari_rada.training.checkpoint import TrainState, load_checkpoint, save_checkpoint
+from napari_rada.training.run_folder import LOSS_COLUMNS, RunFolder
+from napari_rada.training.trainer import TIMED_ITERATIONS, Trainer
+
+CPU = torch.device("cpu")
+
+
+def training_volume(config, case):
+    working = make_working_case(case, check_trainable([case]))
+    pseudo = make_propagator(config.propagation).propagate(
+        working, held_out=True, control=RunControl(), on_progress=lambda done, total: None
+    )
+    return make_volume(working, pseudo, config.training.view_pairs, completion=config.model.completion)
+
+
+def make_trainer(path, config, control=None, listener=lambda event: None, checkpoint=None, case=None):
+    folder = RunFolder.open(path) if checkpoint else RunFolder.create(path, config)
+    volume = training_volume(config, case or ball_case())
+    return Trainer([volume], 2, config, folder, CPU, control or RunControl(), listener, checkpoint)
+
+
+def weights(trainer):
+    return torch.cat([parameter.detach().ravel() for parameter in trainer.model.parameters()])
+
+
+def test_the_networks_learn_a_tiny_volume_from_the_image_alone(tmp_path):
+    """Overfitting without help: every slice annotated, no propagation as input."""
+    config = tiny_config(
+        model__completion=False,
+        model__blocks=[1, 1, 1],
+        model__filters=8,
+        training__iterations=100,
+        training__learning_rate=0.01,
+        training__patch=[16, 24, 24],
+        training__validate_every=1000,
+        inference__blend="networks",
+    )
+    dense = ball()
+    every_slice = [(0, index) for index in range(len(dense))]
+    trainer = make_trainer(tmp_path, config, case=Case.create(ball_image(dense), dense, slices=every_slice))
+    assert trainer.run() is FinishReason.COMPLETED
+    image = trainer.volumes[0].image
+    blank = VolumeInput(image, np.full((2, *image.shape), 0.5, np.float32), np.zeros_like(image))
+    softmax = predict_volume(trainer.model, blank, config.training.patch, config.inference, RunControl())
+    truth = dense > 0
+    for network in softmax:
+        mask = network.argmax(axis=0) > 0
+        dice = 2 * (mask & truth).sum() / (mask.sum() + truth.sum())
+        assert dice > 0.95
+
+
+def test_equal_seeds_give_equal_weights_and_other_seeds_do_not(tmp_path):
+    first, second, other = (
+        make_trainer(tmp_path / name, tiny_config(seed=seed)) for name, seed in (("a", 0), ("b", 0), ("c", 1))
+    )
+    for trainer in (first, second, other):
+        trainer.run()
+    assert torch.equal(weights(first), weights(second))
+    assert not torch.equal(weights(first), weights(other))
+
+
+def test_training_leaves_the_global_random_state_alone(tmp_path):
+    before = torch.get_rng_state()
+    make_trainer(tmp_path, tiny_config()).run()
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
+def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, optimiser):
+    config = tiny_config(
+        training__iterations=6, model__dropout=0.3, training__cross__noisy_passes=2, training__optimiser__kind=optimiser
+    )
+    whole = make_trainer(tmp_path / "whole", config)
+    whole.run()
+
+    control = RunControl()
+
+    def stop_after_three(event):
+        if isinstance(event, StepLogged) and event.iteration == 3:
+            control.stop()
+
+    interrupted = make_trainer(tmp_path / "parts", config, control, stop_after_three)
+    assert interrupted.run() is FinishReason.STOPPED
+    assert interrupted.state.iteration == 3
+    checkpoint = load_checkpoint(tmp_path / "parts" / "checkpoints" / "last.pt")
+    resumed = make_trainer(tmp_path / "parts", config, checkpoint=checkpoint)
+    assert resumed.run() is FinishReason.COMPLETED
+    assert torch.equal(weights(whole), weights(resumed))
+    rows = [list(csv.reader((tmp_path / name / "losses.csv").read_text().splitlines())) for name in ("whole", "parts")]
+    assert [row[:-1] for row in rows[0]] == [row[:-1] for row in rows[1]]
+
+
+def test_events_tell_the_whole_story(tmp_path):
+    events = []
+    make_trainer(tmp_path, tiny_config(), listener=events.append).run()
+    assert isinstance(events[0], TrainingStarted)
+    assert events[0].first_iteration == 1
+    steps = [event for event in events if isinstance(event, StepLogged)]
+    assert [step.iteration for step in steps] == [1, 2, 3, 4]
+    assert all(len(step.supervised) == len(step.cross) == 3 for step in steps)
+    assert steps[-1].remaining_s == 0
+    validations = [event for event in events if isinstance(event, Validated)]
+    assert [event.iteration for event in validations] == [2, 4]
+    assert all(0 < event.dice <= 1 and 0 < event.propagation_dice <= 1 for event in validations)
+    assert isinstance(events[-2], CheckpointSaved)
+    assert events[-1] == RunFinished(FinishReason.COMPLETED, 4)
+    with (tmp_path / "losses.csv").open() as file:
+        header, *rows = list(csv.reader(file))
+    assert tuple(header) == LOSS_COLUMNS
+    assert len(rows) == 4
+    assert (tmp_path / "checkpoints" / "best.pt").is_file()
+
+
+def test_a_stop_before_the_start_trains_nothing_and_leaves_a_checkpoint(tmp_path):
+    control = RunControl()
+    control.stop()
+    trainer = make_trainer(tmp_path, tiny_config(), control)
+    assert trainer.run() is FinishReason.STOPPED
+    assert load_checkpoint(tmp_path / "checkpoints" / "last.pt").state.iteration == 0
+
+
+def test_a_paused_run_saves_waits_and_goes_on(tmp_path):
+    control, events, waiting = RunControl(), [], threading.Event()
+
+    def listen(event):
+        events.append(event)
+        if isinstance(event, StepLogged) and event.iteration == 2:
+            control.pause()
+        if isinstance(event, Paused):
+            waiting.set()
+
+    trainer = make_trainer(tmp_path, tiny_config(), control, listen)
+    thread = threading.Thread(target=trainer.run)
+    thread.start()
+    assert waiting.wait(30)
+    assert load_checkpoint(tmp_path / "checkpoints" / "last.pt").state.iteration == 2
+    assert thread.is_alive()
+    control.resume()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert Paused(2) in events
+    assert Resumed(2) in events
+    assert events[-1] == RunFinished(FinishReason.COMPLETED, 4)
+
+
+def test_a_stop_wakes_a_paused_run(tmp_path):
+    control = RunControl()
+    control.pause()
+
+    def listen(event):
+        if isinstance(event, Paused):
+            control.stop()
+
+    assert make_trainer(tmp_path, tiny_config(), control, listen).run() is FinishReason.STOPPED
+
+
+def test_a_loss_that_is_not_finite_changes_no_weight(tmp_path):
+    trainer = make_trainer(tmp_path, tiny_config())
+    batch = trainer.sampler.batch(1, 1)
+    before = weights(trainer)
+    with pytest.raises(RadaError, match=r"became nan in iteration 1; lower training\.learning_rate"):
+        trainer.step(batch._replace(image_BDHW=torch.full_like(batch.image_BDHW, torch.nan)), 1)
+    assert torch.equal(before, weights(trainer))
+
+
+def test_a_time_budget_sets_the_number_of_iterations(tmp_path):
+    config = tiny_config(training__minutes=0.02, training__iterations=100_000, training__validate_every=100_000)
+    trainer = make_trainer(tmp_path, config)
+    trainer.run()
+    assert TIMED_ITERATIONS < trainer.state.total_iterations < 100_000
+    assert trainer.state.iteration == trainer.state.total_iterations
+
+
+def test_checkpoints_of_another_kind_are_refused(tmp_path):
+    path = tmp_path / "last.pt"
+    with pytest.raises(RunFolderError, match="There is no checkpoint"):
+        load_checkpoint(path)
+    path.write_bytes(b"no checkpoint")
+    with pytest.raises(RunFolderError, match="damaged or not ours"):
+        load_checkpoint(path)
+    torch.save({"format": 99}, path)
+    with pytest.raises(RunFolderError, match="has format 99; this version reads format 1"):
+        load_checkpoint(path)
+    torch.save({"format": 1, "state": {}}, path)
+    with pytest.raises(RunFolderError, match="incomplete"):
+        load_checkpoint(path)
+
+
+class Malicious:
+    def __reduce__(self):
+        return (print, ("code ran",))
+
+
+def test_a_checkpoint_never_runs_code(tmp_path, capsys):
+    torch.save({"format": 1, "state": Malicious()}, tmp_path / "last.pt")
+    with pytest.raises(RunFolderError, match="damaged or not ours"):
+        load_checkpoint(tmp_path / "last.pt")
+    assert "code ran" not in capsys.readouterr().out
+
+
+def test_a_checkpoint_is_never_half_written(tmp_path, monkeypatch):
+    trainer = make_trainer(tmp_path, tiny_config())
+    path = tmp_path / "checkpoints" / "last.pt"
+    save_checkpoint(path, TrainState(1, 4), trainer.model)
+
+    def full_disk(content, file):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        save_checkpoint(path, replace(TrainState(1, 4), iteration=2), trainer.model)
+    assert load_checkpoint(path).state.iteration == 1
