@@ -195,11 +195,13 @@ def _run_config(run_dir: str, settings: Sequence[str]) -> RunConfig:
 
 def _whole_numbers(volume: Volume) -> NDArray[np.integer]:
     array: NDArray[Any] = volume.array
-    if array.dtype.kind in "biu":
-        return array.astype(np.int64)
+    if array.dtype.kind == "b":
+        return array.view(np.uint8)
+    if array.dtype.kind in "iu":
+        return array
     if not (np.isfinite(array).all() and (array == np.round(array)).all()):
         raise InputError(f"{volume.path} holds fractions or NaN; a mask with whole numbers is needed.")
-    return array.astype(np.int64)
+    return array.astype(np.int32)
 
 
 def _summary(prediction: Prediction) -> dict[str, Any]:
