@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import nibabel as nib
 import numpy as np
 import pytest
+import tifffile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -177,3 +178,20 @@ def test_demo(run_cli: Callable[..., Any], tmp_path: Path, tiny: list[str]) -> N
     assert again.status == 0
     assert "trained: Dice 0." in again.out
     assert (out / "run2" / "config.yaml").is_file()
+
+
+def test_tiff_in_tiff_out(run_cli: Callable[..., Any], scan: Any, tmp_path: Path) -> None:
+    metadata = {"axes": "ZYX", "unit": "mm", "spacing": 2.0}
+    truth_zyx = np.ascontiguousarray(scan.truth_ijk.T)
+    image_zyx = np.ascontiguousarray(np.asanyarray(nib.load(scan.image).dataobj).T)
+    for name, data in (("scan", image_zyx), ("labels", truth_zyx)):
+        tifffile.imwrite(tmp_path / f"{name}.tif", data, imagej=True, resolution=(1.0, 2 / 3), metadata=metadata)
+    out = tmp_path / "mask.tif"
+    files = (tmp_path / "scan.tif", tmp_path / "labels.tif", "-o", out)
+    assert run_cli("propagate", *files, "--slices", "0:10,1:11,2:12").status == 0
+    with tifffile.TiffFile(tmp_path / "scan.tif") as source, tifffile.TiffFile(out) as mask:
+        for tag in ("XResolution", "YResolution", "ResolutionUnit"):
+            assert mask.pages.first.tags[tag].value == source.pages.first.tags[tag].value
+        assert mask.imagej_metadata is not None
+        assert (mask.imagej_metadata["unit"], mask.imagej_metadata["spacing"]) == ("mm", 2.0)
+    assert dice(tifffile.imread(out), truth_zyx) > 0.9

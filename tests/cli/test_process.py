@@ -12,6 +12,8 @@ import pytest
 
 from napari_rada.cli import console, main
 from napari_rada.cli.console import Console
+from napari_rada.cli.signals import SIGNALS, stop_on_signals
+from napari_rada.control import RunControl
 from napari_rada.events import Notice, Stage, StageProgress
 
 if TYPE_CHECKING:
@@ -100,6 +102,16 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, stage: Stage) -> None:
             signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(Console, "__call__", listener)
+
+
+def test_a_second_signal_is_not_caught(capfd: pytest.CaptureFixture[str]) -> None:
+    control = RunControl()
+    with stop_on_signals(control):
+        assert not control.stop_requested
+        signal.raise_signal(signal.SIGTERM)
+        assert control.stop_requested
+        assert {signal.getsignal(number) for number in SIGNALS} == {signal.SIG_DFL}
+    assert "press Ctrl+C again to quit at once" in capfd.readouterr().err
 
 
 def test_stopped_propagation_writes_nothing(
