@@ -47,7 +47,7 @@ class DiffusionConfig(_Frozen):
 
     method: Literal["diffusion"] = "diffusion"
     scales: tuple[Annotated[float, Field(gt=0)], ...] = Field(
-        (0.75, 0.25),
+        (0.8, 0.2),
         min_length=1,
         description="Intensity steps that count as edges, in units of the image's mean step; results are averaged.",
     )
@@ -55,7 +55,7 @@ class DiffusionConfig(_Frozen):
         2e-4, ge=0, lt=1, description="Chance per step that a walk is lost and counts as background."
     )
     max_voxels: int = Field(150_000, ge=4096, description="Solve on a grid of at most this many voxels.")
-    tolerance: float = Field(1e-3, gt=0, lt=1, description="Relative residual at which the solver stops.")
+    tolerance: float = Field(3e-4, gt=0, lt=1, description="Relative residual at which the solver stops.")
 
 
 class RegistrationConfig(_Frozen):
