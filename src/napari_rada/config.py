@@ -169,10 +169,12 @@ class InferenceConfig(_Frozen):
 
     overlap: float = Field(0.5, ge=0, lt=1, description="Share of a tile that overlaps the next.")
     tiles_per_batch: int = Field(1, ge=1)
-    blend: Literal["held-out", "networks"] = Field(
-        "networks",
-        description="held-out: mix networks and propagation in the share that scores best on held-out annotated "
-        "voxels, on cases with annotated slices; networks: the networks alone.",
+    blend: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="Share of the networks in the final probability of a case with annotated slices; the rest is the "
+        "propagation's.",
     )
     keep_annotated: bool = Field(True, description="Annotated slices keep what was painted.")
 
@@ -248,7 +250,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "centred": 0.7,
             "validate_every": 40,
         },
-        "inference": {"overlap": 0.25, "blend": "held-out"},
+        "inference": {"overlap": 0.25, "blend": 0.5},
     },
     # One GPU: the lineage's networks correct the propagation at full resolution.
     "standard": {
@@ -265,7 +267,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "centred": 0.5,
             "log_every": 10,
         },
-        "inference": {"blend": "held-out"},
+        "inference": {"blend": 0.5},
     },
     # METHOD section 5 of the paper: one setting for its three data sets.
     "paper": {"data": {"max_voxels": None}, "propagation": {"method": "registration"}},

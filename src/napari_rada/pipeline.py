@@ -181,8 +181,8 @@ def predict(
             on_tile=lambda done, total: listener(StageProgress(Stage.PREDICT, done, total)),
         )
         mean_CZYX = softmax_NCZYX.mean(axis=0)
-        if pseudo is not None and config.inference.blend == "held-out":
-            share = checkpoint.state.blend
+        if pseudo is not None:
+            share = config.inference.blend
             mean_CZYX = share * mean_CZYX + (1.0 - share) * pseudo.probability
         return assemble(
             case,
@@ -270,7 +270,7 @@ def _network_input(
     working: WorkingCase, config: RunConfig, control: RunControl, listener: Listener
 ) -> tuple[VolumeInput, PseudoLabels | None]:
     """Input of the networks and, where it is needed, the propagation of the case's own annotated slices."""
-    needed = config.model.completion or config.inference.blend == "held-out"
+    needed = config.model.completion or config.inference.blend < 1.0
     if not (needed and working.is_labelled):
         return blank_prior(working.image, working.num_classes), None
     pseudo = _propagate(working, config, control, listener, held_out=False)

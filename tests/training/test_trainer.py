@@ -59,7 +59,7 @@ def test_the_networks_learn_a_tiny_volume_from_the_image_alone(tmp_path):
         training__learning_rate=0.01,
         training__patch=[16, 24, 24],
         training__validate_every=1000,
-        inference__blend="networks",
+        inference__blend=1.0,
     )
     dense = ball()
     every_slice = [(0, index) for index in range(len(dense))]

@@ -37,8 +37,6 @@ class TrainState:
         Latest figures on held-out annotated voxels; None if nothing can be held out.
     best_dice
         Highest `dice` so far.
-    blend
-        Share of the networks, beside the propagation, in the final probability of a case with annotated slices.
     """
 
     iteration: int
@@ -47,7 +45,6 @@ class TrainState:
     dice: float | None = None
     propagation_dice: float | None = None
     best_dice: float | None = None
-    blend: float = 1.0
 
 
 def save_checkpoint(

@@ -38,7 +38,7 @@ LOSS_COLUMNS = (
     "learning_rate",
     "elapsed_s",
 )
-VALIDATION_COLUMNS = ("iteration", "dice", "propagation_dice", "blend")
+VALIDATION_COLUMNS = ("iteration", "dice", "propagation_dice")
 PACKAGES = ("napari-rada", "torch", "monai", "numpy", "scipy", "scikit-image", "nibabel", "tifffile", "napari")
 
 
@@ -148,9 +148,9 @@ class RunFolder:
         row = (event.iteration, *event.supervised, *event.cross, event.beta, event.learning_rate, event.elapsed_s)
         self._append(self.losses_file, row)
 
-    def log_validation(self, event: Validated, blend: float) -> None:
+    def log_validation(self, event: Validated) -> None:
         """Append a validation."""
-        self._append(self.validation_file, (event.iteration, event.dice, event.propagation_dice, blend))
+        self._append(self.validation_file, (event.iteration, event.dice, event.propagation_dice))
 
     def log(self, message: str) -> None:
         """Append a line with the time to the log."""

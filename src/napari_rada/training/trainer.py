@@ -213,18 +213,15 @@ class Trainer:
         score = score_held_out(self.model, self.volumes, self.config, self.control)
         if score is None:
             return
-        blend = score.best_blend if self.config.inference.blend == "held-out" else 1.0
-        dice = score.best if self.config.inference.blend == "held-out" else score.networks
-        best = self.state.best_dice is None or dice >= self.state.best_dice
+        best = self.state.best_dice is None or score.dice >= self.state.best_dice
         self.state = replace(
             self.state,
-            dice=dice,
+            dice=score.dice,
             propagation_dice=score.propagation,
-            best_dice=dice if best else self.state.best_dice,
-            blend=blend,
+            best_dice=score.dice if best else self.state.best_dice,
         )
-        event = Validated(iteration, dice, score.propagation, best)
-        self.folder.log_validation(event, blend)
+        event = Validated(iteration, score.dice, score.propagation, best)
+        self.folder.log_validation(event)
         self.listener(event)
         if best:
             save_checkpoint(self.folder.best_checkpoint, self.state, self.model)

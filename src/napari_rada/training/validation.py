@@ -2,7 +2,7 @@
 
 The propagation that such a network is given, and that it is measured against, was made without that view as well.
 
-Shape legend: C classes, n voxels, S shares of `BLENDS`, D H W a slab around an annotated slice.
+Shape legend: C classes, n voxels.
 """
 
 from __future__ import annotations
@@ -25,34 +25,15 @@ if TYPE_CHECKING:
     from napari_rada.data.slices import AnnotatedSlice
     from napari_rada.models.triple_view import TripleViewModel
 
-BLENDS = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Shares of the networks, beside the propagation, in the final probability."""
-
 
 class HeldOutScore(NamedTuple):
-    """Mean Dice (0..1) over the foreground classes on held-out annotated voxels, for each share of `BLENDS`."""
+    """Mean Dice (0..1) over the foreground classes on held-out annotated voxels.
 
-    dice: tuple[float, ...]
+    `dice` is that of networks and propagation mixed as for prediction, `propagation` that of the latter alone.
+    """
 
-    @property
-    def propagation(self) -> float:
-        """Dice of the propagation alone."""
-        return self.dice[0]
-
-    @property
-    def networks(self) -> float:
-        """Dice of the networks alone."""
-        return self.dice[-1]
-
-    @property
-    def best(self) -> float:
-        """Dice of the best share."""
-        return max(self.dice)
-
-    @property
-    def best_blend(self) -> float:
-        """The share with the highest Dice; the larger one wins a tie."""
-        return max(share for share, dice in zip(BLENDS, self.dice, strict=True) if dice >= self.best)
+    dice: float
+    propagation: float
 
 
 def score_held_out(
@@ -65,32 +46,31 @@ def score_held_out(
     Stopped
         If a stop was requested.
     """
-    counts_SC3 = np.zeros((len(BLENDS), model.num_classes, 3))
+    counts_2C3 = np.zeros((2, model.num_classes, 3))
+    share = config.inference.blend
     for volume in volumes:
         for network, pair in enumerate(config.training.view_pairs):
             view = third_view(pair)
             held_out = volume.held_out.get(view)
             if held_out is not None:
                 probability = _predict_view(model, volume, view, held_out, network, config, control)
-                counts_SC3 += _count(probability, held_out)
-    intersection, predicted, true = np.moveaxis(counts_SC3[:, 1:], 2, 0)
+                mixed = share * probability + (1.0 - share) * held_out.propagation
+                counts_2C3 += [_count(mixed, held_out), _count(held_out.propagation, held_out)]
+    intersection, predicted, true = np.moveaxis(counts_2C3[:, 1:], 2, 0)
     present = true[0] > 0
     if not present.any():
         return None
     dice = 2 * intersection[:, present] / (predicted[:, present] + true[:, present])
-    return HeldOutScore(tuple(float(d) for d in dice.mean(axis=1)))
+    return HeldOutScore(*(float(mean) for mean in dice.mean(axis=1)))
 
 
 def _count(probability_Cn: NDArray[np.float32], held_out: HeldOutView) -> NDArray[np.float64]:
-    """Voxels of intersection, prediction and truth per share and class, (S, C, 3)."""
-    counts = np.zeros((len(BLENDS), len(probability_Cn), 3))
-    for position, share in enumerate(BLENDS):
-        mixed = share * probability_Cn + (1.0 - share) * held_out.propagation
-        predicted = mixed.argmax(axis=0)
-        for index in range(len(probability_Cn)):
-            p, t = predicted == index, held_out.truth == index
-            counts[position, index] = (p & t).sum(), p.sum(), t.sum()
-    return counts
+    """Voxels of intersection, prediction and truth per class, (C, 3)."""
+    predicted, counts = probability_Cn.argmax(axis=0), []
+    for index in range(len(probability_Cn)):
+        p, t = predicted == index, held_out.truth == index
+        counts.append(((p & t).sum(), p.sum(), t.sum()))
+    return np.asarray(counts, dtype=np.float64)
 
 
 def _predict_view(
