@@ -1,8 +1,8 @@
 """Does training pay? Propagation and trained networks on the same three slices of real scans.
 
 ``python -m napari_rada.evaluation.training_benchmark DATA_DIR [--preset quick] [--limit N] [--json]`` takes every
-``NAME_image.*`` with a ``NAME_label.*`` beside it, keeps of the labels the slice of largest area per axis, and prints the
-Dice over the whole volume of the propagation and of the networks that were trained on that one scan.
+``NAME_image.*`` with a ``NAME_label.*`` beside it, keeps of the labels the slice of largest area per axis, and prints
+the Dice over the whole volume of the propagation and of the networks that were trained on that one scan.
 """
 
 from __future__ import annotations
