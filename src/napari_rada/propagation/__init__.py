@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
+import torch
+
+from napari_rada.config import RegistrationConfig
 from napari_rada.propagation.diffusion import DiffusionPropagator
+from napari_rada.propagation.registration import RegistrationPropagator
 
 if TYPE_CHECKING:
-    from napari_rada.config import DiffusionConfig
+    from napari_rada.config import PropagationConfig
     from napari_rada.propagation.base import Propagator
 
 
-def make_propagator(config: DiffusionConfig, threads: int | None = None) -> Propagator:
-    """Return the propagator that a configuration asks for; `threads` None takes all cores."""
-    return DiffusionPropagator(config, threads or os.cpu_count() or 1)
+def make_propagator(config: PropagationConfig, threads: int | None = None) -> Propagator:
+    """Return the propagator that a configuration asks for.
+
+    Parameters
+    ----------
+    threads
+        Systems that diffusion solves at the same time; None takes as many as torch has threads.
+
+    Raises
+    ------
+    MissingDependencyError
+        If the way needs a package that is not installed.
+    """
+    if isinstance(config, RegistrationConfig):
+        return RegistrationPropagator(config)
+    return DiffusionPropagator(config, threads or torch.get_num_threads())

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_rada.data.classes import UNKNOWN
+
 if TYPE_CHECKING:
     from napari_rada.control import RunControl
     from napari_rada.data.working import WorkingCase
@@ -31,8 +33,8 @@ class PseudoLabels:
     labels
         (V, Z, Y, X) int16 class index: one dense labelling per view, or V = 1 if the way does not tell views apart.
     distance
-        (V, Z, Y, X) float32: slices away from the annotation, in units of the finest spacing; 0 inside it, infinite
-        where the view has none. Trust in `labels` is alpha ** distance.
+        (3, Z, Y, X) float32: away from the nearest annotated slice of each view, in units of the finest spacing; 0
+        inside it, infinite where the view has none. Trust in `labels` is alpha ** distance.
     held_out
         Per view, the probability (C, Z, Y, X) made *without* that view's slices, for honest comparison with
         them; None where no other slice exists, or if it was not asked for.
@@ -59,3 +61,40 @@ class Propagator(Protocol):
             If a stop was requested.
         """
         ...
+
+
+def distance_to_slices(case: WorkingCase) -> NDArray[np.float32]:
+    """Distance (3, Z, Y, X) to the nearest annotated slice of each view, in units of the finest spacing.
+
+    Slices are whole planes, so the distance is along their axis; infinite for a view without slices.
+    """
+    finest = min(case.spacing)
+    distance = np.full((len(case.slices), *case.shape), np.inf, dtype=np.float32)
+    for view, planes in enumerate(case.slices):
+        for plane in planes:
+            along = np.abs(np.arange(case.shape[plane.axis]) - plane.index) * (case.spacing[plane.axis] / finest)
+            column = along.reshape([-1 if axis == plane.axis else 1 for axis in range(3)])
+            np.minimum(distance[view], column.astype(np.float32), out=distance[view])
+    return distance
+
+
+def truth_without(case: WorkingCase, view: int) -> NDArray[np.int16]:
+    """Truth (Z, Y, X) of all slices but those of a view.
+
+    The voxels in which slices of this view cross others are left out too: on a coarse grid their class may have
+    been voted by this view.
+    """
+    return np.where(case.views & np.uint8(1 << view), np.int16(UNKNOWN), case.truth)
+
+
+def can_hold_out(case: WorkingCase, view: int) -> bool:
+    """Tell whether a view has slices and something is left to propagate without them."""
+    return bool(case.slices[view]) and bool((truth_without(case, view) != UNKNOWN).any())
+
+
+def stamped(probability: Probability, truth: NDArray[np.int16]) -> Probability:
+    """Make the annotated voxels exact, which interpolation blurs."""
+    known = truth != UNKNOWN
+    exact = probability.copy()
+    exact[:, known] = np.eye(len(probability), dtype=np.float32)[truth[known]].T
+    return exact

@@ -1,70 +1,99 @@
-"""Propagation by diffusion: the random walker, averaged over several edge sensitivities.
+"""Propagation by diffusion: the random walker, averaged over two edge scales.
 
 A walker starts at every unknown voxel and prefers not to cross edges of the image; the probability of a class is that
 of reaching one of its annotated voxels first (Grady, Random walks for image segmentation, IEEE TPAMI 2006). These
-probabilities solve one sparse linear system per class. No single edge sensitivity β suits every organ, and averaging
-the probabilities over a few of them beats choosing one (docs/benchmarks.md).
+probabilities solve one sparse linear system per class. What differs from Grady, each because it measured better
+(docs/benchmarks.md):
 
-Shape legend: C classes, V views (3), Z Y X working grid, n all voxels, u unknown voxels.
+- An edge conducts (1 + (g/κ)²)⁻² / h, g the difference of the two intensities, h their distance in units of the finest
+  spacing. The tail is heavier than Grady's Gaussian, so that one κ suits more organs.
+- κ is a multiple of the image's own mean difference between neighbours, and the probabilities for two κ are averaged.
+- With a small chance per step a walker is lost and counts as background: regions that hardly anything connects with an
+  annotated slice do not join the class that happens to leak into them.
+
+Shape legend: C classes, V views (3), Z Y X working grid, n all voxels of the grid on which is solved.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy import ndimage, sparse
+from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, cg
 
 from napari_rada.data.classes import UNKNOWN
 from napari_rada.data.working import coarsen, coarsening_factors, upsample
-from napari_rada.propagation.base import PseudoLabels
+from napari_rada.propagation.base import (
+    PseudoLabels,
+    can_hold_out,
+    distance_to_slices,
+    stamped,
+    truth_without,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from napari_rada.config import DiffusionConfig
     from napari_rada.control import RunControl
-    from napari_rada.data.working import WorkingCase
+    from napari_rada.data.grid import Spacing
+    from napari_rada.data.working import Factors, WorkingCase
     from napari_rada.propagation.base import OnProgress, Probability
 
-WEIGHT_FLOOR = 1e-10
-"""Smallest weight of an edge: keeps the graph connected across the sharpest edges."""
-MAX_ITERATIONS = 2000
-"""Conjugate gradient steps after which a solution is taken as it is; a few hundred are usual."""
+BACKGROUND = 0
+WEIGHT_FLOOR = 1e-4
+"""Smallest conductance of an edge: keeps the graph connected, and the systems well enough conditioned for float32."""
+MAX_STEPS = 2000
+"""Conjugate gradient steps after which a solution is taken as it is; about a hundred are usual."""
 
 
 class _Problem(NamedTuple):
-    """One linear system: which Laplacian, and which voxels are known."""
+    """Find the probability of one class from one set of seeds."""
 
-    sensitivity: int
+    fold: int
     seeds_n: NDArray[np.int16]
+    class_index: int
 
 
 class DiffusionPropagator:
-    """The random walker behind the `Propagator` interface."""
+    """The random walker behind the `Propagator` interface.
 
-    def __init__(self, config: DiffusionConfig, threads: int) -> None:
+    Parameters
+    ----------
+    config
+        Edge scales, absorption, grid and tolerance.
+    threads
+        Systems solved at the same time. The result does not depend on it.
+    """
+
+    def __init__(self, config: DiffusionConfig, threads: int = 1) -> None:
         self.config = config
         self.threads = threads
 
     def propagate(
         self, case: WorkingCase, *, held_out: bool, control: RunControl, on_progress: OnProgress
     ) -> PseudoLabels:
-        """Solve on a grid of at most `config.max_voxels` and interpolate back; see `Propagator.propagate`."""
+        """Solve on a grid of at most `config.max_voxels` and interpolate back; see `Propagator.propagate`.
+
+        `labels` has V = 1, since every voxel is reached from all slices at once; `distance` has V = 3. The folds of
+        `held_out` are solved on their own: a start from the solution with all slices would be faster, but carry
+        over what the held-out slices say.
+        """
+        control.check()
         coarse = coarsen(case, coarsening_factors(case.shape, case.spacing, self.config.max_voxels))
-        folds = [coarse.truth.ravel()]
-        usable = [view for view in range(3) if held_out and _known_without(coarse, view) is not None]
-        folds += [seeds.ravel() for view in usable if (seeds := _known_without(coarse, view)) is not None]
-        solved = self._solve_all(coarse, folds, control, on_progress)
-        relative = tuple(c // f for c, f in zip(coarse.factors, case.factors, strict=True))
-        fine = [upsample(p, (relative[0], relative[1], relative[2]), case.shape) for p in solved]
-        probability = _stamped(fine[0], case.truth)
+        views = [view for view in range(3) if held_out and can_hold_out(coarse, view)]
+        folds = [coarse.truth, *(truth_without(coarse, view) for view in views)]
+        solved = self._solve_folds(coarse, folds, control, on_progress)
+        relative = _relative_factors(coarse, case)
+        probability = stamped(upsample(solved[0], relative, case.shape), case.truth)
         without: list[Probability | None] = [None, None, None]
-        for view, unstamped in zip(usable, fine[1:], strict=True):
-            known = _known_without(case, view)
-            without[view] = unstamped if known is None else _stamped(unstamped, known)
+        for view, coarse_probability in zip(views, solved[1:], strict=True):
+            without[view] = stamped(upsample(coarse_probability, relative, case.shape), truth_without(case, view))
         return PseudoLabels(
             method="diffusion",
             probability=probability,
@@ -73,122 +102,139 @@ class DiffusionPropagator:
             held_out=tuple(without),
         )
 
-    def _solve_all(
-        self, case: WorkingCase, folds: list[NDArray[np.int16]], control: RunControl, on_progress: OnProgress
+    def _solve_folds(
+        self,
+        case: WorkingCase,
+        folds: Sequence[NDArray[np.int16]],
+        control: RunControl,
+        on_progress: OnProgress,
     ) -> list[Probability]:
-        """Mean probability over the sensitivities, (C, Z, Y, X), for each fold of seeds."""
-        laplacians = [laplacian(case.image, beta) for beta in self.config.betas]
-        problems = [_Problem(s, seeds) for seeds in folds for s in range(len(laplacians))]
-        results: list[NDArray[np.float32]] = []
-        on_progress(0, len(problems))
+        """Probability (C, Z, Y, X) for each fold of seeds (Z, Y, X)."""
+        graphs = [Graph.of_image(case.image, case.spacing, scale) for scale in self.config.scales]
+        problems = [
+            _Problem(number, seeds.ravel(), index)
+            for number, seeds in enumerate(folds)
+            for index in _classes_to_solve(seeds)
+        ]
+        found = [np.zeros((case.num_classes, case.image.size), dtype=np.float32) for _ in folds]
+
+        def reach(problem: _Problem) -> NDArray[np.float32]:
+            return self._reach(graphs, problem, control)
+
+        on_progress(0, len(problems) + 1)
         with ThreadPoolExecutor(self.threads) as pool:
-            solving = pool.map(
-                lambda problem: solve(
-                    laplacians[problem.sensitivity], problem.seeds_n, case.num_classes, self.config.tolerance, control
-                ),
-                problems,
-            )
-            for result in solving:
-                results.append(result)
-                on_progress(len(results), len(problems))
-        step = len(laplacians)
-        means = [np.mean(results[start : start + step], axis=0) for start in range(0, len(results), step)]
-        return [np.asarray(mean, dtype=np.float32).reshape(-1, *case.shape) for mean in means]
+            for done, (problem, reached_n) in enumerate(zip(problems, pool.map(reach, problems), strict=True), start=1):
+                found[problem.fold][problem.class_index] = reached_n
+                on_progress(done, len(problems) + 1)
+        for probability_Cn, seeds in zip(found, folds, strict=True):
+            _complete(probability_Cn, seeds.ravel())
+        on_progress(len(problems) + 1, len(problems) + 1)
+        return [probability_Cn.reshape(-1, *case.shape) for probability_Cn in found]
+
+    def _reach(self, graphs: Sequence[Graph], problem: _Problem, control: RunControl) -> NDArray[np.float32]:
+        """Probability (n,) of reaching one class first, mean over the graphs; each starts from the last solution."""
+        total_n = np.zeros(problem.seeds_n.size, dtype=np.float32)
+        reached_n = total_n
+        for graph in graphs:
+            reached_n = solve(graph, problem.seeds_n, problem.class_index, reached_n, self.config, control)
+            total_n = total_n + reached_n
+        return total_n / np.float32(len(graphs))
 
 
-def laplacian(image: NDArray[np.float32], beta: float) -> sparse.csr_array:
-    """Graph Laplacian (n, n) of the 6-neighbourhood, edge weights exp(-β g² / (10 σ)).
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """The 6-neighbourhood of an image with a conductance per edge.
 
-    g is the difference of neighbouring intensities and σ the standard deviation of all, as in scikit-image. Spacing
-    takes no part: on anisotropic scans that made every result worse (docs/benchmarks.md).
+    Parameters
+    ----------
+    conductance_nn
+        Symmetric, zero diagonal. Stored by diagonals: half the memory traffic of compressed rows.
+    degree_n
+        Sum of the conductances at each voxel.
     """
-    scale = beta / (10.0 * max(float(image.std()), 1e-6))
-    index = np.arange(image.size, dtype=np.int32).reshape(image.shape)
-    rows, columns, weights = [], [], []
-    for axis in range(3):
-        ahead: list[slice] = [slice(None)] * 3
-        behind: list[slice] = [slice(None)] * 3
-        ahead[axis], behind[axis] = slice(1, None), slice(None, -1)
-        difference = image[tuple(ahead)] - image[tuple(behind)]
-        weight = (np.exp(-scale * difference.astype(np.float64) ** 2) + WEIGHT_FLOOR).ravel()
-        first, second = index[tuple(behind)].ravel(), index[tuple(ahead)].ravel()
-        rows += [first, second]
-        columns += [second, first]
-        weights += [weight, weight]
-    place = (np.concatenate(rows), np.concatenate(columns))
-    adjacency = sparse.coo_array((np.concatenate(weights), place), shape=(image.size, image.size)).tocsr()
-    return sparse.csr_array(sparse.diags_array(adjacency.sum(axis=1)) - adjacency)
+
+    conductance_nn: sparse.dia_array
+    degree_n: NDArray[np.float32]
+
+    @classmethod
+    def of_image(cls, image: NDArray[np.float32], spacing: Spacing, scale: float) -> Graph:
+        """Make the graph of an image (Z, Y, X); `scale` is κ in units of the mean difference between neighbours."""
+        steps = [np.abs(np.diff(image, axis=axis)) for axis in range(3)]
+        kappa = scale * sum(float(step.sum(dtype=np.float64)) for step in steps) / sum(step.size for step in steps)
+        bands: list[NDArray[np.float32]] = []
+        offsets: list[int] = []
+        for axis, step in enumerate(steps):
+            stride = int(np.prod(image.shape[axis + 1 :]))
+            ahead = np.zeros(image.shape, dtype=np.float32)  # from a voxel to the next one; nothing leaves the grid
+            weight = (1.0 + (step / max(kappa, 1e-12)) ** 2) ** -2 + WEIGHT_FLOOR
+            ahead[_all_but_last(axis)] = weight * (min(spacing) / spacing[axis])
+            bands += [ahead.ravel(), np.roll(ahead.ravel(), stride)]  # a band is stored by its column
+            offsets += [-stride, stride]
+        conductance = sparse.dia_array((np.stack(bands), np.asarray(offsets)), shape=(image.size, image.size))
+        return cls(conductance, np.asarray(np.sum(bands, axis=0), dtype=np.float32))
 
 
 def solve(
-    laplacian_nn: sparse.csr_array,
+    graph: Graph,
     seeds_n: NDArray[np.int16],
-    num_classes: int,
-    tolerance: float,
+    class_index: int,
+    start_n: NDArray[np.float32],
+    config: DiffusionConfig,
     control: RunControl,
 ) -> NDArray[np.float32]:
-    """Probability (C, n) of every class, exact on the seeds; Jacobi-preconditioned conjugate gradients.
+    """Probability (n,) that a walk from each voxel first reaches a seed of class `class_index`, and is not lost before.
+
+    Conjugate gradients on the unknown voxels, scaled to a unit diagonal; `start_n` is where they start.
 
     Raises
     ------
     Stopped
         If a stop was requested; looked at in every step.
     """
-    known = seeds_n != UNKNOWN
-    one_hot = np.zeros((num_classes, seeds_n.size), dtype=np.float32)
-    one_hot[seeds_n[known], np.flatnonzero(known)] = 1.0
-    unknown = np.flatnonzero(~known)
-    if not unknown.size:
-        return one_hot
-    rows_un = laplacian_nn[unknown]
-    system_uu = rows_un[:, unknown]
-    diagonal_u = system_uu.diagonal()
-    jacobi = LinearOperator(system_uu.shape, matvec=lambda residual: residual.ravel() / diagonal_u, dtype=np.float64)
-    solution = one_hot
-    present = [index for index in range(num_classes) if (seeds_n == index).any()]
-    for index in present[1:]:
-        right_u = -rows_un @ one_hot[index].astype(np.float64)
-        found_u, _ = cg(
-            system_uu,
-            right_u,
-            rtol=tolerance,
-            maxiter=MAX_ITERATIONS,
-            M=jacobi,
-            callback=lambda _: control.check(),
-        )
-        solution[index, unknown] = np.clip(found_u, 0.0, 1.0)
-    # The classes sum to 1, so the first one needs no system of its own.
-    others = solution[:, unknown].sum(axis=0)
-    solution[present[0], unknown] = np.maximum(1.0 - others, 0.0)
-    solution[:, unknown] /= solution[:, unknown].sum(axis=0)
-    return solution
+    reached_n = (seeds_n == class_index).astype(np.float32)
+    root_n = np.sqrt((1.0 - config.absorption) / graph.degree_n, dtype=np.float32)
+    scaling_n = np.where(seeds_n == UNKNOWN, root_n, np.float32(0.0))
+
+    def walk(values_n: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.asarray(values_n - scaling_n * (graph.conductance_nn @ (scaling_n * values_n)))
+
+    size = seeds_n.size
+    scaled_n, _ = cg(
+        LinearOperator((size, size), matvec=walk, dtype=np.dtype(np.float32)),
+        scaling_n * (graph.conductance_nn @ reached_n),
+        x0=np.where(seeds_n == UNKNOWN, start_n / root_n, np.float32(0.0)),
+        rtol=config.tolerance,
+        maxiter=MAX_STEPS,
+        callback=lambda _: control.check(),
+    )
+    return np.asarray(reached_n + np.clip(scaling_n * scaled_n, 0.0, 1.0), dtype=np.float32)
 
 
-def distance_to_slices(case: WorkingCase) -> NDArray[np.float32]:
-    """Distance (V, Z, Y, X) to the nearest annotated slice of each view, in units of the finest spacing."""
-    finest = min(case.spacing)
-    sampling = [spacing / finest for spacing in case.spacing]
-    distances = np.full((len(case.slices), *case.shape), np.inf, dtype=np.float32)
-    for view, planes in enumerate(case.slices):
-        if planes:
-            annotated = (case.views & np.uint8(1 << view)) != 0
-            distances[view] = ndimage.distance_transform_edt(~annotated, sampling=sampling)
-    return distances
+def _classes_to_solve(seeds: NDArray[np.int16]) -> list[int]:
+    """Class indices that need a system: those with seeds; background has what the others leave."""
+    present = [int(index) for index in np.unique(seeds) if index != UNKNOWN]
+    return [index for index in present if index != BACKGROUND]
 
 
-def _known_without(case: WorkingCase, view: int) -> NDArray[np.int16] | None:
-    """Truth (Z, Y, X) from all slices but those of a view; None if the view has none, or is the only one."""
-    if not case.slices[view]:
-        return None
-    others = (case.views & np.uint8(0xFF ^ (1 << view))) != 0
-    if not others.any():
-        return None
-    return np.where(others, case.truth, UNKNOWN).astype(np.int16)
+def _complete(probability_Cn: NDArray[np.float32], seeds_n: NDArray[np.int16]) -> None:
+    """Make the classes sum to 1, in place: background takes what the others leave, if any seed is background.
+
+    If none is, a walk that was lost says nothing, and where no walk arrives all classes with seeds are equally likely.
+    """
+    total_n = probability_Cn[1:].sum(axis=0)
+    if (seeds_n == BACKGROUND).any():
+        probability_Cn[BACKGROUND] = np.maximum(1.0 - total_n, 0.0)
+    else:
+        seeded = np.isin(np.arange(len(probability_Cn)), seeds_n)
+        probability_Cn[:, total_n <= 0.0] = seeded[:, None]
+    probability_Cn /= probability_Cn.sum(axis=0)
 
 
-def _stamped(probability: Probability, truth: NDArray[np.int16]) -> Probability:
-    """Make the annotated voxels exact again after interpolation."""
-    known = truth != UNKNOWN
-    stamped = probability.copy()
-    stamped[:, known] = np.eye(len(probability), dtype=np.float32)[truth[known]].T
-    return stamped
+def _relative_factors(coarse: WorkingCase, case: WorkingCase) -> Factors:
+    z, y, x = (c // f for c, f in zip(coarse.factors, case.factors, strict=True))
+    return (z, y, x)
+
+
+def _all_but_last(axis: int) -> tuple[slice, slice, slice]:
+    z, y, x = (slice(None, -1) if a == axis else slice(None) for a in range(3))
+    return (z, y, x)

@@ -1,0 +1,209 @@
+"""Propagation by registration: every annotated slice is carried outward, slice by slice (paper, pseudo-labels).
+
+The image of one slice is registered deformably, in 2D, to its neighbour's; the label goes along and becomes the moving
+label of the next step (lineage: pairwise, nearest neighbour, then an opening and a closing). The result is one dense
+labelling per view; the views are fused with the weights α^|d|, d the distance to the view's annotated slice.
+
+Needs antspyx: ``pip install "napari-rada[registration]"``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from scipy import ndimage
+
+from napari_rada.data.slices import AnnotatedSlice
+from napari_rada.errors import MissingDependencyError
+from napari_rada.propagation.base import (
+    PseudoLabels,
+    can_hold_out,
+    distance_to_slices,
+    stamped,
+    truth_without,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from napari_rada.config import RegistrationConfig
+    from napari_rada.control import RunControl
+    from napari_rada.data.working import WorkingCase
+    from napari_rada.propagation.base import OnProgress, Probability
+
+BORDER = 2
+"""Pixels by which a slice is continued before opening and closing, which would else wear it down at its border."""
+
+REPRODUCIBLE = {"ANTS_RANDOM_SEED": "1", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1"}
+"""What ANTs reads from the environment. Threads would also make slices of this size slower."""
+
+
+class _Chain(NamedTuple):
+    """One annotated slice and the slices that it is carried to, one after the other."""
+
+    view: int
+    start: AnnotatedSlice
+    targets: range
+
+
+class RegistrationPropagator:
+    """Slice-by-slice registration behind the `Propagator` interface.
+
+    Raises
+    ------
+    MissingDependencyError
+        If antspyx is not installed.
+    """
+
+    def __init__(self, config: RegistrationConfig) -> None:
+        self.config = config
+        self._ants = _import_ants()
+
+    def propagate(
+        self, case: WorkingCase, *, held_out: bool, control: RunControl, on_progress: OnProgress
+    ) -> PseudoLabels:
+        """Carry every annotated slice outward on the working grid; see `Propagator.propagate`.
+
+        `labels` and `distance` have V = 3; the labels of a view without slices are 0, at infinite distance. Progress
+        counts slices, and a stop is looked at before each. Slices in the fold of a view are carried as painted,
+        the voxels included in which they cross the slices of the view that is held out.
+        """
+        labels = self._dense_labels(case, control, on_progress)
+        distance = distance_to_slices(case)
+        views = [view for view in range(3) if case.slices[view]]
+        fused = self._fused(case, labels, distance, views)
+        without: list[Probability | None] = [None, None, None]
+        for view in views:
+            if held_out and can_hold_out(case, view):
+                others = [other for other in views if other != view]
+                without[view] = stamped(self._fused(case, labels, distance, others), truth_without(case, view))
+        return PseudoLabels("registration", stamped(fused, case.truth), labels, distance, tuple(without))
+
+    def _dense_labels(self, case: WorkingCase, control: RunControl, on_progress: OnProgress) -> NDArray[np.int16]:
+        """Dense class index (V, Z, Y, X) of each view."""
+        chains = [chain for view, planes in enumerate(case.slices) for chain in chains_of_view(view, planes, case)]
+        total = sum(len(chain.targets) for chain in chains)
+        labels = np.zeros((len(case.slices), *case.shape), dtype=np.int16)
+        done = 0
+        on_progress(done, total)
+        with _environment(REPRODUCIBLE):
+            for chain in chains:
+                for carried in self._carry_outward(case, chain, labels[chain.view], control):
+                    done += carried
+                    on_progress(done, total)
+        return labels
+
+    def _carry_outward(
+        self, case: WorkingCase, chain: _Chain, labels: NDArray[np.int16], control: RunControl
+    ) -> Iterator[int]:
+        """Fill the chain's slices of `labels` (Z, Y, X); yields how many were settled by each step."""
+        moving = chain.start
+        carried = case.truth[moving.selector()]
+        labels[moving.selector()] = carried
+        pixel = tuple(size for axis, size in enumerate(case.spacing) if axis != moving.axis)
+        for position, index in enumerate(chain.targets):
+            control.check()
+            if not carried.any():  # nothing but background from here on, as `labels` is already
+                yield len(chain.targets) - position
+                return
+            fixed = AnnotatedSlice(moving.axis, index)
+            images = case.image[fixed.selector()], case.image[moving.selector()]
+            carried = tidied(self._warped(*images, carried, pixel), case.num_classes)
+            labels[fixed.selector()] = carried
+            moving = fixed
+            yield 1
+
+    def _warped(
+        self,
+        fixed: NDArray[np.float32],
+        moving: NDArray[np.float32],
+        labels: NDArray[np.int16],
+        pixel: tuple[float, ...],
+    ) -> NDArray[np.int16]:
+        """Labels of the moving slice in the fixed one; a slice without any structure shows no motion."""
+        if fixed.min() == fixed.max() or moving.min() == moving.max():
+            return labels
+        ants = self._ants
+        target, source, carried = (
+            ants.from_numpy(a.astype(np.float32), spacing=pixel) for a in (fixed, moving, labels)
+        )
+        with TemporaryDirectory(prefix="napari-rada-") as folder:
+            found = ants.registration(
+                target, source, type_of_transform=self.config.transform, outprefix=str(Path(folder) / "step")
+            )
+            warped = ants.apply_transforms(
+                target, carried, found["fwdtransforms"], interpolator="nearestNeighbor"
+            ).numpy()
+        return np.asarray(warped, dtype=np.int16)
+
+    def _fused(
+        self, case: WorkingCase, labels: NDArray[np.int16], distance: NDArray[np.float32], views: Sequence[int]
+    ) -> Probability:
+        return fuse(labels[list(views)], distance[list(views)], case.num_classes, self.config.alpha)
+
+
+def chains_of_view(view: int, planes: Sequence[AnnotatedSlice], case: WorkingCase) -> list[_Chain]:
+    """Both directions from each annotated slice, as far as it is the nearest of its view."""
+    chains = []
+    ordered = sorted(planes)
+    for position, plane in enumerate(ordered):
+        first, last = 0, case.shape[plane.axis] - 1
+        if position > 0:
+            first = (ordered[position - 1].index + plane.index) // 2 + 1
+        if position < len(ordered) - 1:
+            last = (plane.index + ordered[position + 1].index) // 2
+        chains.append(_Chain(view, plane, range(plane.index + 1, last + 1)))
+        chains.append(_Chain(view, plane, range(plane.index - 1, first - 1, -1)))
+    return chains
+
+
+def tidied(labels: NDArray[np.int16], num_classes: int) -> NDArray[np.int16]:
+    """Open, then close every class of a slice (Y, X); closing takes only background."""
+    padded = np.pad(labels, BORDER, mode="edge")
+    clean = np.zeros_like(padded)
+    for index in range(1, num_classes):
+        opened = ndimage.binary_opening(padded == index)
+        filled = ndimage.binary_closing(opened) & (padded == 0)
+        clean[opened | (filled & (clean == 0))] = index
+    return clean[BORDER:-BORDER, BORDER:-BORDER]
+
+
+def fuse(labels: NDArray[np.int16], distance: NDArray[np.float32], num_classes: int, alpha: float) -> Probability:
+    """Probability (C, Z, Y, X) from the labellings (V, Z, Y, X) of views, weighted by α^distance."""
+    beyond_nearest = distance - distance.min(axis=0)  # the same weights relative to each other, but none vanishes
+    weight = np.float32(alpha) ** beyond_nearest
+    weight /= weight.sum(axis=0)
+    votes = [np.where(labels == index, weight, np.float32(0.0)).sum(axis=0) for index in range(num_classes)]
+    return np.stack(votes).astype(np.float32)
+
+
+@contextmanager
+def _environment(settings: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _import_ants() -> Any:
+    try:
+        return importlib.import_module("ants")
+    except ImportError:
+        raise MissingDependencyError(
+            "Propagation by registration needs the package antspyx, which is not installed; "
+            'run pip install "napari-rada[registration]", or choose propagation.method=diffusion.'
+        ) from None
