@@ -59,6 +59,13 @@ def test_beside_the_volume_no_slice_is_shown(viewer, image):
     assert viewed_slice(viewer, image) is None
 
 
+def test_turning_from_beside_the_volume_goes_to_its_middle(viewer, image):
+    viewer.add_points(np.array([[300.0, 0.0, 0.0]]))
+    viewer.dims.set_point(0, 300.0)
+    show_plane(viewer, image, 0)
+    assert viewed_slice(viewer, image) == AnnotatedSlice(0, 6)
+
+
 def test_a_fourth_dimension_of_another_layer_does_not_confuse(viewer, image):
     viewer.add_image(np.zeros((2, *SHAPE), dtype=np.float32))
     go_to(viewer, image, AnnotatedSlice(1, 5))

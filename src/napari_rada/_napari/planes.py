@@ -33,28 +33,35 @@ def viewed_axis(viewer: ViewerModel, layer: Image | Labels) -> int | None:
 
 
 def show_plane(viewer: ViewerModel, layer: Image | Labels, axis: int) -> None:
-    """Turn the viewer so that it slices the layer's volume through array `axis`, the whole slice in view."""
+    """Turn the viewer so that it slices the layer's volume through array `axis`, the whole slice in view.
+
+    If the viewer stands beside the volume it goes to the middle slice.
+    """
     first = viewer.dims.ndim - layer.ndim
     shown = [first + other for other in range(3) if other != axis]
     others = [dim for dim in range(viewer.dims.ndim) if dim < first]
     viewer.dims.ndisplay = 2
     viewer.dims.order = (*others, first + axis, *shown)
+    if viewed_slice(viewer, layer) is None:
+        _set_slice(viewer, layer, AnnotatedSlice(axis, shape_of(layer)[axis] // 2))
     viewer.reset_view()
 
 
 def go_to(viewer: ViewerModel, layer: Image | Labels, plane: AnnotatedSlice) -> None:
     """Show one plane of the layer's volume; raises `InputError` if it lies outside."""
-    shape = shape_of(layer)
-    plane.check(shape)
+    plane.check(shape_of(layer))
     if viewed_axis(viewer, layer) != plane.axis:
         show_plane(viewer, layer, plane.axis)
-    centre = [(size - 1) / 2 for size in shape]
-    centre[plane.axis] = plane.index
-    world = layer.data_to_world(tuple(centre))
-    first = viewer.dims.ndim - layer.ndim
-    viewer.dims.set_point(first + plane.axis, float(world[plane.axis]))
+    _set_slice(viewer, layer, plane)
 
 
 def describe(grid: Grid, plane: AnnotatedSlice) -> str:
     """Name a plane for people: `axial slice 50 of 88`."""
     return f"{grid.plane_name(plane.axis)} slice {plane.index} of {grid.shape[plane.axis]}"
+
+
+def _set_slice(viewer: ViewerModel, layer: Image | Labels, plane: AnnotatedSlice) -> None:
+    centre = [(size - 1) / 2 for size in shape_of(layer)]
+    centre[plane.axis] = plane.index
+    world = layer.data_to_world(tuple(centre))
+    viewer.dims.set_point(viewer.dims.ndim - layer.ndim + plane.axis, float(world[plane.axis]))

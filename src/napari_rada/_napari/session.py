@@ -47,9 +47,12 @@ class Session:
         """Return the one annotation model of a layer."""
         if layer not in self._annotations:
             model = AnnotationModel(layer)
-            model.changed.connect(self.annotation_changed.emit)
+            model.changed.connect(self._on_annotation_changed)
             self._annotations[layer] = model
         return self._annotations[layer]
+
+    def _on_annotation_changed(self) -> None:
+        self.annotation_changed.emit()
 
 
 _sessions: WeakKeyDictionary[ViewerModel, Session] = WeakKeyDictionary()

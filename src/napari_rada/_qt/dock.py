@@ -109,6 +109,7 @@ class Dock(QWidget):
         elif self._docked and self.parent() is None:
             self._docked = False
             self.shut()
+            self.deleteLater()
 
     def _join_tabs(self) -> None:
         """Put this dock behind the plugin's other docks instead of squeezing it under them."""

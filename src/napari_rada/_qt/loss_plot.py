@@ -10,13 +10,13 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from napari_rada._napari.history import NETWORKS
+from napari_rada._qt.curve_plot import CurvePlot
 
 if TYPE_CHECKING:
     from napari_rada._napari.history import History, LossKind
     from napari_rada._qt.theme import Colours
 
 LOSS_HEIGHT, DICE_HEIGHT = 200, 100
-AXIS_WIDTH = 40
 KINDS: tuple[LossKind, ...] = ("supervised", "cross")
 
 
@@ -28,10 +28,9 @@ class LossPlot(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.losses = _plot(LOSS_HEIGHT)
-        self.losses.setLogMode(y=True)
-        self.dice = _plot(DICE_HEIGHT)
-        self.dice.setXLink(self.losses)
+        self.losses = CurvePlot(LOSS_HEIGHT, log=True)
+        self.dice = CurvePlot(DICE_HEIGHT)
+        self.dice.box.setXLink(self.losses.box)
         self.dice.hide()
         self.legend = QLabel()
         self.legend.setWordWrap(True)
@@ -39,11 +38,10 @@ class LossPlot(QWidget):
         self.dice_caption.setWordWrap(True)
         self.dice_caption.hide()
         self.curves: dict[tuple[LossKind, int], pg.PlotDataItem] = {
-            (kind, network): self.losses.plot(antialias=True) for kind in KINDS for network in range(NETWORKS)
+            (kind, network): self.losses.add_curve() for kind in KINDS for network in range(NETWORKS)
         }
-        self.dice_curve = self.dice.plot(symbol="o", symbolSize=5, antialias=True)
-        self.propagation_line = pg.InfiniteLine(angle=0)
-        self.dice.addItem(self.propagation_line)
+        self.dice_curve = self.dice.add_curve(symbol="o", symbolSize=5)
+        self.propagation_line = self.dice.add_level()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(2)
@@ -65,10 +63,7 @@ class LossPlot(QWidget):
     def setColours(self, colours: Colours) -> None:
         """Take the colours of another theme."""
         for plot in (self.losses, self.dice):
-            plot.setBackground(colours.background)
-            for side in ("left", "bottom"):
-                plot.getAxis(side).setPen(colours.line)
-                plot.getAxis(side).setTextPen(colours.muted)
+            plot.setColours(colours)
         for (kind, network), curve in self.curves.items():
             curve.setPen(_pen(colours.networks[network], kind))
         self.dice_curve.setPen(pg.mkPen(colours.text, width=1.5))
@@ -85,15 +80,6 @@ class LossPlot(QWidget):
         self.dice_caption.setText(
             f"Held-out Dice {last.dice:.3f}, best {best:.3f}; propagation alone {last.propagation_dice:.3f} (dashed)"
         )
-
-
-def _plot(height: int) -> Any:
-    plot = pg.PlotWidget(enableMenu=False)
-    plot.setFixedHeight(height)
-    plot.setMouseEnabled(x=False, y=False)
-    plot.hideButtons()
-    plot.getAxis("left").setWidth(AXIS_WIDTH)
-    return plot
 
 
 def _pen(colour: str, kind: LossKind) -> Any:

@@ -33,11 +33,11 @@ class _TaskWorker(FunctionWorker[None]):
 def spawn(task: Task) -> None:
     """Run a task in a worker that napari knows: it asks before a window with a running task closes."""
     worker = create_worker(task, _worker_class=_TaskWorker, _start_thread=False, _ignore_errors=True)
-    worker.errored.connect(_report_crash)
+    worker.errored.connect(lambda error: report_crash(error))
     worker.start()
 
 
-def _report_crash(error: Exception) -> None:
+def report_crash(error: Exception) -> None:
     """Show a bug of ours with its traceback; what a user can mend is told by the widget."""
     notification_manager.receive_error(type(error), error, error.__traceback__)
 

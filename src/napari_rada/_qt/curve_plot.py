@@ -1,0 +1,61 @@
+"""A small plot of curves on shared axes.
+
+It is put together from pyqtgraph's parts: a whole `PlotItem` brings menus and control panels that are not wanted here
+and that stay behind as windows without a parent when the dock is closed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pyqtgraph as pg
+from qtpy.QtWidgets import QVBoxLayout, QWidget
+
+if TYPE_CHECKING:
+    from napari_rada._qt.theme import Colours
+
+AXIS_WIDTH = 40
+
+
+class CurvePlot(QWidget):
+    """Curves over a horizontal axis; the vertical one is logarithmic if asked for."""
+
+    def __init__(self, height: int, *, log: bool = False, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._log = log
+        self._view = pg.GraphicsLayoutWidget()
+        self._view.setFixedHeight(height)
+        self._view.ci.setContentsMargins(0, 4, 8, 0)
+        self._view.ci.setSpacing(0)
+        self.box = pg.ViewBox(enableMenu=False, enableMouse=False)
+        self._left, self._bottom = pg.AxisItem("left"), pg.AxisItem("bottom")
+        self._left.setWidth(AXIS_WIDTH)
+        self._left.setLogMode(y=log)
+        for axis in (self._left, self._bottom):
+            axis.linkToView(self.box)
+        self._view.addItem(self._left, 0, 0)
+        self._view.addItem(self.box, 0, 1)
+        self._view.addItem(self._bottom, 1, 1)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self._view)
+
+    def add_curve(self, **settings: Any) -> pg.PlotDataItem:
+        """Add an empty curve; update it with `setData`."""
+        curve = pg.PlotDataItem(antialias=True, **settings)
+        curve.setLogMode(False, self._log)
+        self.box.addItem(curve)
+        return curve
+
+    def add_level(self) -> pg.InfiniteLine:
+        """Add a horizontal line; move it with `setValue`."""
+        line = pg.InfiniteLine(angle=0)
+        self.box.addItem(line)
+        return line
+
+    def setColours(self, colours: Colours) -> None:
+        """Take the colours of another theme."""
+        self._view.setBackground(colours.background)
+        for axis in (self._left, self._bottom):
+            axis.setPen(colours.line)
+            axis.setTextPen(colours.muted)

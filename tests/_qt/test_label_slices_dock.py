@@ -1,0 +1,211 @@
+"""The dock Label slices, clicked through."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from napari.layers import Labels
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QCheckBox, QToolButton
+
+from napari_rada._napari.job import RunState
+from napari_rada._napari.layers import check_aligned, placement_of_grid
+from napari_rada._qt.label_slices import LabelSlicesWidget
+from napari_rada.data.grid import Grid
+from napari_rada.data.slices import AnnotatedSlice
+
+AXIAL, CORONAL, SAGITTAL = AnnotatedSlice(0, 6), AnnotatedSlice(1, 7), AnnotatedSlice(2, 8)
+
+
+@pytest.fixture
+def widget(dock, engine) -> LabelSlicesWidget:
+    return dock(LabelSlicesWidget, load_engine=engine.load)
+
+
+def click(qtbot, button) -> None:
+    assert button.isEnabled()
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
+def test_it_says_where_one_is_and_turns_the_viewer(widget, viewer, qtbot):
+    widget.go_to(AnnotatedSlice(0, 5))
+    assert widget.navigator.where.text() == "You are in axial slice 5 of 12"
+    assert widget.navigator.planes.value() == 0
+    click(qtbot, widget.navigator.planes.buttons["sagittal"])
+    assert viewer.dims.order == (2, 0, 1)
+    assert widget.current_slice == AnnotatedSlice(2, widget.current_slice.index)
+    viewer.dims.ndisplay = 3
+    assert widget.navigator.where.text() == "You are in 3D"
+    assert widget.navigator.planes.value() is None
+    assert not widget.panel.mark_button.isEnabled()
+
+
+def test_the_current_slice_is_marked_once(widget, viewer, qtbot):
+    widget.go_to(AnnotatedSlice(1, 3))
+    click(qtbot, widget.panel.mark_button)
+    assert widget.annotated == (AnnotatedSlice(1, 3),)
+    assert viewer.layers["labels"].metadata["annotated_slices"] == [{"axis": 1, "index": 3}]
+    assert not widget.panel.mark_button.isEnabled()
+    assert widget.panel.table.value() == AnnotatedSlice(1, 3)
+
+
+def test_painted_slices_are_listed_and_marked_together(widget, qtbot):
+    table = widget.panel.table
+    assert [table.item(row, 1).text() for row in range(3)] == ["axial", "coronal", "sagittal"]
+    assert [table.item(row, 2).text() for row in range(3)] == ["6", "7", "8"]
+    assert [table.item(row, 3).text() for row in range(3)] == ["36", "36", "36"]
+    assert widget.annotated == ()
+    click(qtbot, widget.panel.detect_button)
+    assert widget.annotated == (AXIAL, CORONAL, SAGITTAL)
+    click(qtbot, widget.panel.detect_button)
+    assert "a slice left empty is marked by hand" in widget.message.value()
+
+
+def test_the_table_ticks_jumps_and_removes(widget, viewer, qtbot):
+    table = widget.panel.table
+    table.cellWidget(1, 0).findChild(QCheckBox).click()
+    assert widget.annotated == (CORONAL,)
+    table.cellWidget(1, 0).findChild(QCheckBox).click()
+    assert widget.annotated == ()
+    jump, remove = table.cellWidget(2, 4).findChildren(QToolButton)
+    click(qtbot, jump)
+    assert widget.current_slice == SAGITTAL
+    before = viewer.layers["labels"].data.copy()
+    click(qtbot, remove)
+    assert table.rowCount() == 2
+    np.testing.assert_array_equal(viewer.layers["labels"].data, before)
+
+
+def test_the_table_follows_painting_undo_and_raw_writes(widget, viewer, wait):
+    layer = viewer.layers["labels"]
+    table = widget.panel.table
+    widget.go_to(AnnotatedSlice(0, 2))
+    layer.data_setitem(np.nonzero(np.ones((1, 4, 4))), 1)
+    wait(lambda: table.rowCount() == 4)
+    layer.undo()
+    wait(lambda: table.rowCount() == 3)
+    layer.redo()
+    wait(lambda: table.rowCount() == 4)
+    layer.data[1, :5, :5] = 1
+    widget.detect()
+    assert AnnotatedSlice(0, 1) in widget.annotated
+
+
+def test_zero_is_explained(widget):
+    assert widget.panel.hint.text() == "In an annotated slice 0 means background; elsewhere it means unknown."
+
+
+def test_new_labels_fit_the_image_and_are_chosen(widget, viewer, qtbot):
+    click(qtbot, widget.new_button)
+    layer = viewer.layers[-1]
+    assert isinstance(layer, Labels)
+    assert widget.labels.value() is layer
+    assert viewer.layers.selection.active is layer
+    check_aligned(viewer.layers["scan"], layer)
+    assert widget.panel.table.rowCount() == 0
+
+
+def test_propagating_shows_a_preview_without_blocking(widget, viewer, qtbot, wait, engine):
+    widget.detect()
+    engine.go.clear()
+    click(qtbot, widget.propagate_button)
+    wait(lambda: widget.job.state is RunState.PROPAGATING)
+    assert widget.cancel_button.isVisibleTo(widget)
+    assert not widget.propagate_button.isEnabled()
+    viewer.layers["labels"].data[:] = 0
+    engine.go.set()
+    wait(lambda: not widget.job.is_running)
+    preview = viewer.layers["labels preview"]
+    np.testing.assert_array_equal(preview.scale, viewer.layers["scan"].scale)
+    np.testing.assert_array_equal(preview.affine.affine_matrix, viewer.layers["scan"].affine.affine_matrix)
+    assert "label 1" in widget.message.value()
+    assert "ml)" in widget.message.value()
+    assert engine.cases[0].labels.any(), "the engine works on the labels as they were"
+    assert widget.propagate_button.isEnabled()
+    assert not widget.progress.isVisibleTo(widget)
+
+
+def test_propagation_can_be_cancelled(widget, viewer, qtbot, wait, engine):
+    widget.detect()
+    engine.go.clear()
+    widget.propagate()
+    wait(lambda: widget.job.state is RunState.PROPAGATING)
+    click(qtbot, widget.cancel_button)
+    wait(lambda: not widget.job.is_running)
+    assert "labels preview" not in viewer.layers
+    assert widget.propagate_button.isEnabled()
+
+
+def test_the_preview_may_outlive_its_labels(widget, viewer, wait, engine):
+    widget.detect()
+    engine.go.clear()
+    widget.propagate()
+    viewer.layers.remove("labels")
+    viewer.layers.remove("scan")
+    engine.go.set()
+    wait(lambda: not widget.job.is_running)
+    assert [layer.name for layer in viewer.layers] == ["labels preview"]
+
+
+def test_mistakes_are_told_in_one_sentence(widget, viewer, notified):
+    widget.propagate()
+    assert "No slice is marked as annotated" in widget.message.value()
+    viewer.dims.ndisplay = 3
+    widget.mark_current_slice()
+    assert "turn to axial, coronal or sagittal first" in widget.message.value()
+    widget.go_to(AnnotatedSlice(0, 99))
+    assert "lies outside the volume" in widget.message.value()
+    astray = viewer.add_labels(np.ones((12, 14, 16), dtype=np.uint8), name="astray", units=("mm",) * 3)
+    widget.labels.setValue(astray)
+    widget.detect()
+    assert "'astray' does not fit image 'scan'" in widget.message.value()
+    viewer.layers.clear()
+    widget.new_labels()
+    assert widget.message.value() == "There is no Image layer; open a scan first."
+    assert len(notified) == 5
+    assert notified[-1] == widget.message.value()
+
+
+def test_an_error_of_the_engine_is_told_and_the_buttons_come_back(widget, wait, engine, notified):
+    from napari_rada.errors import InputError
+
+    engine.error = InputError("The annotated slices hold only background (0).")
+    widget.detect()
+    widget.propagate()
+    wait(lambda: not widget.job.is_running)
+    assert widget.message.value() == "The annotated slices hold only background (0)."
+    assert notified == [widget.message.value()]
+    assert widget.propagate_button.isEnabled()
+
+
+def test_images_that_are_no_volume_can_be_chosen_and_say_so(widget, viewer, notified):
+    viewer.add_image(np.zeros((30, 40)), name="flat")
+    widget.image.setValue(viewer.layers["flat"])
+    assert widget.navigator.where.text() == "Open a 3D scan to begin."
+    assert not widget.navigator.planes.isEnabled()
+    widget.new_labels()
+    assert "'flat' is 2D (30, 40); a 3D volume is needed" in widget.message.value()
+
+
+def test_planes_are_named_after_the_scan(widget, viewer):
+    # Slices of this scan lie side by side from left to right: its array axis 0 is perpendicular to sagittal planes.
+    sideways = Grid((5, 6, 7), np.array([[3.0, 0, 0, 0], [0, 0, -1, 0], [0, -1, 0, 0], [0, 0, 0, 1]]))
+    volume = np.random.default_rng(0).random(sideways.shape, dtype=np.float32)
+    widget.image.setValue(viewer.add_image(volume, name="sideways", **placement_of_grid(sideways)))
+    widget.show_plane(0)
+    assert widget.navigator.planes.buttons["sagittal"].isChecked()
+    assert "You are in sagittal slice" in widget.navigator.where.text()
+    viewer.layers["labels"].data_setitem((np.array([0]), np.array([0]), np.array([0])), 0)
+    assert widget.panel.table.item(0, 1).text() == "sagittal"
+
+
+def test_closing_the_dock_lets_go_of_the_viewer(widget, viewer, wait, engine):
+    widget.detect()
+    engine.go.clear()
+    widget.propagate()
+    wait(lambda: widget.job.state is RunState.PROPAGATING)
+    viewer.window.remove_dock_widget(widget)
+    assert widget.job.state is RunState.STOPPING
+    viewer.layers["labels"].data_setitem((np.array([0]), np.array([0]), np.array([0])), 1)
+    viewer.dims.set_point(0, -3.0)
+    viewer.layers.clear()

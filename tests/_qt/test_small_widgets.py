@@ -1,0 +1,210 @@
+"""The parts that the docks are made of: each shows, and tells what the user wants."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from napari.layers import Image, Labels
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QStandardItemModel
+
+from napari_rada._napari.devices import AUTOMATIC, DeviceChoice
+from napari_rada._napari.history import History
+from napari_rada._qt.device_combo import DeviceCombo
+from napari_rada._qt.folder_edit import FolderEdit, fresh_run_folder
+from napari_rada._qt.layer_combo import LayerCombo
+from napari_rada._qt.loss_plot import LossPlot
+from napari_rada._qt.message import Message
+from napari_rada._qt.progress import ProgressLine, duration
+from napari_rada._qt.run_settings import PresetCombo, RunLength, viewer_config
+from napari_rada._qt.theme import colours_of
+from napari_rada.config import RunConfig
+from napari_rada.errors import ConfigError
+from napari_rada.events import StepLogged
+
+
+@pytest.fixture
+def model() -> ViewerModel:
+    return ViewerModel()
+
+
+@pytest.fixture
+def volume() -> np.ndarray:
+    return np.zeros((4, 5, 6), dtype=np.uint8)
+
+
+def names(combo: LayerCombo) -> list[str]:
+    return [combo.itemText(row) for row in range(combo.count())]
+
+
+def test_a_layer_choice_stays_in_step_with_the_list(qtbot, model, volume):
+    combo = LayerCombo(model, Image, empty="none open")
+    qtbot.addWidget(combo)
+    seen: list[object] = []
+    combo.valueChanged.connect(seen.append)
+    assert (combo.value(), names(combo)) == (None, ["none open"])
+    first = model.add_image(volume, name="first")
+    model.add_labels(volume, name="labels")
+    second = model.add_image(volume, name="second")
+    assert combo.value() is first, "a layer that is chosen stays chosen"
+    assert names(combo) == ["second", "first"]
+    second.name = "renamed"
+    assert names(combo) == ["renamed", "first"]
+    combo.setValue(second)
+    model.layers.move(2, 0)
+    assert combo.value() is second
+    model.layers.remove(second)
+    assert combo.value() is first
+    model.layers.clear()
+    assert seen == [first, second, first, None]
+    with pytest.raises(ValueError, match="not a Image layer"):
+        combo.setValue(second)
+    combo.shut()
+
+
+def test_outputs_are_never_chosen_by_themselves(qtbot, model, volume):
+    combo = LayerCombo(model, Labels)
+    qtbot.addWidget(combo)
+    own = model.add_labels(volume, name="mine")
+    output = model.add_labels(volume, name="mask", metadata={"provenance": {}})
+    model.layers.remove(own)
+    assert combo.value() is output, "nothing else is there"
+    again = model.add_labels(volume, name="mine again")
+    model.layers.remove(output)
+    assert combo.value() is again
+    combo.shut()
+
+
+def test_an_optional_layer_choice_begins_with_none(qtbot, model, volume):
+    combo = LayerCombo(model, Labels, empty="as in the run", optional=True)
+    qtbot.addWidget(combo)
+    layer = model.add_labels(volume, name="labels")
+    assert combo.value() is None
+    combo.setValue(layer)
+    assert combo.value() is layer
+    combo.setValue(None)
+    assert combo.value() is None
+    combo.shut()
+
+
+def test_after_shutting_a_layer_choice_ignores_the_viewer(qtbot, model, volume):
+    combo = LayerCombo(model, Image, empty="none open")
+    qtbot.addWidget(combo)
+    combo.shut()
+    model.add_image(volume, name="later")
+    assert names(combo) == ["none open"]
+
+
+def test_a_device_that_cannot_be_used_is_grey_and_says_why(qtbot):
+    combo = DeviceCombo()
+    qtbot.addWidget(combo)
+    assert combo.value() == "auto"
+    gpu = DeviceChoice("cuda", "NVIDIA GPU", "no NVIDIA GPU or driver was found")
+    combo.set_data([AUTOMATIC, DeviceChoice("cpu", "CPU"), gpu])
+    combo.setValue("cpu")
+    combo.set_data([AUTOMATIC, gpu, DeviceChoice("cpu", "CPU")])
+    assert combo.value() == "cpu"
+    rows = combo.model()
+    assert isinstance(rows, QStandardItemModel)
+    assert [rows.item(row).isEnabled() for row in range(3)] == [True, False, True]
+    assert combo.itemData(1, Qt.ItemDataRole.ToolTipRole) == ("Cannot be used: no NVIDIA GPU or driver was found.")
+
+
+def test_a_length_is_iterations_or_minutes(qtbot):
+    length = RunLength()
+    qtbot.addWidget(length)
+    seen: list[dict[str, object]] = []
+    length.valueChanged.connect(seen.append)
+    length.setValue(iterations=250)
+    assert length.value() == {"training.minutes": None, "training.iterations": 250}
+    length.setValue(minutes=1.5)
+    assert length.value() == seen[-1] == {"training.minutes": 1.5}
+    length.unit.setCurrentText("iterations")
+    assert length.value()["training.iterations"] == 250
+    length.set_data(RunConfig.from_preset("standard"))
+    assert length.value()["training.iterations"] == RunConfig.from_preset("standard").training.iterations
+
+
+def test_a_preset_keeps_its_own_length_unless_changed(qtbot):
+    combo = PresetCombo()
+    qtbot.addWidget(combo)
+    assert [combo.itemData(row) for row in range(combo.count())] == ["quick", "standard", "paper"]
+    combo.setValue("paper")
+    assert combo.value() == "paper"
+    config = viewer_config("paper", "cpu", {})
+    assert config.training == RunConfig.from_preset("paper").training
+    with pytest.raises(ConfigError):
+        viewer_config("quick", "cpu", {"training.iterations": 0})
+
+
+def test_run_folders_are_fresh_and_safe(qtbot, tmp_path, monkeypatch):
+    monkeypatch.setattr(time, "strftime", lambda _format: "now")
+    folder = fresh_run_folder("scan: a/b [1]", tmp_path)
+    assert folder == tmp_path / "scan--a-b--1-now"
+    folder.mkdir()
+    assert fresh_run_folder("scan: a/b [1]", tmp_path) == tmp_path / "scan--a-b--1-now-2"
+    assert fresh_run_folder("...", tmp_path).name == "run-now"
+    edit = FolderEdit("Choose")
+    qtbot.addWidget(edit)
+    edit.setValue(Path("~/runs"))
+    assert edit.value() == Path.home() / "runs"
+
+
+def test_a_message_is_hidden_when_empty_and_shows_markup_as_text(qtbot):
+    message = Message()
+    qtbot.addWidget(message)
+    message.setColours(colours_of("dark"))
+    message.setValue("<b>bold</b> & plain", "error")
+    assert message.value() == "<b>bold</b> & plain"
+    assert "&lt;b&gt;bold" in message.text()
+    assert colours_of("dark").error in message.text()
+    message.setValue("")
+    assert not message.isVisibleTo(message.parentWidget())
+
+
+def test_progress_may_be_unknown(qtbot):
+    line = ProgressLine()
+    qtbot.addWidget(line)
+    line.set_data("Preparing…")
+    assert line.bar.maximum() == 0
+    line.set_data("Predicting…", 3, 8)
+    assert (line.bar.value(), line.bar.maximum()) == (3, 8)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(-1, "0 s"), (0.4, "0 s"), (59.4, "59 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")]
+)
+def test_durations_are_short(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_a_plot_of_nothing_positive_draws_without_a_warning(qtbot):
+    plot = LossPlot()
+    qtbot.addWidget(plot)
+    plot.setColours(colours_of("dark"))
+    history = History()
+    plot.set_data(history)
+    assert not plot.isVisibleTo(plot.parentWidget())
+    history.add(StepLogged(1, 10, (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 0.0, 0.01, 1.0, 9.0))
+    plot.set_data(history)
+    qtbot.waitExposed(plot)
+    plot.show()
+    qtbot.wait(50)
+
+
+def test_drawing_a_long_run_is_quick(qtbot):
+    plot = LossPlot()
+    qtbot.addWidget(plot)
+    history = History()
+    for iteration in range(1, 6001):
+        losses = (1.0 / iteration,) * 3
+        history.add(StepLogged(iteration, 6000, losses, losses, 0.1, 0.01, 1.0, 9.0))
+    plot.set_data(history)
+    assert all(len(curve.getOriginalDataset()[0]) <= 400 for curve in plot.curves.values())
+    started = time.perf_counter()
+    plot.set_data(history)
+    assert time.perf_counter() - started < 0.5
