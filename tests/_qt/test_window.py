@@ -1,0 +1,155 @@
+"""The main job in a real window, with the real engine: sample, slices, Start, plot, Stop, mask."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from napari._app_model import get_app_model
+from qtpy.QtCore import Qt
+
+from napari_rada import config as configuration
+from napari_rada._napari.job import RunState
+from napari_rada._napari.layers import check_aligned
+from napari_rada.data.slices import AnnotatedSlice
+
+PLUGIN = "napari-rada"
+
+TINY = {
+    "data": {"max_voxels": 20_000, "crop_margin": 0.25},
+    "propagation": {"method": "diffusion", "max_voxels": 20_000},
+    "model": {"filters": 2, "blocks": (1, 1), "norm": "instance", "dropout": 0.0, "completion": True},
+    "training": {
+        "iterations": 5000,
+        "labelled_patches": 1,
+        "unlabelled_patches": 1,
+        "patch": (16, 16, 16),
+        "cross": {"noisy_passes": 0},
+        "validate_every": 10,
+    },
+}
+
+
+@pytest.fixture
+def viewer(make_napari_viewer, monkeypatch):
+    """A window on the screen, and a quick preset that is quicker still."""
+    monkeypatch.setitem(configuration.PRESETS, "quick", TINY)
+    return make_napari_viewer(show=True, strict_qt="raise")
+
+
+def click(qtbot, button) -> None:
+    assert button.isEnabled()
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
+@pytest.fixture
+def open_dock(viewer, qtbot):
+    """Open a dock of the plugin; all are closed at the end, as by their cross."""
+    docks = []
+
+    def open_named(name: str):
+        dock, widget = viewer.window.add_plugin_dock_widget(PLUGIN, name)
+        docks.append(dock)
+        qtbot.wait(50)
+        return widget
+
+    yield open_named
+    for dock in docks:
+        dock.destroyOnClose()
+    qtbot.wait(50)
+
+
+def test_the_main_job(viewer, open_dock, qtbot, wait, tmp_path):
+    image, labels = viewer.open_sample(PLUGIN, "synthetic_organ")
+    slices = open_dock("Label slices")
+    marked = slices.annotated
+    for plane in marked:
+        slices.panel.table.completeChanged.emit(plane, False)
+    assert slices.annotated == ()
+    for plane in marked:
+        slices.go_to(plane)
+        click(qtbot, slices.panel.mark_button)
+    assert slices.annotated == marked
+    assert {plane.axis for plane in marked} == {0, 1, 2}
+
+    train = open_dock("Train")
+    train.folder.setValue(tmp_path / "run")
+    click(qtbot, train.start_button)
+    wait(lambda: len(train.history.steps) >= 20, 60)
+    wait(lambda: all(len(curve.getOriginalDataset()[0]) >= 20 for curve in train.plot.curves.values()))
+    click(qtbot, train.pause_button)
+    wait(lambda: train.state is RunState.PAUSED)
+    click(qtbot, train.pause_button)
+    wait(lambda: train.state is RunState.TRAINING)
+    click(qtbot, train.stop_button)
+    wait(lambda: train.state is RunState.IDLE)
+    assert train.message.value().startswith("Stopped after ")
+
+    predict = open_dock("Predict")
+    assert predict.run.value() == tmp_path / "run"
+    before = labels.data.copy()
+    predict.outputs.setValue(("mask", "disagreement"))
+    click(qtbot, predict.predict_button)
+    wait(lambda: not predict.job.is_running, 60)
+    mask = viewer.layers["sample mask"]
+    check_aligned(image, mask)
+    assert mask.units == image.units
+    assert mask.data.shape == image.data.shape
+    assert mask.data.any()
+    assert mask.metadata["provenance"]["run"] == str(tmp_path / "run")
+    np.testing.assert_array_equal(labels.data, before)
+
+    click(qtbot, predict.suggest_button)
+    wait(lambda: predict.message.value().startswith("Annotate "))
+    assert isinstance(slices.current_slice, AnnotatedSlice)
+    assert slices.current_slice not in marked
+
+
+def test_a_preview_by_the_real_propagation(viewer, open_dock, qtbot, wait, sample):
+    viewer.open_sample(PLUGIN, "synthetic_organ")
+    slices = open_dock("Label slices")
+    click(qtbot, slices.propagate_button)
+    wait(lambda: not slices.job.is_running, 60)
+    preview = viewer.layers["sample labels preview"].data > 0
+    truth = sample.truth > 0
+    assert 2 * (preview & truth).sum() / (preview.sum() + truth.sum()) > 0.7
+
+
+def test_every_dock_opens_from_the_segment_menu_and_the_palette(viewer, qtbot):
+    window = viewer.window
+    app = get_app_model()
+    titles = {
+        item.command.id: item.command.title
+        for item in app.menus.get_menu("napari/layers/segment")
+        if hasattr(item, "command")
+    }
+    commands = {f"{PLUGIN}.label_slices": "Label slices", f"{PLUGIN}.train": "Train", f"{PLUGIN}.predict": "Predict"}
+    for command, name in commands.items():
+        assert titles[command] == f"{name} ({PLUGIN})"
+        assert command in app.commands
+        app.commands.execute_command(command).result()
+        qtbot.wait(50)
+        assert type(window.dock_widgets[f"{name} ({PLUGIN})"]).__name__.startswith(name.split()[0])
+    assert set(window.dock_widgets) == {f"{name} ({PLUGIN})" for name in commands.values()}
+    docks = [window.dock_widgets[name].parent() for name in window.dock_widgets]
+    main_window = docks[0].parent()
+    assert set(main_window.tabifiedDockWidgets(docks[0])) == set(docks[1:]), "they share one column as tabs"
+    for dock in docks:
+        dock.destroyOnClose()
+    qtbot.wait(50)
+
+
+def test_the_window_closes_while_training(viewer, open_dock, wait, tmp_path):
+    viewer.open_sample(PLUGIN, "synthetic_organ")
+    train = viewer.window.add_plugin_dock_widget(PLUGIN, "Train")[1]
+    train.folder.setValue(tmp_path / "run")
+    train.start()
+    wait(lambda: len(train.history.steps) >= 2, 60)
+    viewer.close()
+    wait(lambda: (tmp_path / "run" / "checkpoints" / "last.pt").exists())
+    wait(lambda: not any_task_running())
+
+
+def any_task_running() -> bool:
+    from superqt.utils._qthreading import WorkerBase
+
+    return any(worker.is_running for worker in WorkerBase._worker_set)
