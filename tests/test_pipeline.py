@@ -1,5 +1,6 @@
 import csv
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from napari_rada.config import RunConfig
 from napari_rada.control import RunControl
 from napari_rada.data.case import Case
 from napari_rada.data.slices import AnnotatedSlice
-from napari_rada.errors import InputError, RunFolderError, Stopped
+from napari_rada.errors import InputError, MissingDependencyError, RunFolderError, Stopped
 from napari_rada.events import FinishReason, Stage, StageProgress, StepLogged
 from napari_rada.training.checkpoint import load_checkpoint
 from tests.engine import CENTRE, ball, ball_case, ball_image, tiny_config
@@ -149,6 +150,13 @@ def test_one_class_only_is_refused_before_anything_is_written(tmp_path):
     case = Case.create(image, np.ones_like(ball()), slices=[(0, 5)])
     with pytest.raises(InputError, match="hold only label 1"):
         pipeline.train([case], tmp_path / "run", tiny_config())
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_package_is_told_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ants", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install .*registration"):
+        pipeline.train([ball_case()], tmp_path / "run", tiny_config(propagation__method="registration"))
     assert not (tmp_path / "run").exists()
 
 

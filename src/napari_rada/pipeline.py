@@ -111,6 +111,8 @@ def train(
     ------
     InputError
         If the cases cannot teach anything.
+    ConfigError, MissingDependencyError
+        If the device or the propagation that is asked for cannot be used here.
     RunFolderError
         If `run_dir` holds a run already or cannot be written.
     """
@@ -119,6 +121,7 @@ def train(
     if len(cases) > 1:
         config = config.for_cohort()
     resolve_device(config.device)
+    make_propagator(config.propagation)  # a missing package is told before anything is written
     folder = RunFolder.create(Path(run_dir), config)
     save_snapshot(folder, cases, classes)
     return _train(folder, cases, classes, config, None, control or RunControl(), listener)
