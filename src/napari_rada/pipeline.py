@@ -14,7 +14,7 @@ from napari_rada.control import RunControl
 from napari_rada.data.case import Case, check_trainable
 from napari_rada.data.patches import Volume, make_volume, nearness_without
 from napari_rada.data.working import WorkingCase, make_working_case
-from napari_rada.errors import InputError, RunFolderError, Stopped
+from napari_rada.errors import InputError, RadaError, RunFolderError, Stopped
 from napari_rada.events import Event, FinishReason, Listener, RunFinished, Stage, StageProgress, ignore
 from napari_rada.inference.ensemble import assemble, disagreement
 from napari_rada.inference.sliding import VolumeInput, blank_prior, predict_volume
@@ -233,7 +233,11 @@ def _train(
             return TrainingResult(folder.path, FinishReason.STOPPED, 0, None, None)
         device = resolve_device(config.device)
         trainer = Trainer(volumes, len(classes), config, folder, device, control, told, checkpoint)
-        reason = trainer.run()
+        try:
+            reason = trainer.run()
+        except RadaError as error:
+            folder.log(f"failed: {error}")
+            raise
     state = trainer.state
     return TrainingResult(folder.path, reason, state.iteration, state.dice, state.propagation_dice)
 
