@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from napari_rada.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 PresetName: TypeAlias = Literal["quick", "standard", "paper"]
@@ -286,6 +287,23 @@ def parse(raw: object) -> RunConfig:
         if first["type"] == "value_error":
             raise ConfigError(f"Setting {where}: {first['msg'].removeprefix('Value error, ')}.") from None
         raise ConfigError(f"Setting {where}: {first['msg']} (found {first.get('input')!r}).") from None
+
+
+def parse_settings(pairs: Sequence[str]) -> dict[str, str]:
+    """Split ``key=value`` texts into what `RunConfig.with_settings` takes.
+
+    Raises
+    ------
+    ConfigError
+        If one has no ``=``.
+    """
+    settings = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"{pair!r} is not a setting; write key=value, for example training.iterations=500.")
+        settings[key.strip()] = value
+    return settings
 
 
 def load_config(path: Path) -> RunConfig:

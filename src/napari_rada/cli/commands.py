@@ -10,7 +10,8 @@ import numpy as np
 
 import napari_rada as rada  # its names load torch when they are used, after the inputs were checked
 from napari_rada import io
-from napari_rada.cli.settings import config_from, parse_settings
+from napari_rada.cli.settings import config_from
+from napari_rada.config import parse_settings
 from napari_rada.errors import ConfigError, InputError
 from napari_rada.events import FinishReason, Notice
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_rada.config import RunConfig, load_config
-from napari_rada.errors import ConfigError
+from napari_rada.config import RunConfig, load_config, parse_settings
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
 
 
 def config_from(args: argparse.Namespace) -> RunConfig:
@@ -31,20 +29,3 @@ def config_from(args: argparse.Namespace) -> RunConfig:
     if getattr(args, "method", "auto") != "auto":
         settings["propagation.method"] = args.method
     return base.with_settings(settings | parse_settings(args.settings))
-
-
-def parse_settings(pairs: Sequence[str]) -> dict[str, str]:
-    """Split ``key=value`` texts.
-
-    Raises
-    ------
-    ConfigError
-        If one has no ``=``.
-    """
-    settings = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key.strip():
-            raise ConfigError(f"{pair!r} is not a setting; write key=value, for example training.iterations=500.")
-        settings[key.strip()] = value
-    return settings

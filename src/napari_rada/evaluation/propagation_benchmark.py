@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from napari_rada.config import RunConfig
+from napari_rada.config import RunConfig, parse_settings
 from napari_rada.control import RunControl
 from napari_rada.data.case import Case, check_trainable
 from napari_rada.data.working import make_working_case
-from napari_rada.errors import ConfigError, InputError, RadaError
+from napari_rada.errors import InputError, RadaError
 from napari_rada.evaluation.metrics import evaluate_masks
 from napari_rada.evaluation.sparse import largest_slices
 from napari_rada.inference.ensemble import assemble
@@ -286,7 +286,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         config = RunConfig.from_preset("quick").with_settings(
-            {"propagation.method": args.method, **dict(_setting(text) for text in args.settings)}
+            {"propagation.method": args.method, **parse_settings(args.settings)}
         )
         scans = find_scans(args.data)[: args.limit]
         described = {
@@ -325,13 +325,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--results", metavar="FILE", type=Path, help="keep finished scans here, and go on from them")
     parser.add_argument("--json", action="store_true", help="print everything as JSON instead of a table")
     return parser
-
-
-def _setting(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise ConfigError(f"{text!r} is not a setting; write key=value, for example data.max_voxels=150000.")
-    return key, value
 
 
 if __name__ == "__main__":
