@@ -15,7 +15,7 @@ from napari_rada.data.classes import UNKNOWN
 from napari_rada.errors import Stopped
 from napari_rada.propagation import make_propagator
 from napari_rada.propagation.base import distance_to_slices
-from napari_rada.propagation.diffusion import Graph
+from napari_rada.propagation.diffusion import Graph, usual_step
 
 if TYPE_CHECKING:
     from napari_rada.data.working import WorkingCase
@@ -154,6 +154,20 @@ def test_an_edge_conducts_less_the_longer_and_the_sharper_it_is() -> None:
     assert across < 0.01
     assert conductance[3, 4] == 0  # the end of a row does not touch the start of the next
     np.testing.assert_allclose(graph.degree_n, conductance.sum(axis=1), rtol=1e-6)
+
+
+def test_what_is_usual_around_is_no_edge() -> None:
+    image = np.zeros((8, 8, 64), dtype=np.float32)
+    image[:, :, 32:] = np.random.default_rng(0).normal(0, 0.2, (8, 8, 32))
+    image[:, :, 16:24] = 0.2
+    usual = usual_step(image)
+    assert usual[4, 4, 4] < 0.5 * usual[4, 4, 56]
+    assert usual.min() > 0.0
+    calm = Graph.of_image(image, (1.0, 1.0, 1.0), scale=0.5).degree_n.reshape(image.shape)[4, 4, 16]
+    noisy = image.copy()
+    noisy[:, :, :32] += np.random.default_rng(1).normal(0, 0.2, (8, 8, 32)).astype(np.float32)
+    noisy[3:6, 3:6, 14:18] = image[3:6, 3:6, 14:18]
+    assert Graph.of_image(noisy, (1.0, 1.0, 1.0), scale=0.5).degree_n.reshape(image.shape)[4, 4, 16] > calm
 
 
 def test_the_result_depends_neither_on_chance_nor_on_threads() -> None:

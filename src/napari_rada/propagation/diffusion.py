@@ -7,7 +7,8 @@ probabilities solve one sparse linear system per class. What differs from Grady,
 
 - An edge conducts (1 + (g/κ)²)⁻² / h, g the difference of the two intensities, h their distance in units of the finest
   spacing. The tail is heavier than Grady's Gaussian, so that one κ suits more organs.
-- κ is a multiple of the image's own mean difference between neighbours, and the probabilities for two κ are averaged.
+- κ is a multiple of the mean difference between neighbours, mostly that of the surroundings, and the probabilities for
+  two multiples are averaged.
 - With a small chance per step a walker is lost and counts as background: regions that hardly anything connects with an
   annotated slice do not join the class that happens to leak into them.
 
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy import sparse
+from scipy import ndimage, sparse
 from scipy.sparse.linalg import LinearOperator, cg
 
 from napari_rada.data.classes import UNKNOWN
@@ -48,6 +49,10 @@ if TYPE_CHECKING:
 BACKGROUND = 0
 WEIGHT_FLOOR = 1e-4
 """Smallest conductance of an edge: keeps the graph connected, and the systems well enough conditioned for float32."""
+SURROUNDINGS = 11
+"""Side of the cube, in voxels, whose mean intensity step counts as usual in its centre."""
+LOCAL_SHARE = 0.8
+"""Share of the surroundings in the usual intensity step; the rest is that of the whole image."""
 MAX_STEPS = 2000
 """Conjugate gradient steps after which a solution is taken as it is; about a hundred are usual."""
 
@@ -158,20 +163,34 @@ class Graph:
 
     @classmethod
     def of_image(cls, image: NDArray[np.float32], spacing: Spacing, scale: float) -> Graph:
-        """Make the graph of an image (Z, Y, X); `scale` is κ in units of the mean difference between neighbours."""
-        steps = [np.abs(np.diff(image, axis=axis)) for axis in range(3)]
-        kappa = scale * sum(float(step.sum(dtype=np.float64)) for step in steps) / sum(step.size for step in steps)
+        """Make the graph of an image (Z, Y, X); κ is `scale` times the mean step of the surroundings."""
+        usual = usual_step(image)
         bands: list[NDArray[np.float32]] = []
         offsets: list[int] = []
-        for axis, step in enumerate(steps):
-            stride = int(np.prod(image.shape[axis + 1 :]))
+        for axis in range(3):
+            first, second = _neighbours(axis)
+            kappa = np.maximum(scale / 2 * (usual[first] + usual[second]), 1e-12)
+            weight = (1.0 + ((image[first] - image[second]) / kappa) ** 2) ** -2 + WEIGHT_FLOOR
             ahead = np.zeros(image.shape, dtype=np.float32)  # from a voxel to the next one; nothing leaves the grid
-            weight = (1.0 + (step / max(kappa, 1e-12)) ** 2) ** -2 + WEIGHT_FLOOR
-            ahead[_all_but_last(axis)] = weight * (min(spacing) / spacing[axis])
+            ahead[first] = weight * (min(spacing) / spacing[axis])
+            stride = int(np.prod(image.shape[axis + 1 :]))
             bands += [ahead.ravel(), np.roll(ahead.ravel(), stride)]  # a band is stored by its column
             offsets += [-stride, stride]
         conductance = sparse.dia_array((np.stack(bands), np.asarray(offsets)), shape=(image.size, image.size))
         return cls(conductance, np.asarray(np.sum(bands, axis=0), dtype=np.float32))
+
+
+def usual_step(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean absolute difference between neighbours (Z, Y, X): mostly of the surroundings, partly of the whole image.
+
+    Noise and contrast differ within a scan, so that the same difference is an edge in one place and noise in another.
+    """
+    around = np.zeros_like(image)
+    for axis in range(3):
+        first, second = _neighbours(axis)
+        around[first] += np.abs(image[first] - image[second]) / 3
+    local = ndimage.uniform_filter(around, SURROUNDINGS, mode="nearest")
+    return np.asarray(LOCAL_SHARE * local + (1.0 - LOCAL_SHARE) * around.mean(), dtype=np.float32)
 
 
 def solve(
@@ -235,6 +254,8 @@ def _relative_factors(coarse: WorkingCase, case: WorkingCase) -> Factors:
     return (z, y, x)
 
 
-def _all_but_last(axis: int) -> tuple[slice, slice, slice]:
-    z, y, x = (slice(None, -1) if a == axis else slice(None) for a in range(3))
-    return (z, y, x)
+def _neighbours(axis: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Index that takes the first, and that takes the second voxel of every pair of neighbours along an axis."""
+    first, second = [slice(None)] * 3, [slice(None)] * 3
+    first[axis], second[axis] = slice(None, -1), slice(1, None)
+    return tuple(first), tuple(second)
