@@ -216,6 +216,7 @@ def test_stop_wakes_a_paused_job(job, seen, threads):
         while not control.pause_requested:
             pass
         listener(Paused(1))
+        control.wait_while_paused()
         control.check()
 
     job.start(work)

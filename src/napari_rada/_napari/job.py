@@ -160,6 +160,10 @@ class Job:
             self._control.stop()
             self._set_state(RunState.STOPPING)
 
+    def abandon(self) -> None:
+        """Ask for an end without telling anyone: the window that listened is gone."""
+        self._control.stop()
+
     def pause(self) -> None:
         """Ask training to wait before its next iteration."""
         if self._state is RunState.TRAINING:

@@ -40,7 +40,7 @@ def colours_of(theme_name: str) -> Colours:
         accent=_hex(theme.current.as_rgb_tuple()),
         warning=_mix(text, theme.warning.as_rgb_tuple(), 0.75),
         error=_mix(text, theme.error.as_rgb_tuple(), 0.75),
-        networks=NETWORK_COLOURS[theme.type],
+        networks=NETWORK_COLOURS["dark" if sum(text[:3]) > sum(background[:3]) else "light"],
     )
 
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
 
 from napari.qt.threading import create_worker
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QObject, QTimer
 from superqt.utils import FunctionWorker
 
-from napari_rada._napari.job import RunState, Task
-
-if TYPE_CHECKING:
-    from napari_rada._napari.job import Job
+from napari_rada._napari.job import Job, RunState, Task
 
 DRAIN_MS = 100
 
@@ -43,10 +40,11 @@ def report_crash(error: Exception) -> None:
 
 
 class JobPump(QObject):
-    """Drains a job's events in the main thread while it runs."""
+    """Drains a job's events in the main thread while it runs, and stops the job when its widget is destroyed."""
 
     def __init__(self, job: Job, parent: QObject) -> None:
         super().__init__(parent)
+        self.destroyed.connect(partial(Job.abandon, job))
         self._job = job
         self._timer = QTimer(self)
         self._timer.setInterval(DRAIN_MS)
