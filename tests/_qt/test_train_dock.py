@@ -9,9 +9,12 @@ import pytest
 from qtpy.QtCore import Qt
 
 from napari_rada._napari.job import RunState
+from napari_rada._napari.layers import placement_of_grid
 from napari_rada._napari.session import session_of
+from napari_rada._qt.folder_edit import data_folder
 from napari_rada._qt.run_settings import viewer_threads
 from napari_rada._qt.train import TrainWidget
+from napari_rada.data.grid import Grid
 from napari_rada.errors import InputError
 
 PLANES = [(0, 6), (1, 7), (2, 8)]
@@ -190,6 +193,21 @@ def test_the_summary_follows_the_annotation(widget, viewer):
     assert widget.summary.text() == "No slice is marked as annotated yet."
     viewer.layers.remove("labels")
     assert widget.summary.text() == "Label three slices first, in the dock Label slices."
+
+
+def test_runs_are_proposed_beside_the_scan_where_one_can_write(widget, viewer, tmp_path, monkeypatch):
+    grid = Grid.from_spacing((12, 14, 16))
+    (tmp_path / "scan.nii").touch()
+    place = placement_of_grid(grid, tmp_path / "scan.nii")
+    layer = viewer.add_image(viewer.layers["scan"].data, name="from disk", **place)
+    widget.image.setValue(layer)
+    assert widget.folder.value().parent == tmp_path / "rada-runs"
+    assert widget.folder.value().name.startswith("from-disk-")
+    widget.image.setValue(viewer.layers["scan"])
+    assert widget.folder.value().parent == data_folder()
+    monkeypatch.setattr("os.access", lambda *arguments: False)
+    widget.image.setValue(layer)
+    assert widget.folder.value().parent == data_folder()
 
 
 def test_closing_the_dock_stops_the_run(widget, viewer, wait, engine):

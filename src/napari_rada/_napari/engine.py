@@ -66,13 +66,12 @@ def load_pipeline() -> Engine:
     return pipeline
 
 
-def _keep_out_triton() -> None:
+def _keep_out_triton(maps: Path = Path("/proc/self/maps")) -> None:
     """Make `import triton` fail where it would crash: beside the LLVM that Mesa's OpenGL drivers bring.
 
     torch imports triton, which has an LLVM of its own, together with the first optimiser; two of them in one process
     end in a segmentation fault. The engine does not need it, and torch goes on without.
     """
-    maps = Path("/proc/self/maps")
     if "triton" not in sys.modules and maps.exists() and "libLLVM" in maps.read_text(encoding="utf-8"):
         sys.modules["triton"] = None  # type: ignore[assignment]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from napari.layers import Image, Labels
@@ -205,10 +206,13 @@ class TrainWidget(Dock):
         self.summary.setText(text)
 
     def _propose_folder(self) -> None:
-        """Propose a fresh run folder: beside the image file if there is one, else among the user's data."""
+        """Propose a fresh run folder: beside the image file if one can write there, else among the user's data."""
         image = self.image.value()
-        source = None if image is None else source_of(image)
-        base = data_folder() if source is None else source.parent / "rada-runs"
+        source = None if image is None else _source(image)
+        if source is not None and os.access(source.parent, os.W_OK):
+            base = source.parent / "rada-runs"
+        else:
+            base = data_folder()
         self.folder.setValue(fresh_run_folder("run" if image is None else str(image.name), base))
 
     def _on_state_changed(self, state: RunState) -> None:
@@ -255,3 +259,11 @@ class TrainWidget(Dock):
         if result.reason is FinishReason.COMPLETED:
             show_info(f"Training finished after {result.iteration} iterations.{dice}")
         self._propose_folder()
+
+
+def _source(image: Image) -> Path | None:
+    """Return the image's file; None also for an image that is no volume, which Start will tell."""
+    try:
+        return source_of(image)
+    except InputError:
+        return None

@@ -1,0 +1,90 @@
+"""What the docks ask of the engine, and keeping out what would crash beside a window."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from napari_rada import pipeline
+from napari_rada._napari import engine
+from napari_rada._napari.layers import take_snapshot
+from napari_rada.config import RunConfig
+from napari_rada.control import RunControl
+from napari_rada.data.slices import AnnotatedSlice
+from napari_rada.errors import InputError
+from napari_rada.events import ignore
+
+PLANES = [AnnotatedSlice(0, 6)]
+
+
+class Recorder:
+    """Remembers how it was called."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, tuple, dict]] = []
+
+    def __getattr__(self, name: str):
+        def call(*positional, **named):
+            self.calls.append((name, positional, named))
+            return f"result of {name}"
+
+        return call
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
+
+
+def test_each_piece_of_work_calls_the_engine_with_a_case(image, labels, recorder):
+    snapshot, config, control = take_snapshot(image, labels, PLANES), RunConfig(), RunControl()
+    works = [
+        engine.propagation(lambda: recorder, snapshot, config),
+        engine.training(lambda: recorder, [snapshot], Path("run"), config),
+        engine.predicting(lambda: recorder, Path("run"), snapshot, "cpu"),
+        engine.suggesting(lambda: recorder, "prediction", PLANES),
+    ]
+    assert [work(control, ignore) for work in works] == [
+        f"result of {name}" for name in ("propagate", "train", "predict", "suggest")
+    ]
+    (_, (case, given), told), (_, (cases, folder, _), _), (_, (run, other), chosen), (_, suggested, _) = recorder.calls
+    assert case.annotated == cases[0].annotated == other.annotated == tuple(PLANES)
+    assert given is config
+    assert told == {"control": control, "listener": ignore}
+    assert folder == run == Path("run")
+    assert chosen["device"] == "cpu"
+    assert suggested == ("prediction", PLANES)
+
+
+def test_a_bad_layer_is_refused_in_the_worker_before_the_engine_is_loaded(image):
+    image.data[:] = 1
+    work = engine.propagation(lambda: pytest.fail("the engine was loaded"), take_snapshot(image), RunConfig())
+    with pytest.raises(InputError, match="a constant image cannot be segmented"):
+        work(RunControl(), ignore)
+
+
+def test_the_real_engine_is_the_pipeline():
+    assert engine.load_pipeline() is pipeline
+
+
+@pytest.mark.parametrize(
+    ("maps", "present", "kept_out"),
+    [
+        ("7f00 r-xp libLLVM-15.so.1", False, True),
+        ("7f00 r-xp libLLVM-15.so.1", True, False),
+        ("7f00 r-xp libGL.so.1", False, False),
+        (None, False, False),
+    ],
+    ids=["beside Mesa's LLVM", "loaded already", "without LLVM", "not on Linux"],
+)
+def test_triton_is_kept_out_only_where_it_would_crash(tmp_path, monkeypatch, maps, present, kept_out):
+    monkeypatch.setitem(sys.modules, "triton", SimpleNamespace())
+    if not present:
+        del sys.modules["triton"]
+    if maps is not None:
+        (tmp_path / "maps").write_text(maps)
+    engine._keep_out_triton(tmp_path / "maps")
+    assert ("triton" in sys.modules and sys.modules["triton"] is None) == kept_out
