@@ -94,6 +94,8 @@ class FakeEngine:
         listener(StageProgress(Stage.PREPARE, 1, 1))
         listener(Notice("The graphics card is busy; the CPU is used instead."))
         listener(TrainingStarted(1, self.iterations, "cpu"))
+        while not (self.go.wait(0.01) or control.stop_requested):
+            pass
         done = 0
         while done < self.iterations:
             if control.pause_requested:

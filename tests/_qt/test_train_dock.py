@@ -125,7 +125,8 @@ def test_pause_and_resume(widget, qtbot, wait, engine):
     wait(lambda: widget.state is RunState.IDLE)
 
 
-def test_stop_before_the_first_iteration_keeps_no_run(widget, viewer, wait):
+def test_stop_before_the_first_iteration_keeps_no_run(widget, viewer, wait, engine):
+    engine.go.clear()
     widget.start()
     widget.stop()
     wait(lambda: widget.state is RunState.IDLE)
