@@ -14,6 +14,7 @@ from qtpy.QtGui import QStandardItemModel
 
 from napari_rada._napari.devices import AUTOMATIC, DeviceChoice
 from napari_rada._napari.history import History
+from napari_rada._qt.curve_plot import log_ticks
 from napari_rada._qt.device_combo import DeviceCombo
 from napari_rada._qt.folder_edit import FolderEdit, fresh_run_folder
 from napari_rada._qt.layer_combo import LayerCombo
@@ -194,6 +195,18 @@ def test_a_plot_of_nothing_positive_draws_without_a_warning(qtbot):
     qtbot.waitExposed(plot)
     plot.show()
     qtbot.wait(50)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "texts"),
+    [
+        (-1.5, 0.1, ["0.05", "0.1", "0.2", "0.5", "1"]),
+        (-3.0, 1.0, ["0.001", "0.01", "0.1", "1", "10"]),
+        (-0.2, -0.1, []),
+    ],
+)
+def test_ticks_of_a_logarithmic_axis_do_not_crowd(low, high, texts):
+    assert [text for _, text in log_ticks(low, high)] == texts
 
 
 def test_drawing_a_long_run_is_quick(qtbot):

@@ -6,6 +6,7 @@ and that stay behind as windows without a parent when the dock is closed.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import pyqtgraph as pg
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from napari_rada._qt.theme import Colours
 
 AXIS_WIDTH = 40
+MAX_DECADES = 3
+"""Decades up to which ticks at 2 and 5 fit between those at 1."""
 
 
 class CurvePlot(QWidget):
@@ -33,6 +36,8 @@ class CurvePlot(QWidget):
         self._left.setLogMode(y=log)
         for axis in (self._left, self._bottom):
             axis.linkToView(self.box)
+        if log:
+            self.box.sigYRangeChanged.connect(self._on_range_changed)
         self._view.addItem(self._left, 0, 0)
         self._view.addItem(self.box, 0, 1)
         self._view.addItem(self._bottom, 1, 1)
@@ -59,3 +64,15 @@ class CurvePlot(QWidget):
         for axis in (self._left, self._bottom):
             axis.setPen(colours.line)
             axis.setTextPen(colours.muted)
+
+    def _on_range_changed(self, box: object, limits: tuple[float, float]) -> None:
+        del box
+        self._left.setTicks([log_ticks(*limits)])
+
+
+def log_ticks(low: float, high: float) -> list[tuple[float, str]]:
+    """Return the ticks of a logarithmic axis from 10**low to 10**high as (exponent, text): 1, 2, 5, 10 and so on."""
+    steps = (1, 2, 5) if high - low <= MAX_DECADES else (1,)
+    exponents = [(decade, step) for decade in range(math.floor(low), math.ceil(high) + 1) for step in steps]
+    ticks = [(decade + math.log10(step), f"{step * 10.0**decade:g}") for decade, step in exponents]
+    return [(exponent, text) for exponent, text in ticks if low <= exponent <= high]

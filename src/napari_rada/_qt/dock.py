@@ -83,9 +83,10 @@ class Dock(QWidget):
         self.message.setColours(colours)
 
     @contextmanager
-    def telling_errors(self) -> Iterator[None]:
+    def telling_errors(self, *, keep_message: bool = False) -> Iterator[None]:
         """Clear the message line, then show an error of the user's as one sentence instead of raising it."""
-        self.message.setValue("")
+        if not keep_message:
+            self.message.setValue("")
         try:
             yield
         except RadaError as error:

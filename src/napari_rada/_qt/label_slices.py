@@ -79,12 +79,12 @@ class LabelSlicesWidget(Dock):
 
     def show_plane(self, axis: int) -> None:
         """Turn the viewer to slices perpendicular to array `axis` of the image."""
-        with self.telling_errors():
+        with self.telling_errors(keep_message=True):
             self.navigator.show_plane(axis)
 
     def go_to(self, plane: AnnotatedSlice) -> None:
         """Show one slice."""
-        with self.telling_errors():
+        with self.telling_errors(keep_message=True):
             self.navigator.setValue(plane)
 
     def mark_current_slice(self) -> None:

@@ -47,5 +47,5 @@ def duration(seconds: float) -> str:
 
 
 def volumes(prediction: Prediction) -> str:
-    """Say how large every class is: `organ 170 ml, tumour 2.3 ml`."""
-    return ", ".join(f"{name} {ml:.3g} ml" for name, ml in prediction.volumes_ml().items())
+    """Say how large every class is: `organ: 170 ml, tumour: 2.3 ml`."""
+    return ", ".join(f"{name}: {ml:.3g} ml" for name, ml in prediction.volumes_ml().items())
