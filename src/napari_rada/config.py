@@ -235,7 +235,9 @@ COHORT_PRIOR_DROPOUT = 0.5
 
 PRESETS: dict[str, dict[str, Any]] = {
     # Minutes on two CPU cores: small networks correct the propagation of one scan on a coarse, cropped grid.
+    # One thread: with more, threads that wait for each other made a busy two-core machine several times slower.
     "quick": {
+        "threads": 1,
         "data": {"max_voxels": 300_000, "crop_margin": 0.25},
         "model": {"filters": 8, "blocks": (1, 2, 2, 2), "norm": "instance", "dropout": 0.0, "completion": True},
         "training": {
