@@ -184,9 +184,30 @@ def test_a_loss_that_is_not_finite_changes_no_weight(tmp_path):
     trainer = make_trainer(tmp_path, tiny_config())
     batch = trainer.sampler.batch(1, 1)
     before = weights(trainer)
-    with pytest.raises(RadaError, match=r"became nan in iteration 1; lower training\.learning_rate"):
+    told = r"loss became nan in iteration 1, on the patches ball from \(\d+, \d+, \d+\); ball .*; lower training"
+    with pytest.raises(RadaError, match=told):
         trainer.step(batch._replace(image_BDHW=torch.full_like(batch.image_BDHW, torch.nan)), 1)
     assert torch.equal(before, weights(trainer))
+
+
+def test_a_gradient_that_is_not_finite_changes_no_weight(tmp_path):
+    trainer = make_trainer(tmp_path, tiny_config())
+    before = weights(trainer)
+    next(trainer.model.parameters()).register_hook(lambda gradient: gradient * torch.inf)
+    with pytest.raises(RadaError, match=r"gradient became (nan|inf) in iteration 1, on the patches ball"):
+        trainer.run()
+    assert torch.equal(before, weights(trainer))
+
+
+def test_weights_that_are_not_finite_leave_the_last_good_checkpoint(tmp_path):
+    trainer = make_trainer(tmp_path, tiny_config())
+    path = tmp_path / "checkpoints" / "last.pt"
+    save_checkpoint(path, TrainState(1, 4), trainer.model)
+    with torch.no_grad():
+        next(trainer.model.parameters()).fill_(torch.nan)
+    with pytest.raises(RunFolderError, match="weights after iteration 2 are not finite and were not saved"):
+        save_checkpoint(path, TrainState(2, 4), trainer.model)
+    assert load_checkpoint(path).state.iteration == 1
 
 
 def test_a_time_budget_sets_the_number_of_iterations(tmp_path):
@@ -234,6 +255,20 @@ def test_a_checkpoint_is_never_half_written(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full_disk)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(RunFolderError, match=r"last\.pt cannot be written \(No space left on device\); the last check"):
         save_checkpoint(path, replace(TrainState(1, 4), iteration=2), trainer.model)
     assert load_checkpoint(path).state.iteration == 1
+    assert [file.name for file in path.parent.iterdir()] == ["last.pt"]
+
+
+def test_damage_that_torch_does_not_notice_is_noticed(tmp_path):
+    trainer = make_trainer(tmp_path, tiny_config())
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, TrainState(1, 4), trainer.model)
+    content = bytearray(path.read_bytes())
+    where = content.index(bytes(next(trainer.model.parameters()).untyped_storage()))
+    content[where + 5] ^= 1
+    path.write_bytes(content)
+    torch.load(path, weights_only=True)  # torch itself is content
+    with pytest.raises(RunFolderError, match="damaged or not ours"):
+        load_checkpoint(path)

@@ -75,6 +75,8 @@ class Volume:
         By view, for the views that can be held out because a propagation without them exists.
     spacing
         mm along (Z, Y, X).
+    name
+        The case's name, for messages.
     """
 
     image: NDArray[np.float32]
@@ -86,6 +88,7 @@ class Volume:
     nearness: NDArray[np.float16] | None
     held_out: dict[int, HeldOutView]
     spacing: tuple[float, float, float]
+    name: str = ""
 
     @property
     def is_labelled(self) -> bool:
@@ -132,7 +135,7 @@ def make_volume(
     propagation without the view that the network is not taught, so that this view stays unseen.
     """
     if pseudo is None:
-        return Volume(case.image, case.truth, case.views, None, None, None, None, {}, case.spacing)
+        return Volume(case.image, case.truth, case.views, None, None, None, None, {}, case.spacing, case.name)
     held_out = {
         view: _held_out_view(case, view, probability)
         for view, probability in enumerate(pseudo.held_out)
@@ -154,6 +157,7 @@ def make_volume(
         nearness=nearness,
         held_out=held_out,
         spacing=case.spacing,
+        name=case.name,
     )
 
 
@@ -215,13 +219,19 @@ class PatchSampler:
         self._prior_dropout = prior_dropout
         self._labelled = [volume for volume in volumes if volume.is_labelled]
         self._unlabelled = [volume for volume in volumes if not volume.is_labelled] or self._labelled
+        self._origins: list[tuple[str, tuple[int, int, int]]] = []
         self._foreground = [np.flatnonzero(volume.truth > 0) for volume in self._labelled]
 
     def batch(self, labelled: int, unlabelled: int) -> Batch:
         """Cut a batch: first the labelled patches, then the unlabelled ones."""
+        self._origins = []
         patches = [self._labelled_patch() for _ in range(labelled)]
         patches += [self._cut(self._pick(self._unlabelled), None) for _ in range(unlabelled)]
         return Batch(*(torch.stack(parts) for parts in zip(*patches, strict=True)))
+
+    def last_batch(self) -> str:
+        """Say where the patches of the last batch were cut: case and first voxel (z, y, x) on the working grid."""
+        return "; ".join(f"{name} from {corner}" for name, corner in self._origins)
 
     def _pick(self, volumes: Sequence[Volume]) -> Volume:
         return volumes[int(self.rng.integers(len(volumes)))]
@@ -238,6 +248,7 @@ class PatchSampler:
     def _cut(self, volume: Volume, centre: tuple[int, int, int] | None) -> Batch:
         """Cut one patch (a `Batch` without its batch axis) around `centre`, or anywhere."""
         place = _Place(self._corner(volume.image.shape, centre), self.patch, *self._symmetry(volume.spacing))
+        self._origins.append((volume.name, place.corner))
         shape = self.patch
         num_networks = 3
         if volume.pseudo is None or volume.pseudo_distance is None:
@@ -312,6 +323,6 @@ class _Place(NamedTuple):
             pad = [(0, 0)] * (patch.ndim - 3) + [(0, m) for m in missing]
             patch = np.pad(patch, pad, mode="edge") if fill is None else np.pad(patch, pad, constant_values=fill)
         first = patch.ndim - 3
-        patch = np.flip(patch, [first + axis for axis in self.flips])
+        patch = np.flip(patch, tuple(first + axis for axis in self.flips))
         patch = np.rot90(patch, self.turns, (first + self.plane[0], first + self.plane[1]))
         return torch.from_numpy(np.ascontiguousarray(patch))

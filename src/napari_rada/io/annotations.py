@@ -10,8 +10,9 @@ import re
 from typing import TYPE_CHECKING, TypeAlias
 
 from napari_rada.data.slices import AnnotatedSlice
+from napari_rada.durable import write_text
 from napari_rada.errors import InputError
-from napari_rada.io.files import stem_of, written_whole
+from napari_rada.io.files import stem_of
 from napari_rada.io.volume import file_axis
 
 if TYPE_CHECKING:
@@ -87,8 +88,7 @@ def write_sidecar(labels: Path, slices: Sequence[AnnotatedSlice]) -> Path:
     """
     entries = [{"axis": axis, "index": index} for axis, index in to_file(slices, labels)]
     path = sidecar_path(labels)
-    with written_whole(path) as temporary:
-        temporary.write_text(json.dumps({KEY: entries}, indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps({KEY: entries}, indent=2) + "\n")
     return path
 
 

@@ -1,4 +1,4 @@
-"""Paths: what kind of file a name promises, whether it can be read or written, and writing without half-done files."""
+"""Paths: what kind of file a name promises, and whether it can be read or written."""
 
 from __future__ import annotations
 
@@ -107,27 +107,6 @@ def check_output(path: Path | str, inputs: Sequence[Path | str] = ()) -> Path:
         if path.exists() and other.exists() and path.samefile(other):
             raise InputError(f"The output {path} is one of the inputs and would be overwritten; choose another name.")
     return path
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path` and rename it to `path` when the block ends without an error.
-
-    Raises
-    ------
-    InputError
-        If the operating system refuses to write.
-    """
-    suffix = suffix_of(path) or path.suffix
-    temporary = path.with_name(f".{path.name.removesuffix(suffix)}.{os.getpid()}.part{suffix}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    except OSError as error:
-        reason = error.strerror or str(error).splitlines()[0]
-        raise InputError(f"{path} cannot be written ({reason}); choose another place, or free some space.") from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_rada.durable import written_whole
 from napari_rada.errors import InputError
-from napari_rada.io.files import Format, check_output, check_readable, format_of, written_whole
+from napari_rada.io.files import Format, check_output, check_readable, format_of
 from napari_rada.io.nifti import read_nifti, write_nifti
 from napari_rada.io.tiff import read_tiff, write_tiff
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
+import zipfile
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 
 import torch
 
+from napari_rada.durable import RESUME, written_whole
 from napari_rada.errors import RunFolderError
 
 if TYPE_CHECKING:
@@ -54,7 +55,13 @@ def save_checkpoint(
     optimiser: torch.optim.Optimizer | None = None,
     rng: np.random.Generator | None = None,
 ) -> None:
-    """Write a checkpoint under a temporary name, flush it to the disk, then rename it."""
+    """Write a checkpoint, which replaces the one before when it is complete on the disk.
+
+    Raises
+    ------
+    RunFolderError
+        If it cannot be written, or the weights are not finite; the checkpoint before is kept then.
+    """
     content: dict[str, Any] = {"format": FORMAT, "state": asdict(state), "model": model.state_dict()}
     if optimiser is not None and rng is not None:
         content |= {
@@ -63,12 +70,42 @@ def save_checkpoint(
             "device_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
             "sampler_rng": json.dumps(rng.bit_generator.state),
         }
-    temporary = path.with_name(path.name + ".part")
-    with temporary.open("wb") as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    _write(path, content)
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    """Put a checkpoint under its name when it is complete on the disk; refuse weights that are not finite."""
+    if not all(bool(torch.isfinite(values).all()) for values in content["model"].values()):
+        raise RunFolderError(
+            f"The weights after iteration {content['state']['iteration']} are not finite and were not saved; lower "
+            "training.learning_rate and resume from the last checkpoint."
+        )
+    with written_whole(path, RunFolderError, RESUME) as temporary, temporary.open("wb") as file:
+        sink = _Sink(file)
+        try:
+            torch.save(content, cast("IO[bytes]", sink))
+        except RuntimeError:
+            if sink.problem is None:
+                raise
+            raise sink.problem from None
+
+
+class _Sink:
+    """Remembers why the disk refused a write: torch itself only tells that its archive came out wrong."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.problem: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as problem:
+            self.problem = problem
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +137,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if not path.is_file():
         raise RunFolderError(f"There is no checkpoint {path}; train first, or choose another run folder.")
     try:
+        _check_sums(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 - torch raises many kinds for a damaged file
         raise RunFolderError(f"The checkpoint {path} is damaged or not ours ({type(error).__name__}).") from None
@@ -111,3 +149,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except (KeyError, TypeError):
         raise RunFolderError(f"The checkpoint {path} is incomplete.") from None
     return Checkpoint(state, model, content if "optimiser" in content else None)
+
+
+def _check_sums(path: Path) -> None:
+    """Compare every part of the archive with its checksum: torch writes them and does not look at them again."""
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise zipfile.BadZipFile(f"{damaged} is damaged")

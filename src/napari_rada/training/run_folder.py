@@ -22,9 +22,11 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from napari_rada.config import RunConfig, load_config
+from napari_rada.durable import RESUME, reason_of, remove_leftovers, write_text
 from napari_rada.errors import RunFolderError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from napari_rada.events import StepLogged, Validated
@@ -55,24 +57,25 @@ class RunFolder:
         Raises
         ------
         RunFolderError
-            If `path` already holds a run, is a file, or cannot be written.
+            If `path` already holds a run, is a file, or cannot be written. A folder in which a run was cut off
+            before its cases were written holds none.
         """
         folder = cls(path)
-        if folder.config_file.exists():
+        if folder.config_file.exists() and folder.cases_file.exists():
             raise RunFolderError(
                 f"{path} already holds a run; choose another folder, or go on with it by resuming (--resume)."
             )
         try:
             folder.checkpoints.mkdir(parents=True, exist_ok=True)
             folder.annotations.mkdir(exist_ok=True)
-            folder.config_file.write_text(config.to_yaml(), encoding="utf-8")
-            folder._write_header(folder.losses_file, LOSS_COLUMNS)
-            folder._write_header(folder.validation_file, VALIDATION_COLUMNS)
         except OSError as error:
             raise RunFolderError(
-                f"The run folder {path} cannot be written ({error.strerror}); choose one that can."
+                f"The run folder {path} cannot be written ({reason_of(error)}); choose one that can."
             ) from None
-        folder.environment_file.write_text(json.dumps(environment(), indent=2), encoding="utf-8")
+        write_text(folder.config_file, config.to_yaml(), RunFolderError)
+        _write_rows(folder.losses_file, [LOSS_COLUMNS])
+        _write_rows(folder.validation_file, [VALIDATION_COLUMNS])
+        write_text(folder.environment_file, json.dumps(environment(), indent=2), RunFolderError)
         return folder
 
     @classmethod
@@ -146,36 +149,53 @@ class RunFolder:
     def log_step(self, event: StepLogged) -> None:
         """Append the losses of an iteration."""
         row = (event.iteration, *event.supervised, *event.cross, event.beta, event.learning_rate, event.elapsed_s)
-        self._append(self.losses_file, row)
+        self._append_row(self.losses_file, row)
 
     def log_validation(self, event: Validated) -> None:
         """Append a validation."""
-        self._append(self.validation_file, (event.iteration, event.dice, event.propagation_dice))
+        self._append_row(self.validation_file, (event.iteration, event.dice, event.propagation_dice))
 
     def log(self, message: str) -> None:
         """Append a line with the time to the log."""
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-        with self.log_file.open("a", encoding="utf-8") as file:
-            file.write(f"{stamp} {message}\n")
+        self._append(self.log_file, f"{stamp} {message}\n")
 
     def forget_after(self, iteration: int) -> None:
-        """Drop the logged lines of iterations that the checkpoint does not hold, before a run goes on from it."""
-        for path in (self.losses_file, self.validation_file):
-            with path.open(newline="", encoding="utf-8") as file:
-                header, *rows = list(csv.reader(file))
-            kept = [row for row in rows if row and int(row[0]) <= iteration]
-            temporary = path.with_name(path.name + ".part")
-            with temporary.open("w", newline="", encoding="utf-8") as file:
-                csv.writer(file).writerows([header, *kept])
-            temporary.replace(path)
+        """Drop the logged lines of iterations that the checkpoint does not hold, before a run goes on from it.
 
-    def _append(self, path: Path, row: tuple[float, ...]) -> None:
-        with path.open("a", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerow([value if isinstance(value, int) else f"{value:.6g}" for value in row])
+        A line that was cut off goes too, and so do temporary files of a process that was killed.
+        """
+        remove_leftovers(self.path)
+        for path, columns in ((self.losses_file, LOSS_COLUMNS), (self.validation_file, VALIDATION_COLUMNS)):
+            rows = _read_rows(path)
+            kept = [row for row in rows[1:] if len(row) == len(columns) and row[0].isdigit()]
+            _write_rows(path, [columns, *(row for row in kept if int(row[0]) <= iteration)])
 
-    def _write_header(self, path: Path, columns: tuple[str, ...]) -> None:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerow(columns)
+    def _append_row(self, path: Path, row: tuple[float, ...]) -> None:
+        cells = [str(value) if isinstance(value, int) else f"{value:.6g}" for value in row]
+        self._append(path, ",".join(cells) + "\n")
+
+    def _append(self, path: Path, line: str) -> None:
+        try:
+            with path.open("a", newline="", encoding="utf-8") as file:
+                file.write(line)
+        except OSError as error:
+            raise RunFolderError(f"{path} cannot be written ({reason_of(error)}); {RESUME}.") from None
+
+
+def _read_rows(path: Path) -> list[list[str]]:
+    """Read the lines of a CSV file; none if it is missing."""
+    try:
+        with path.open(newline="", encoding="utf-8", errors="replace") as file:
+            return list(csv.reader(line.replace("\0", "") for line in file))
+    except FileNotFoundError:
+        return []
+    except (OSError, csv.Error) as error:
+        raise RunFolderError(f"{path} cannot be read ({error}); restore it, or delete it and resume.") from None
+
+
+def _write_rows(path: Path, rows: Iterable[Sequence[str]]) -> None:
+    write_text(path, "".join(",".join(row) + "\n" for row in rows), RunFolderError, RESUME)
 
 
 def environment() -> dict[str, str | int | None]:

@@ -11,6 +11,7 @@ from napari_rada import io
 from napari_rada.data.case import Case
 from napari_rada.data.classes import ClassInfo, ClassTable
 from napari_rada.data.slices import AnnotatedSlice
+from napari_rada.durable import write_text
 from napari_rada.errors import RunFolderError
 
 if TYPE_CHECKING:
@@ -52,9 +53,7 @@ def save_snapshot(folder: RunFolder, cases: Sequence[Case], classes: ClassTable)
         )
     table = [{"value": c.value, "name": c.name, "prompt": c.prompt} for c in classes.classes]
     content = json.dumps({"classes": table, "cases": entries}, indent=2, ensure_ascii=False)
-    temporary = folder.cases_file.with_name(folder.cases_file.name + ".part")
-    temporary.write_text(content, encoding="utf-8")
-    temporary.replace(folder.cases_file)
+    write_text(folder.cases_file, content, RunFolderError)
 
 
 def load_classes(folder: RunFolder) -> ClassTable:

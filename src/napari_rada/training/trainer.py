@@ -159,7 +159,7 @@ class Trainer:
         Raises
         ------
         RadaError
-            If a loss is not finite; no weight is changed then.
+            If a loss or a gradient is not finite; no weight is changed then.
         """
         settings, total = self.settings, self.state.total_iterations
         rate = schedules.learning_rate(iteration, total, settings.learning_rate, settings.decay)
@@ -180,15 +180,19 @@ class Trainer:
             logits_NBCDHW, batch, settings.labelled_patches, settings.view_pairs, knobs, uncertainty
         )
         objective = torch.stack([loss.total(beta) for loss in losses]).sum()
-        if not torch.isfinite(objective):
-            raise RadaError(
-                f"The loss became {objective.item()} in iteration {iteration}; lower training.learning_rate "
-                "and resume from the last checkpoint."
-            )
+        self._check_finite("The loss", objective, iteration)
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(objective)
+        self._check_finite("The gradient", gradient_size(self.model), iteration)
         self.optimiser.step()
         return losses, beta, rate
+
+    def _check_finite(self, what: str, value: Tensor, iteration: int) -> None:
+        if not torch.isfinite(value):
+            raise RadaError(
+                f"{what} became {value.item()} in iteration {iteration}, on the patches {self.sampler.last_batch()}; "
+                "lower training.learning_rate and resume from the last checkpoint."
+            )
 
     def _uncertainty(self, logits_NBCDHW: Tensor, batch: Batch) -> Tensor | None:
         """Entropy (nat) of each network on the unlabelled patches, (N, U, D, H, W)."""
@@ -260,6 +264,12 @@ def make_optimiser(model: torch.nn.Module, config: RunConfig) -> torch.optim.Opt
             weight_decay=settings.weight_decay,
         )
     return torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+
+
+def gradient_size(model: torch.nn.Module) -> Tensor:
+    """Largest absolute value in any gradient; NaN or infinite if one of them is."""
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    return torch.stack([torch.linalg.vector_norm(gradient, torch.inf) for gradient in gradients]).max()
 
 
 def network_input(batch: Batch, first: int = 0) -> NetworkInput:

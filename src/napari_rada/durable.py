@@ -1,0 +1,110 @@
+"""Files that are complete or not there: the one place where something is put under its final name.
+
+A new file is written under a temporary name beside the final one, flushed to the disk, renamed, and the rename is
+flushed too. Whatever happens in between, a killed process or a power cut included, the final name holds the old
+file or the new one. Temporary files that a killed process left are removed by the next write of the same file.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from napari_rada.errors import InputError, RadaError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PREFIX = ".part"
+REMEDY = "choose another place, or free some space"
+RESUME = "the last checkpoint is kept: free some space or restore the folder, then resume"
+"""The remedy where a run in progress cannot write to its folder."""
+
+
+@contextmanager
+def written_whole(path: Path, error: type[RadaError] = InputError, remedy: str = REMEDY) -> Iterator[Path]:
+    """Give a temporary name beside `path`, and put the file under `path` when the block ends without an error.
+
+    Parameters
+    ----------
+    path
+        The final name. The temporary one ends alike, so that writers which look at the suffix see the same.
+    error, remedy
+        What is raised, and the advice at its end, where the operating system refuses.
+
+    Raises
+    ------
+    RadaError
+        Of the type `error`; what lay under `path` before is untouched then.
+    """
+    temporary = path.with_name(f"{PREFIX}-{os.getpid()}-{path.name}")
+    try:
+        _remove_leftovers(path.parent, path.name)
+        yield temporary
+        _flush_file(temporary)
+        temporary.replace(path)
+        flush_folder(path.parent)
+    except OSError as problem:
+        raise error(f"{path} cannot be written ({reason_of(problem)}); {remedy}.") from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str, error: type[RadaError] = InputError, remedy: str = REMEDY) -> None:
+    """Write a whole text file in UTF-8; parameters and errors are those of `written_whole`."""
+    with written_whole(path, error, remedy) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes left half-written in a folder and those below it."""
+    for parent in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
+        _remove_leftovers(parent, None)
+
+
+def reason_of(problem: OSError) -> str:
+    """Say in a few words why the operating system refused."""
+    return problem.strerror or " ".join(str(problem).split()) or type(problem).__name__
+
+
+def flush_folder(folder: Path) -> None:
+    """Bring names that were made in a folder to the disk; Windows does so by itself and cannot be asked."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _flush_file(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _remove_leftovers(folder: Path, name: str | None) -> None:
+    """Remove temporary files of processes that are gone, of one final name or of all."""
+    pattern = f"{PREFIX}-*-{'*' if name is None else glob.escape(name)}"
+    for path in folder.glob(pattern):
+        found = re.match(rf"{re.escape(PREFIX)}-(\d+)-", path.name)
+        if found and not _is_running(int(found[1])):
+            with suppress(OSError):  # on Windows a file that somebody still writes cannot be removed, and need not be
+                path.unlink()
+
+
+def _is_running(process: int) -> bool:
+    if os.name == "nt":
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True

@@ -1,0 +1,93 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from napari_rada import durable
+from napari_rada.durable import PREFIX, remove_leftovers, write_text, written_whole
+from napari_rada.errors import InputError, RunFolderError
+
+REFUSALS = {
+    "disk full": (OSError(28, "No space left on device"), "No space left on device"),
+    "read-only": (PermissionError(30, "Read-only file system"), "Read-only file system"),
+    "unplugged": (OSError(5, "Input/output error"), "Input/output error"),
+}
+
+
+@pytest.fixture
+def order(monkeypatch):
+    """Record what is asked of the operating system, in order."""
+    calls = []
+    fsync, replace = os.fsync, Path.replace
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (calls.append("flush"), fsync(descriptor))[1])
+    monkeypatch.setattr(Path, "replace", lambda self, target: (calls.append("rename"), replace(self, target))[1])
+    return calls
+
+
+def test_a_file_is_flushed_then_renamed_then_its_folder_is_flushed(tmp_path, order):
+    write_text(tmp_path / "a.txt", "new")
+    assert order == (["flush", "rename"] if os.name == "nt" else ["flush", "rename", "flush"])
+    assert (tmp_path / "a.txt").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_the_temporary_name_keeps_the_suffix(tmp_path):
+    with written_whole(tmp_path / "a.nii.gz") as temporary:
+        assert temporary.name.endswith(".nii.gz")
+        assert temporary.parent == tmp_path
+        temporary.write_bytes(b"x")
+
+
+@pytest.mark.parametrize("stage", ["write", "flush", "rename"])
+@pytest.mark.parametrize("kind", REFUSALS)
+def test_a_refusal_is_one_sentence_and_keeps_the_old_file(tmp_path, monkeypatch, kind, stage):
+    problem, reason = REFUSALS[kind]
+
+    def refuse(*args, **kwargs):
+        raise problem
+
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with monkeypatch.context() as patch:
+        if stage == "flush":
+            patch.setattr(os, "fsync", refuse)
+        if stage == "rename":
+            patch.setattr(Path, "replace", refuse)
+        with pytest.raises(RunFolderError, match=rf"a\.txt cannot be written \({reason}\); free it\."):  # noqa: PT012
+            with written_whole(path, RunFolderError, "free it") as temporary:
+                temporary.write_text("half")
+                if stage == "write":
+                    refuse()
+    assert path.read_text() == "old"
+    assert [found.name for found in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_folder_that_was_deleted_is_one_sentence(tmp_path):
+    with pytest.raises(InputError, match="cannot be written \\(No such file or directory\\)"):
+        write_text(tmp_path / "gone" / "a.txt", "new")
+
+
+def test_another_error_leaves_nothing_behind(tmp_path):
+    with pytest.raises(KeyError), written_whole(tmp_path / "a.txt") as temporary:  # noqa: PT012
+        temporary.write_text("half")
+        raise KeyError
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows cannot tell whether a process is gone")
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", ""]) as child:
+        child.wait()
+    below = tmp_path / "below"
+    below.mkdir()
+    dead = [folder / f"{PREFIX}-{child.pid}-a.txt" for folder in (tmp_path, below)]
+    alive, other = tmp_path / f"{PREFIX}-{os.getppid()}-a.txt", tmp_path / f"{PREFIX}-mine.txt"
+    for path in (*dead, alive, other):
+        path.write_text("half")
+    write_text(tmp_path / "a.txt", "new")
+    assert [path.exists() for path in (*dead, alive, other)] == [False, True, True, True]
+    remove_leftovers(tmp_path)
+    assert [path.exists() for path in (*dead, alive, other)] == [False, False, True, True]
+    assert durable.PREFIX == ".part"
