@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from napari_rada.data.slices import AnnotatedSlice
     from napari_rada.errors import ConfigError, InputError, RadaError
     from napari_rada.io import load_case, load_cases, save_mask
-    from napari_rada.pipeline import predict, propagate, resume, suggest, train
+    from napari_rada.pipeline import continue_training, predict, propagate, resume, suggest, train
     from napari_rada.prediction import Prediction
 
     __version__: str
@@ -35,6 +35,7 @@ __all__ = [
     "RunConfig",
     "RunControl",
     "__version__",
+    "continue_training",
     "load_case",
     "load_cases",
     "make_sample",
@@ -57,6 +58,7 @@ _HOME = {
     "RadaError": "errors",
     "RunConfig": "config",
     "RunControl": "control",
+    "continue_training": "pipeline",
     "load_case": "io",
     "load_cases": "io",
     "make_sample": "data.sample",

@@ -1,4 +1,4 @@
-"""Commands that go to a running computation: stop, pause, resume.
+"""Commands that go to a running computation: stop, pause, resume, save.
 
 Commands carry no data and are idempotent. What the computation *does* is told by events, never by these flags.
 """
@@ -18,6 +18,7 @@ class RunControl:
         self._go = threading.Event()
         self._go.set()
         self._order = threading.Lock()
+        self._save = threading.Event()
 
     def stop(self) -> None:
         """Ask the computation to end; also wakes it from a pause."""
@@ -34,6 +35,16 @@ class RunControl:
     def resume(self) -> None:
         """Let a paused computation go on."""
         self._go.set()
+
+    def request_checkpoint(self) -> None:
+        """Ask training for a checkpoint between two iterations; a `CheckpointSaved` event answers."""
+        self._save.set()
+
+    def take_checkpoint_request(self) -> bool:
+        """Tell whether a checkpoint was asked for since the last call."""
+        asked = self._save.is_set()
+        self._save.clear()
+        return asked
 
     @property
     def stop_requested(self) -> bool:

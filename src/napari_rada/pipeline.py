@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from napari_rada.control import RunControl
 from napari_rada.data.case import Case, check_trainable
 from napari_rada.data.patches import Volume, make_volume, nearness_without
 from napari_rada.data.working import WorkingCase, make_working_case
-from napari_rada.errors import InputError, RadaError, RunFolderError, Stopped
+from napari_rada.errors import ConfigError, InputError, RadaError, RunFolderError, Stopped
 from napari_rada.events import Event, FinishReason, Listener, RunFinished, Stage, StageProgress, ignore
 from napari_rada.inference.ensemble import assemble, disagreement
 from napari_rada.inference.sliding import VolumeInput, blank_prior, predict_volume
@@ -22,7 +22,7 @@ from napari_rada.inference.suggest import Suggestion, suggest_slice
 from napari_rada.models.device import resolve_device
 from napari_rada.models.triple_view import TripleViewModel
 from napari_rada.propagation import make_propagator
-from napari_rada.training.checkpoint import Checkpoint, load_checkpoint
+from napari_rada.training.checkpoint import Checkpoint, load_checkpoint, save_weights
 from napari_rada.training.run_folder import RunFolder
 from napari_rada.training.snapshot import find_case, load_cases, load_classes, save_snapshot
 from napari_rada.training.trainer import Trainer
@@ -143,6 +143,64 @@ def resume(run_dir: Path | str, *, control: RunControl | None = None, listener: 
     return _train(folder, cases, load_classes(folder), config, checkpoint, control or RunControl(), listener)
 
 
+def continue_training(
+    run_dir: Path | str,
+    cases: Sequence[Case],
+    new_run_dir: Path | str,
+    config: RunConfig | None = None,
+    *,
+    control: RunControl | None = None,
+    listener: Listener = ignore,
+) -> TrainingResult:
+    """Train on from the weights of a run, with the annotation as it is now, into a run folder of its own.
+
+    The old run is left as it is. The new one begins with its curves, counts iterations on, and runs its schedules
+    anew over the iterations that are added: ``training.iterations`` or ``training.minutes`` of the configuration.
+
+    Parameters
+    ----------
+    run_dir
+        A run that was finished or stopped.
+    cases
+        As for `train`; their label values must be among the run's classes.
+    new_run_dir
+        A folder that holds no run yet.
+    config
+        That of the run if not given; the networks must be built alike.
+
+    Raises
+    ------
+    InputError
+        If the cases cannot teach anything, or hold a label value that the networks do not know.
+    ConfigError
+        If the networks of `config` are built differently.
+    RunFolderError
+        If `run_dir` has no checkpoint, or `new_run_dir` holds a run already or cannot be written.
+    """
+    parent = RunFolder.open(Path(run_dir))
+    before = parent.config()
+    config = config or before
+    free = {"dropout": before.model.dropout, "prior_dropout": before.model.prior_dropout}
+    if config.model.model_copy(update=free) != before.model:
+        raise ConfigError(
+            f"The networks of {parent.path} are built differently (settings model.*); keep those settings to continue "
+            "this run, or start a new one."
+        )
+    classes, checkpoint = load_classes(parent), load_checkpoint(parent.last_checkpoint)
+    cases = [_with_classes(case, classes) for case in cases]
+    check_trainable(cases)
+    if len(cases) > 1:
+        config = config.for_cohort()
+    resolve_device(config.device)
+    state = checkpoint.state.continued(config.training.iterations)
+    folder = RunFolder.create(Path(new_run_dir), config)
+    folder.inherit(parent, state.iteration)
+    save_snapshot(folder, cases, classes)
+    save_weights(folder.last_checkpoint, state, checkpoint.model)
+    start = Checkpoint(state, checkpoint.model, None)
+    return _train(folder, cases, classes, config, start, control or RunControl(), listener)
+
+
 def predict(
     run_dir: Path | str,
     case: Case,
@@ -240,6 +298,19 @@ def _train(
             raise
     state = trainer.state
     return TrainingResult(folder.path, reason, state.iteration, state.dice, state.propagation_dice)
+
+
+def _with_classes(case: Case, classes: ClassTable) -> Case:
+    """Give a labelled case the class table of a run that is to learn from it."""
+    if case.classes is None:
+        return case
+    unknown = sorted(set(case.classes.values) - set(classes.values))
+    if unknown:
+        raise InputError(
+            f"{case.name}: the label values {unknown} are new, the run knows {list(classes.values)}; networks cannot "
+            "gain a class afterwards, start a new run."
+        )
+    return replace(case, classes=classes)
 
 
 def _prepare(case: Case, classes: ClassTable, config: RunConfig) -> WorkingCase:

@@ -53,9 +53,12 @@ def train(args: argparse.Namespace, console: Console, control: RunControl) -> bo
     else:
         if not args.cases:
             raise InputError("No case is named; write IMAGE,LABELS, a folder with a cases.csv, or --resume.")
-        config = config_from(args)
+        config = _continued_config(args) if args.old_run else config_from(args)
         cases = io.load_cases(args.cases, non_finite=config.data.non_finite, listener=console)
-        result = rada.train(cases, args.out, config, control=control, listener=console)
+        if args.old_run:
+            result = rada.continue_training(args.old_run, cases, args.out, config, control=control, listener=console)
+        else:
+            result = rada.train(cases, args.out, config, control=control, listener=console)
     console.result({**asdict(result), "reason": result.reason.value}, _training_sentence(result))
     return result.reason is FinishReason.COMPLETED
 
@@ -179,8 +182,17 @@ def _given(args: argparse.Namespace) -> list[str]:
         "--minutes": args.minutes,
         "--device": args.device,
         "--set": args.settings,
+        "--continue": args.old_run,
     }
     return [name for name, value in flags.items() if value]
+
+
+def _continued_config(args: argparse.Namespace) -> RunConfig:
+    """Make the settings of a run that continues another: the old run's, unless a file or a preset is named."""
+    from napari_rada.training.run_folder import RunFolder
+
+    old = None if args.config or args.preset else RunFolder.open(Path(args.old_run)).config()
+    return config_from(args, old)
 
 
 def _run_config(run_dir: str, settings: Sequence[str]) -> RunConfig:

@@ -105,6 +105,9 @@ def _add_train(commands: Any) -> None:
     parser.add_argument("--minutes", metavar="M", type=float, help="train for about this long")
     _add_device(parser)
     _add_settings(parser)
+    parser.add_argument(
+        "--continue", metavar="OLD_RUN", dest="old_run", help="begin with the networks and curves of a finished run"
+    )
     parser.add_argument("--resume", action="store_true", help="go on with the run in RUN_DIR, its cases and settings")
 
 

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     import argparse
 
 
-def config_from(args: argparse.Namespace) -> RunConfig:
-    """Make the settings: a file or a preset, then the flags of their own, then every ``--set`` in order.
+def config_from(args: argparse.Namespace, base: RunConfig | None = None) -> RunConfig:
+    """Make the settings: `base`, a file or a preset, then the flags of their own, then every ``--set`` in order.
 
     Raises
     ------
@@ -20,7 +20,8 @@ def config_from(args: argparse.Namespace) -> RunConfig:
         If one is unknown or out of range.
     """
     file = getattr(args, "config", None)
-    base = load_config(Path(file)) if file else RunConfig.from_preset(getattr(args, "preset", None) or "quick")
+    if base is None:
+        base = load_config(Path(file)) if file else RunConfig.from_preset(getattr(args, "preset", None) or "quick")
     settings: dict[str, Any] = {}
     if getattr(args, "minutes", None) is not None:
         settings["training.minutes"] = args.minutes

@@ -38,6 +38,8 @@ class TrainState:
         Latest figures on held-out annotated voxels; None if nothing can be held out.
     best_dice
         Highest `dice` so far.
+    first, first_elapsed_s
+        Iterations and training time of the run that this one continues; the schedules begin anew after them.
     """
 
     iteration: int
@@ -46,6 +48,18 @@ class TrainState:
     dice: float | None = None
     propagation_dice: float | None = None
     best_dice: float | None = None
+    first: int = 0
+    first_elapsed_s: float = 0.0
+
+    def continued(self, iterations: int) -> TrainState:
+        """Return the state from which training goes on for `iterations` more, on another annotation."""
+        return TrainState(
+            self.iteration,
+            self.iteration + iterations,
+            self.elapsed_s,
+            first=self.iteration,
+            first_elapsed_s=self.elapsed_s,
+        )
 
 
 def save_checkpoint(
@@ -62,15 +76,22 @@ def save_checkpoint(
     RunFolderError
         If it cannot be written, or the weights are not finite; the checkpoint before is kept then.
     """
-    content: dict[str, Any] = {"format": FORMAT, "state": asdict(state), "model": model.state_dict()}
+    training: dict[str, Any] = {}
     if optimiser is not None and rng is not None:
-        content |= {
+        training = {
             "optimiser": optimiser.state_dict(),
             "torch_rng": torch.get_rng_state(),
             "device_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
             "sampler_rng": json.dumps(rng.bit_generator.state),
         }
-    _write(path, content)
+    save_weights(path, state, model.state_dict(), training)
+
+
+def save_weights(
+    path: Path, state: TrainState, weights: dict[str, torch.Tensor], training: dict[str, Any] | None = None
+) -> None:
+    """Write a checkpoint from the networks' weights; `training` is what resuming bit for bit needs."""
+    _write(path, {"format": FORMAT, "state": asdict(state), "model": weights, **(training or {})})
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

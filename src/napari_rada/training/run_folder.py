@@ -6,6 +6,7 @@ cases.json         the cases and their class table; images by path and content h
 annotations/       the annotated slices as they were at the start, with sidecars
 losses.csv         one line per logged iteration    validation.csv   held-out Dice
 checkpoints/       last.pt (goes on bit for bit), best.pt (highest held-out Dice)
+continued.json     the run whose weights this one began with, if any
 run.log            what was told while it ran
 ```
 """
@@ -19,17 +20,16 @@ import platform
 import time
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_rada.config import RunConfig, load_config
 from napari_rada.durable import RESUME, reason_of, remove_leftovers, write_text
 from napari_rada.errors import RunFolderError
+from napari_rada.events import StepLogged, Validated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
-
-    from napari_rada.events import StepLogged, Validated
 
 NETWORKS = (1, 2, 3)
 LOSS_COLUMNS = (
@@ -123,6 +123,11 @@ class RunFolder:
         return self.path / "run.log"
 
     @property
+    def parent_file(self) -> Path:
+        """The continued run as JSON; absent in a run that began afresh."""
+        return self.path / "continued.json"
+
+    @property
     def annotations(self) -> Path:
         """Folder of the annotation snapshot."""
         return self.path / "annotations"
@@ -155,6 +160,38 @@ class RunFolder:
         """Append a validation."""
         self._append_row(self.validation_file, (event.iteration, event.dice, event.propagation_dice))
 
+    def steps(self) -> list[StepLogged]:
+        """Read the logged iterations, those of a continued run included."""
+        rows = _complete_rows(self.losses_file, LOSS_COLUMNS)
+        total = int(rows[-1][0]) if rows else 0
+        return [_step(row, total) for row in rows]
+
+    def validations(self) -> list[Validated]:
+        """Read the validations."""
+        found: list[Validated] = []
+        for row in _complete_rows(self.validation_file, VALIDATION_COLUMNS):
+            best = all(float(row[1]) >= earlier.dice for earlier in found)
+            found.append(Validated(int(row[0]), float(row[1]), float(row[2]), best))
+        return found
+
+    def parent(self) -> tuple[Path, int] | None:
+        """Return the folder of the continued run and the iteration at which it was taken over."""
+        if not self.parent_file.is_file():
+            return None
+        content = json.loads(self.parent_file.read_text(encoding="utf-8"))
+        return Path(content["run"]), int(content["iteration"])
+
+    def inherit(self, parent: RunFolder, iteration: int) -> None:
+        """Begin with another run's curves up to `iteration`, and remember where they come from."""
+        content = {"run": str(parent.path.resolve()), "iteration": iteration}
+        write_text(self.parent_file, json.dumps(content, indent=2), RunFolderError)
+        for mine, theirs, columns in (
+            (self.losses_file, parent.losses_file, LOSS_COLUMNS),
+            (self.validation_file, parent.validation_file, VALIDATION_COLUMNS),
+        ):
+            kept = [row for row in _complete_rows(theirs, columns) if int(row[0]) <= iteration]
+            _write_rows(mine, [columns, *kept])
+
     def log(self, message: str) -> None:
         """Append a line with the time to the log."""
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
@@ -167,9 +204,8 @@ class RunFolder:
         """
         remove_leftovers(self.path)
         for path, columns in ((self.losses_file, LOSS_COLUMNS), (self.validation_file, VALIDATION_COLUMNS)):
-            rows = _read_rows(path)
-            kept = [row for row in rows[1:] if len(row) == len(columns) and row[0].isdigit()]
-            _write_rows(path, [columns, *(row for row in kept if int(row[0]) <= iteration)])
+            kept = [row for row in _complete_rows(path, columns) if int(row[0]) <= iteration]
+            _write_rows(path, [columns, *kept])
 
     def _append_row(self, path: Path, row: tuple[float, ...]) -> None:
         cells = [str(value) if isinstance(value, int) else f"{value:.6g}" for value in row]
@@ -194,8 +230,19 @@ def _read_rows(path: Path) -> list[list[str]]:
         raise RunFolderError(f"{path} cannot be read ({error}); restore it, or delete it and resume.") from None
 
 
+def _complete_rows(path: Path, columns: Sequence[str]) -> list[list[str]]:
+    """Read the lines under the heading, without one that was cut off."""
+    return [row for row in _read_rows(path)[1:] if len(row) == len(columns) and row[0].isdigit() and all(row)]
+
+
 def _write_rows(path: Path, rows: Iterable[Sequence[str]]) -> None:
     write_text(path, "".join(",".join(row) + "\n" for row in rows), RunFolderError, RESUME)
+
+
+def _step(row: list[str], total: int) -> StepLogged:
+    numbers = [float(value) for value in row[1:]]
+    supervised, cross, (beta, rate, elapsed) = numbers[:3], numbers[3:6], numbers[6:]
+    return StepLogged(int(row[0]), total, tuple(supervised), tuple(cross), beta, rate, elapsed, 0.0)
 
 
 def environment() -> dict[str, str | int | None]:

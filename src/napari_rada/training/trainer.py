@@ -93,7 +93,7 @@ class Trainer:
             centred=self.settings.centred,
             augment=self.settings.augment,
             prior_dropout=config.model.prior_dropout,
-            rng=np.random.default_rng(config.seed),
+            rng=np.random.default_rng([config.seed, self.state.first] if self.state.first else config.seed),
         )
         self._checkpoint = checkpoint
         self._saved_at = 0.0
@@ -103,7 +103,7 @@ class Trainer:
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(self.config.seed)
-            if self._checkpoint:
+            if self._checkpoint and self._checkpoint.training:
                 self._checkpoint.restore(self.optimiser, self.sampler.rng)
             self.listener(TrainingStarted(self.state.iteration + 1, self.state.total_iterations, str(self.device)))
             reason = self._loop()
@@ -122,7 +122,8 @@ class Trainer:
                 self._validate_if_due()
             except Stopped:
                 return FinishReason.STOPPED
-            if time.monotonic() - self._saved_at > self.settings.checkpoint_seconds:
+            due = time.monotonic() - self._saved_at > self.settings.checkpoint_seconds
+            if self.control.take_checkpoint_request() or due:
                 self._save()
         return FinishReason.COMPLETED
 
@@ -161,13 +162,14 @@ class Trainer:
         RadaError
             If a loss or a gradient is not finite; no weight is changed then.
         """
-        settings, total = self.settings, self.state.total_iterations
-        rate = schedules.learning_rate(iteration, total, settings.learning_rate, settings.decay)
-        beta = schedules.cross_weight(iteration, total, settings.cross.beta_max)
+        settings, first = self.settings, self.state.first
+        since, total = iteration - first, self.state.total_iterations - first
+        rate = schedules.learning_rate(since, total, settings.learning_rate, settings.decay)
+        beta = schedules.cross_weight(since, total, settings.cross.beta_max)
         knobs = Knobs(
-            alpha=schedules.trust(iteration, total, settings.alpha, settings.alpha_every),
+            alpha=schedules.trust(since, total, settings.alpha, settings.alpha_every),
             beta=beta,
-            threshold=schedules.entropy_threshold(iteration, total, self.model.num_classes),
+            threshold=schedules.entropy_threshold(since, total, self.model.num_classes),
             pseudo_weight=settings.pseudo_weight,
         )
         for group in self.optimiser.param_groups:
@@ -232,16 +234,18 @@ class Trainer:
 
     def _plan_time_budget(self) -> None:
         """Turn a time budget into a number of iterations, once, so that the schedules know the end."""
-        if self.settings.minutes is None or self.state.iteration != TIMED_ITERATIONS:
+        first = self.state.first
+        if self.settings.minutes is None or self.state.iteration - first != TIMED_ITERATIONS:
             return
-        per_iteration = self.state.elapsed_s / TIMED_ITERATIONS
+        per_iteration = (self.state.elapsed_s - self.state.first_elapsed_s) / TIMED_ITERATIONS
         planned = int(BUDGET_SHARE * 60.0 * self.settings.minutes / per_iteration)
-        self.state = replace(self.state, total_iterations=max(planned, TIMED_ITERATIONS + 1))
+        self.state = replace(self.state, total_iterations=first + max(planned, TIMED_ITERATIONS + 1))
 
     def _wait_while_paused(self) -> None:
         if not self.control.pause_requested:
             return
         self._save()
+        self.control.take_checkpoint_request()
         self.listener(Paused(self.state.iteration))
         self.control.wait_while_paused()
         if not self.control.stop_requested:
