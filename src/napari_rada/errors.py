@@ -26,5 +26,9 @@ class MissingDependencyError(RadaError):
     """An optional package is needed for what was asked."""
 
 
+class WeightsError(RadaError):
+    """A file of published weights is missing, damaged, unknown or out of reach."""
+
+
 class Stopped(Exception):
     """Raised inside long computations when their `StopToken` was set; never shown to the user."""

@@ -15,12 +15,14 @@ if TYPE_CHECKING:
 
 
 class Stage(str, Enum):
-    """The parts of a run, in order."""
+    """The parts of a run, in order; then what is done outside of runs."""
 
     PREPARE = "prepare"
     PROPAGATE = "propagate"
     TRAIN = "train"
     PREDICT = "predict"
+    DOWNLOAD = "download"
+    VERIFY = "verify"
 
 
 class FinishReason(str, Enum):

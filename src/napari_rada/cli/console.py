@@ -31,6 +31,8 @@ _DOING = {
     Stage.PROPAGATE: "propagating",
     Stage.TRAIN: "training",
     Stage.PREDICT: "predicting",
+    Stage.DOWNLOAD: "downloading",
+    Stage.VERIFY: "checking",
 }
 
 

@@ -48,7 +48,16 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (_add_demo, _add_propagate, _add_train, _add_predict, _add_evaluate, _add_suggest, _add_info):
+    for add in (
+        _add_demo,
+        _add_propagate,
+        _add_train,
+        _add_predict,
+        _add_evaluate,
+        _add_suggest,
+        _add_weights,
+        _add_info,
+    ):
         add(commands)
     return parser
 
@@ -139,6 +148,27 @@ def _add_suggest(commands: Any) -> None:
     parser.add_argument("--labels", metavar="L", help="sparse labels of the image, if it is not one of the run's")
     _add_slices(parser)
     _add_device(parser)
+
+
+def _add_weights(commands: Any) -> None:
+    text = "Weight files of CLIP and Alpha-CLIP for guidance: list, download, import, verify."
+    group = commands.add_parser("weights", help=text, description=text, epilog=EPILOG)
+    actions = group.add_subparsers(title="actions", metavar="ACTION", required=True)
+    listing = _command(actions, "list", "weights:list_weights", "Show every file, its size, and whether it is here.")
+    fetching = _command(actions, "download", "weights:download_weights", "Fetch files, after asking.")
+    taking = _command(actions, "import", "weights:import_weights", "Take a file that you brought into the cache.")
+    checking = _command(
+        actions, "verify", "weights:verify_weights", "Compare the checksums of the files that are here."
+    )
+    for parser in (listing, fetching, taking, checking):
+        parser.add_argument(
+            "--cache", metavar="DIR", help="cache folder (NAPARI_RADA_CACHE, else that of the platform)"
+        )
+    fetching.add_argument("names", metavar="NAME", nargs="*", help="files, or CLIP models (ViT-B-16-quickgelu)")
+    fetching.add_argument("-y", "--yes", action="store_true", help="agree to size, licence and host without a question")
+    taking.add_argument("file", metavar="FILE")
+    taking.add_argument("--name", metavar="NAME", help="which file of the list it is, if it is called otherwise")
+    checking.add_argument("names", metavar="NAME", nargs="*", help="files; by default all that are here")
 
 
 def _add_info(commands: Any) -> None:

@@ -1,0 +1,1 @@
+"""Region and text guidance: weight files, encoders, prompts."""
