@@ -45,7 +45,7 @@ def written_whole(path: Path, error: type[RadaError] = InputError, remedy: str =
     try:
         _remove_leftovers(path.parent, path.name)
         yield temporary
-        _flush_file(temporary)
+        flush_file(temporary)
         temporary.replace(path)
         flush_folder(path.parent)
     except OSError as problem:
@@ -72,6 +72,12 @@ def reason_of(problem: OSError) -> str:
     return problem.strerror or " ".join(str(problem).split()) or type(problem).__name__
 
 
+def flush_file(path: Path) -> None:
+    """Bring the content of a file to the disk."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
 def flush_folder(folder: Path) -> None:
     """Bring names that were made in a folder to the disk; Windows does so by itself and cannot be asked."""
     if os.name == "nt":
@@ -81,11 +87,6 @@ def flush_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _flush_file(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
 
 
 def _remove_leftovers(folder: Path, name: str | None) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_rada.control import RunControl
+from napari_rada.durable import flush_file, flush_folder, write_text, written_whole
 from napari_rada.errors import WeightsError
 from napari_rada.events import Listener, Notice, ignore
 
@@ -177,8 +178,8 @@ class WeightStore:
             listener(Notice(str(found)))
         return path
 
-    def accept(self, entry: WeightEntry, file: Path, *, control: RunControl | None = None) -> Verification:
-        """Check a complete file of this folder and move it to its place.
+    def accept(self, entry: WeightEntry, part: Path, *, control: RunControl | None = None) -> Verification:
+        """Check a complete download that lies in this folder and give it its name.
 
         Raises
         ------
@@ -188,23 +189,15 @@ class WeightStore:
             If a stop was requested.
         """
         try:
-            self._check_size(entry, file)
-            sha256 = file_sha256(file, control or RunControl())
-            expected = self.known_checksum(entry)
-            if expected is not None and sha256 != expected:
-                raise WeightsError(
-                    f"{entry.name}: the sha256 is {sha256} and not {expected}; the file was damaged on its way or "
-                    "changed by its publisher, so it was not kept."
-                )
-            check_content(entry, file)
+            found = self._check(entry, part, control or RunControl())
         except WeightsError:
-            file.unlink()
+            part.unlink()
             raise
-        _sync(file)
-        file.replace(self.path(entry))
-        self._record(self.path(entry), sha256)
-        source = "published" if entry.sha256 else "recorded" if expected else "new"
-        return Verification(self.path(entry), sha256, expected or sha256, source)
+        flush_file(part)
+        part.replace(found.path)
+        flush_folder(self.folder)
+        self._record(found.path, found.sha256)
+        return found
 
     def import_file(self, entry: WeightEntry, source: Path | str, *, control: RunControl | None = None) -> Verification:
         """Copy a file that the user brought into the store, after it was checked.
@@ -216,20 +209,17 @@ class WeightStore:
         Stopped
             If a stop was requested.
         """
-        source = Path(source)
+        source, control = Path(source), control or RunControl()
         if not source.is_file():
             raise WeightsError(f"{source} is not a file; name the weights file that you brought.")
         self._check_size(entry, source)
         self.make_folder()
         self.check_space(source.stat().st_size)
-        copy = self.folder / f".{entry.name}.{os.getpid()}{PARTIAL_SUFFIX}"
-        try:
-            _copy(source, copy, control or RunControl())
-            return self.accept(entry, copy, control=control)
-        except OSError as error:
-            raise WeightsError(f"{source} cannot be copied to {self.folder} ({error.strerror or error}).") from None
-        finally:
-            copy.unlink(missing_ok=True)
+        with written_whole(self.path(entry), WeightsError) as copy:
+            _copy(source, copy, control)
+            found = self._check(entry, copy, control)
+        self._record(found.path, found.sha256)
+        return found
 
     def check_space(self, needed: int) -> None:
         """Check that `needed` bytes fit.
@@ -245,6 +235,19 @@ class WeightStore:
                 f"The disk is full: {needed / 1e6:,.0f} MB are needed in {self.folder} and {free / 1e6:,.0f} MB are "
                 f"free; free some space, or set {CACHE_VARIABLE} to a folder on another disk."
             )
+
+    def _check(self, entry: WeightEntry, file: Path, control: RunControl) -> Verification:
+        """Compare a file that is to become that of the entry; raises `WeightsError` if it is another."""
+        self._check_size(entry, file)
+        sha256, expected = file_sha256(file, control), self.known_checksum(entry)
+        if expected is not None and sha256 != expected:
+            raise WeightsError(
+                f"{entry.name}: the sha256 is {sha256} and not {expected}; the file was damaged on its way or "
+                "changed by its publisher, so it was not kept."
+            )
+        check_content(entry, file)
+        source = "published" if entry.sha256 else "recorded" if expected else "new"
+        return Verification(self.path(entry), sha256, expected or sha256, source)
 
     def _check_size(self, entry: WeightEntry, file: Path) -> None:
         size = file.stat().st_size
@@ -270,10 +273,8 @@ class WeightStore:
         records = self._records()
         size, mtime_ns = _fingerprint(path)
         records[self._key(path)] = _Record(sha256, size, mtime_ns, time.strftime("%Y-%m-%d"))
-        temporary = self.folder / f".{RECORD_FILE}.{os.getpid()}"
         plain = {name: asdict(record) for name, record in sorted(records.items())}
-        temporary.write_text(json.dumps(plain, indent=2), encoding="utf-8")
-        temporary.replace(self.folder / RECORD_FILE)
+        write_text(self.folder / RECORD_FILE, json.dumps(plain, indent=2), WeightsError)
 
 
 def file_sha256(path: Path, control: RunControl) -> str:
@@ -319,8 +320,3 @@ def _copy(source: Path, target: Path, control: RunControl) -> None:
         while chunk := reader.read(CHUNK):
             control.check()
             writer.write(chunk)
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
