@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -294,7 +294,8 @@ def _train(
         try:
             reason = trainer.run()
         except RadaError as error:
-            folder.log(f"failed: {error}")
+            with suppress(RunFolderError):  # the folder itself may be what is wrong
+                folder.log(f"failed: {error}")
             raise
     state = trainer.state
     return TrainingResult(folder.path, reason, state.iteration, state.dice, state.propagation_dice)

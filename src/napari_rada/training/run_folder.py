@@ -232,7 +232,15 @@ def _read_rows(path: Path) -> list[list[str]]:
 
 def _complete_rows(path: Path, columns: Sequence[str]) -> list[list[str]]:
     """Read the lines under the heading, without one that was cut off."""
-    return [row for row in _read_rows(path)[1:] if len(row) == len(columns) and row[0].isdigit() and all(row)]
+    return [row for row in _read_rows(path)[1:] if _is_whole(row, columns)]
+
+
+def _is_whole(row: Sequence[str], columns: Sequence[str]) -> bool:
+    """Tell whether a line holds an iteration and one number per column."""
+    try:
+        return len(row) == len(columns) and row[0].isdecimal() and bool([float(cell) for cell in row])
+    except ValueError:
+        return False
 
 
 def _write_rows(path: Path, rows: Iterable[Sequence[str]]) -> None:

@@ -1,0 +1,72 @@
+"""The commands of this package."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_rada.errors import RadaError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_rada.evaluation.reliability.kills import Kill
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit status: 0, 1 if something did not survive, 2 after bad input."""
+    parser = argparse.ArgumentParser(
+        prog="python -m napari_rada.evaluation.reliability", description="Break the engine and count what survives."
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    kills = commands.add_parser("kills", help="kill training and prediction at random moments")
+    kills.add_argument("--count", type=int, default=30, metavar="N", help="kills to make (%(default)s)")
+    kills.add_argument("--iterations", type=int, default=300, metavar="N", help="of the killed run (%(default)s)")
+    kills.set_defaults(run=_kills)
+    for command in (kills,):
+        command.add_argument("--seed", type=int, default=0, metavar="S", help="(%(default)s)")
+        command.add_argument("--json", action="store_true", help="print JSON")
+    args = parser.parse_args(argv)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            return 0 if args.run(args, Path(folder)) else 1
+    except RadaError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+
+
+def _kills(args: argparse.Namespace, folder: Path) -> bool:
+    from napari_rada.evaluation.reliability.kills import kill_often
+
+    def tell(kill: Kill) -> None:
+        sys.stderr.write(f"{kill.kind}: saved iteration {kill.iteration}, lost {kill.lost_s:.2f} s {kill.complaint}\n")
+
+    report = kill_often(args.count, folder, iterations=args.iterations, seed=args.seed, tell=tell)
+    lines = ["| killed during | kills | survived |", "|---|---|---|"]
+    for kind in ("start", "step", "checkpoint", "predict"):
+        ours = [kill for kill in report.kills if kill.kind == kind]
+        lines.append(f"| {kind} | {len(ours)} | {sum(not kill.complaint for kill in ours)} |")
+    lost = max(kill.lost_s for kill in report.kills)
+    equal = sum(not complaint for complaint in report.runs)
+    lines += [
+        "",
+        f"Survived {report.survived} of {len(report.kills)} kills; {equal} of {len(report.runs)} killed runs ended "
+        f"with the weights of the undisturbed run; most work lost {lost:.2f} s with a checkpoint every "
+        f"{report.interval_s:g} s.",
+        *filter(None, [*(kill.complaint for kill in report.kills), *report.runs]),
+    ]
+    _print(args, {**asdict(report), "survived": report.survived}, lines)
+    return report.survived == len(report.kills)
+
+
+def _print(args: argparse.Namespace, data: dict[str, object], lines: Sequence[str]) -> None:
+    sys.stdout.write((json.dumps(data, indent=2) if args.json else "\n".join(lines)) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""Disks that fill up, folders that vanish, clocks that jump: one clear error, and nothing that was saved is lost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from tests.engine import ball_case, tiny_config
+
+from napari_rada import pipeline
+from napari_rada.errors import RunFolderError
+from napari_rada.events import CheckpointSaved, Event, StepLogged
+from napari_rada.training.checkpoint import load_checkpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CONFIG = tiny_config(training__iterations=6, training__checkpoint_seconds=0)
+
+
+def train(path: Path, at_iteration: int, fault: Callable[[], Any]) -> RunFolderError:
+    """Train until a fault happens at an iteration, and return the one error."""
+    case = ball_case()
+    before = None if case.labels is None else case.labels.copy()
+
+    def listen(event: Event) -> None:
+        if isinstance(event, StepLogged) and event.iteration == at_iteration:
+            fault()
+
+    with pytest.raises(RunFolderError) as caught:
+        pipeline.train([case], path, CONFIG, listener=listen)
+    assert "\n" not in str(caught.value)
+    np.testing.assert_array_equal(case.labels, before)
+    return caught.value
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Any:
+    """Weights of the run without any fault."""
+    pipeline.train([ball_case()], tmp_path / "whole", CONFIG)
+    return load_checkpoint(tmp_path / "whole" / "checkpoints" / "last.pt").model
+
+
+def check_resumes(path: Path, whole: Any) -> None:
+    pipeline.resume(path)
+    model = load_checkpoint(path / "checkpoints" / "last.pt").model
+    assert all((model[name] == values).all() for name, values in whole.items())
+    assert not list(path.rglob(".part-*"))
+
+
+@pytest.mark.parametrize(("number", "reason"), [(28, "No space left on device"), (30, "Read-only file system")])
+@pytest.mark.parametrize("call", ["fsync", "replace", "open"])
+def test_a_refused_write_is_one_error_and_the_run_can_be_resumed(
+    tmp_path: Path, whole: Any, monkeypatch: pytest.MonkeyPatch, number: int, reason: str, call: str
+) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise OSError(number, reason)
+
+    with monkeypatch.context() as patch:
+        owner: Any = os if call == "fsync" else Path
+        error = train(tmp_path / "run", 3, lambda: patch.setattr(owner, call, refuse))
+    assert f"({reason}); the last checkpoint is kept: free some space or restore the folder, then resume" in str(error)
+    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt").state.iteration == 2
+    check_resumes(tmp_path / "run", whole)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no limit on the size of a file")
+def test_a_disk_that_really_fills_up(tmp_path: Path, whole: Any) -> None:
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        fault = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))  # noqa: E731
+        error = train(tmp_path / "run", 3, fault)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "last.pt cannot be written (File too large); the last checkpoint is kept" in str(error)
+    check_resumes(tmp_path / "run", whole)
+
+
+def test_a_deleted_run_folder_is_one_error(tmp_path: Path) -> None:
+    error = train(tmp_path / "run", 3, lambda: shutil.rmtree(tmp_path / "run"))
+    assert "cannot be written (No such file or directory)" in str(error)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("jump", [-1e9, 1e9])
+def test_a_clock_that_jumps_changes_nothing(
+    tmp_path: Path, whole: Any, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    events: list[Event] = []
+    now = time.time()
+
+    def listen(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, StepLogged) and event.iteration == 3:
+            monkeypatch.setattr(time, "time", lambda: now + jump)
+
+    pipeline.train([ball_case()], tmp_path / "run", CONFIG, listener=listen)
+    steps = [event.elapsed_s for event in events if isinstance(event, StepLogged)]
+    assert steps == sorted(steps)
+    assert 0 < steps[-1] < 600
+    assert len([event for event in events if isinstance(event, CheckpointSaved)]) >= 6
+    model = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt").model
+    assert all((model[name] == values).all() for name, values in whole.items())
+
+
+def test_a_run_that_was_cut_off_before_it_began_can_be_started_again(tmp_path: Path) -> None:
+    pipeline.train([ball_case()], tmp_path / "run", CONFIG)
+    (tmp_path / "run" / "cases.json").unlink()
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    assert pipeline.train([ball_case()], tmp_path / "run", CONFIG).iteration == 6
+
+
+def test_lines_that_a_power_cut_left_unreadable_are_dropped(tmp_path: Path, whole: Any) -> None:
+    path = tmp_path / "run"
+    pipeline.train([ball_case()], path, CONFIG)
+    losses = (path / "losses.csv").read_bytes()
+    (path / "losses.csv").write_bytes(losses[:-9] + b"\0\0\0\xff\xfe")
+    (path / "validation.csv").unlink()
+    check_resumes(path, whole)
+    assert (path / "validation.csv").read_text() == "iteration,dice,propagation_dice\n"
+    iterations = [line.split(",")[0] for line in (path / "losses.csv").read_text().splitlines()]
+    assert iterations == ["iteration", "1", "2", "3", "4", "5"]
