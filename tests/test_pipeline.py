@@ -195,3 +195,13 @@ def test_a_single_slice_trains_without_a_held_out_figure(tmp_path):
     result = pipeline.train([case], tmp_path / "run", tiny_config())
     assert result.dice is None
     assert pipeline.predict(tmp_path / "run", case, device="cpu").mask.any()
+
+
+@pytest.mark.parametrize("flushed", [False, True])
+def test_denormal_numbers_are_as_before_a_computation(flushed):
+    torch.set_flush_denormal(flushed)
+    try:
+        pipeline.propagate(ball_case(), tiny_config())
+        assert bool((torch.tensor([1e-39]) * 1.0).item()) is not flushed
+    finally:
+        torch.set_flush_denormal(False)

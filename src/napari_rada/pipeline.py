@@ -12,7 +12,6 @@ import torch
 from napari_rada.config import RunConfig
 from napari_rada.control import RunControl
 from napari_rada.data.case import Case, check_trainable
-from napari_rada.data.patches import Volume, make_volume, nearness_without
 from napari_rada.data.working import WorkingCase, make_working_case
 from napari_rada.errors import ConfigError, InputError, RadaError, RunFolderError, Stopped
 from napari_rada.events import Event, FinishReason, Listener, RunFinished, Stage, StageProgress, ignore
@@ -26,6 +25,7 @@ from napari_rada.training.checkpoint import Checkpoint, load_checkpoint, save_we
 from napari_rada.training.run_folder import RunFolder
 from napari_rada.training.snapshot import find_case, load_cases, load_classes, save_snapshot
 from napari_rada.training.trainer import Trainer
+from napari_rada.training.volumes import Volume, make_volume, nearness_without
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -383,12 +383,18 @@ def _check_completable(case: Case, config: RunConfig) -> None:
 
 @contextmanager
 def _threads(config: RunConfig) -> Iterator[None]:
-    """Set the CPU threads for a computation and put them back; denormals are flushed, which only speeds up."""
-    before = torch.get_num_threads()
+    """Set the CPU threads for a computation and flush denormals, which only speeds up; then put both back."""
+    threads, flushed = torch.get_num_threads(), _denormals_are_flushed()
     torch.set_flush_denormal(True)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(threads)
+        torch.set_flush_denormal(flushed)
+
+
+def _denormals_are_flushed() -> bool:
+    """Tell whether this thread takes denormal numbers for 0; torch can set this but not say it."""
+    return not bool((torch.full((1,), torch.finfo(torch.float32).tiny) / 2).item())

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from napari_rada.data.patches import Batch
 from napari_rada.training.losses import supervised_loss
 from napari_rada.training.objective import Knobs, clean_uncertainty, network_losses, supervision
+from napari_rada.training.patches import Batch
 
 PAIRS = ((2, 1), (2, 0), (1, 0))
 SHAPE = (4, 4, 4)

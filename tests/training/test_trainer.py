@@ -9,7 +9,6 @@ from tests.engine import ball, ball_case, ball_image, tiny_config
 
 from napari_rada.control import RunControl
 from napari_rada.data.case import Case, check_trainable
-from napari_rada.data.patches import make_volume
 from napari_rada.data.working import make_working_case
 from napari_rada.errors import RadaError, RunFolderError
 from napari_rada.events import (
@@ -27,6 +26,7 @@ from napari_rada.propagation import make_propagator
 from napari_rada.training.checkpoint import TrainState, load_checkpoint, save_checkpoint
 from napari_rada.training.run_folder import LOSS_COLUMNS, RunFolder
 from napari_rada.training.trainer import TIMED_ITERATIONS, Trainer
+from napari_rada.training.volumes import make_volume
 
 CPU = torch.device("cpu")
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from napari_rada.data.patches import Batch
+    from napari_rada.training.patches import Batch
 
 
 class Knobs(NamedTuple):

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from napari_rada.data.patches import PatchSampler
 from napari_rada.errors import RadaError, Stopped
 from napari_rada.events import (
     CheckpointSaved,
@@ -30,6 +29,7 @@ from napari_rada.training import schedules
 from napari_rada.training.checkpoint import TrainState, save_checkpoint
 from napari_rada.training.losses import entropy
 from napari_rada.training.objective import Knobs, clean_uncertainty, network_losses
+from napari_rada.training.patches import PatchSampler
 from napari_rada.training.validation import score_held_out
 
 if TYPE_CHECKING:
@@ -39,11 +39,12 @@ if TYPE_CHECKING:
 
     from napari_rada.config import RunConfig
     from napari_rada.control import RunControl
-    from napari_rada.data.patches import Batch, Volume
     from napari_rada.events import Listener
     from napari_rada.training.checkpoint import Checkpoint
     from napari_rada.training.objective import NetworkLoss
+    from napari_rada.training.patches import Batch
     from napari_rada.training.run_folder import RunFolder
+    from napari_rada.training.volumes import Volume
 
 TIMED_ITERATIONS = 5
 """Iterations that are timed to turn a time budget into a number of iterations."""

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from napari_rada.data.patches import third_view
 from napari_rada.inference.sliding import VolumeInput, blank_prior, predict_volume
+from napari_rada.training.volumes import third_view
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from napari_rada.config import RunConfig
     from napari_rada.control import RunControl
-    from napari_rada.data.patches import HeldOutView, Volume
     from napari_rada.data.slices import AnnotatedSlice
     from napari_rada.models.triple_view import TripleViewModel
+    from napari_rada.training.volumes import HeldOutView, Volume
 
 
 class HeldOutScore(NamedTuple):
