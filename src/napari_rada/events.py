@@ -23,6 +23,7 @@ class Stage(str, Enum):
     PREDICT = "predict"
     DOWNLOAD = "download"
     VERIFY = "verify"
+    BENCHMARK = "benchmark"
 
 
 class FinishReason(str, Enum):

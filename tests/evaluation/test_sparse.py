@@ -12,7 +12,7 @@ import pytest
 from napari_rada import io
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import InputError
-from napari_rada.evaluation.sparse import largest_slices, main, make_sparse
+from napari_rada.evaluation.sparse import choose_slices, largest_slices, main, make_sparse
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,6 +42,19 @@ def files(tmp_path: Path, dense: Any) -> tuple[str, str]:
 def test_slices_of_largest_area(dense: Any) -> None:
     assert largest_slices(dense) == (AnnotatedSlice(0, 3), AnnotatedSlice(1, 2), AnnotatedSlice(2, 5))
     assert largest_slices(dense, 2) == (AnnotatedSlice(0, 7), AnnotatedSlice(1, 8), AnnotatedSlice(2, 1))
+
+
+def test_some_slices_per_axis(dense: Any) -> None:
+    assert choose_slices(dense == 1) == largest_slices(dense, 1)
+    line = np.zeros((12, 3, 1), bool)
+    line[2:10, 1, 0] = True
+    line[3, :, 0] = line[8, :, 0] = True
+    along_z = [plane.index for plane in choose_slices(line, 2) if plane.axis == 0]
+    assert along_z == [3, 8]
+    assert [plane.index for plane in choose_slices(line, 2, centre=True) if plane.axis == 0] == [3, 7]
+    assert [plane for plane in choose_slices(line, 5) if plane.axis == 2] == [AnnotatedSlice(2, 0)]
+    with pytest.raises(InputError, match="do not hold the structure"):
+        choose_slices(np.zeros_like(line))
 
 
 def test_structure_that_is_not_there(dense: Any) -> None:

@@ -33,6 +33,7 @@ _DOING = {
     Stage.PREDICT: "predicting",
     Stage.DOWNLOAD: "downloading",
     Stage.VERIFY: "checking",
+    Stage.BENCHMARK: "measuring",
 }
 
 

@@ -7,6 +7,7 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from napari_rada.cli.benchmark_parser import add_benchmark
 from napari_rada.errors import InputError
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def make_parser() -> argparse.ArgumentParser:
         _add_info,
     ):
         add(commands)
+    add_benchmark(commands, _command, EPILOG)
     return parser
 
 

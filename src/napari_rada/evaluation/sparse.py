@@ -46,6 +46,38 @@ def largest_slices(labels: NDArray[np.integer], value: int | None = None) -> tup
     return tuple(AnnotatedSlice(axis, int(area.argmax())) for axis, area in enumerate(areas))
 
 
+def choose_slices(
+    structure: NDArray[np.bool_], per_axis: int = 1, *, centre: bool = False
+) -> tuple[AnnotatedSlice, ...]:
+    """Return the slices that a person annotates who is asked for some per axis.
+
+    Along every axis the extent of the structure is cut into `per_axis` equal parts (fewer where it is thinner), and one
+    slice is taken from each.
+
+    Parameters
+    ----------
+    structure
+        (z, y, x), True inside.
+    centre
+        Take the middle slice of each part instead of the one with the largest area.
+
+    Raises
+    ------
+    InputError
+        If the structure does not occur.
+    """
+    if not structure.any():
+        raise InputError("The labels do not hold the structure; name a file, or values, that have it.")
+    chosen = []
+    for axis in range(3):
+        area = structure.sum(axis=tuple(other for other in range(3) if other != axis))
+        first, last = np.flatnonzero(area)[[0, -1]]
+        for part in np.array_split(np.arange(first, last + 1), min(per_axis, last + 1 - first)):
+            index = part[(len(part) - 1) // 2] if centre else part[area[part].argmax()]
+            chosen.append(AnnotatedSlice(axis, int(index)))
+    return tuple(chosen)
+
+
 def make_sparse(labels: NDArray[np.integer], slices: Sequence[AnnotatedSlice]) -> NDArray[np.integer]:
     """Return a copy of dense labels (z, y, x) that is 0 outside the slices."""
     shape = (labels.shape[0], labels.shape[1], labels.shape[2])

@@ -31,7 +31,7 @@ from napari_rada.config import RunConfig, parse_settings
 from napari_rada.data.case import Case
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import RadaError
-from napari_rada.evaluation.propagation_benchmark import find_scans, load_scan, scores
+from napari_rada.evaluation.scans import find_scans, load_scan, scores
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

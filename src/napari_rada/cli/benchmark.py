@@ -1,0 +1,110 @@
+"""benchmark single, cohort, report, methods. Each returns False if it was stopped before its end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_rada.cli.commands import output_folder
+from napari_rada.config import PRESETS, parse_settings
+from napari_rada.errors import InputError
+from napari_rada.evaluation.benchmark.cohort import CohortTask, run_cohort
+from napari_rada.evaluation.benchmark.datasets import load_datasets
+from napari_rada.evaluation.benchmark.ours import HELD_OUT, LABELLED_ONLY, PROPAGATIONS, STAGES, VIEWS, OwnTraining
+from napari_rada.evaluation.benchmark.peers import PEERS
+from napari_rada.evaluation.benchmark.report import insert_table, write_report
+from napari_rada.evaluation.benchmark.results import ResultLog
+from napari_rada.evaluation.benchmark.single import SingleTask, make_method, run_single
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from napari_rada.cli.console import Console
+    from napari_rada.control import RunControl
+    from napari_rada.evaluation.benchmark.datasets import Collection
+    from napari_rada.evaluation.benchmark.methods import Method
+    from napari_rada.evaluation.benchmark.results import Row
+
+RESULTS = "results.jsonl"
+
+
+def single(args: argparse.Namespace, console: Console, control: RunControl) -> bool:
+    """Measure methods on one scan at a time."""
+    collection, methods = _collection(args), _methods(args)
+    task = SingleTask(args.split, _positive(args.limit), _positive(args.per_axis) or 1, args.centre, tuple(args.seeds))
+    folder = output_folder(args.out)
+    log = ResultLog(folder / RESULTS)
+    rows = run_single(collection, methods, task, log, control=control, listener=console)
+    return _finish(folder, rows, args, console)
+
+
+def cohort(args: argparse.Namespace, console: Console, control: RunControl) -> bool:
+    """Train on some scans and test on others."""
+    collection = _collection(args)
+    methods = [method for method in _methods(args) if isinstance(method, OwnTraining)]
+    if len(methods) < len(args.method or [1]):
+        raise InputError("Only methods that train can be tested on a cohort; name a preset.")
+    task = CohortTask(_positive(args.limit), _positive(args.per_axis) or 1, args.centre, tuple(args.seeds))
+    folder = output_folder(args.out)
+    log = ResultLog(folder / RESULTS)
+    runs = output_folder(folder / "runs")
+    rows = run_cohort(collection, methods, task, log, runs, control=control, listener=console)
+    return _finish(folder, rows, args, console)
+
+
+def report(args: argparse.Namespace, console: Console, control: RunControl) -> bool:
+    """Put the summary of a finished benchmark into a page."""
+    folder, page = Path(args.folder), Path(args.into)
+    file = folder / "report.json"
+    try:
+        table = json.loads(file.read_text(encoding="utf-8"))["table"]
+    except (OSError, ValueError, KeyError):
+        raise InputError(f"{file} is no report of a benchmark; name the folder of a finished one.") from None
+    name = args.name or folder.name
+    insert_table(page, name, table)
+    console.result({"page": page, "name": name}, f"{page}: table {name} replaced")
+    return True
+
+
+def list_methods(args: argparse.Namespace, console: Console, control: RunControl) -> bool:
+    """Name the methods."""
+    propagations = list(dict.fromkeys(("auto", *PROPAGATIONS)))
+    found = {
+        "propagation": {"names": propagations, "stages": [VIEWS, HELD_OUT]},
+        "training": {"names": list(PRESETS), "stages": [*STAGES, LABELLED_ONLY]},
+        "peers": {"names": list(PEERS), "stages": []},
+    }
+    lines = [
+        f"{kind}: {', '.join(entry['names'])}" + (f"; stages: {', '.join(entry['stages'])}" if entry["stages"] else "")
+        for kind, entry in found.items()
+    ]
+    console.result(found, "\n".join([*lines, "A method is NAME or NAME/STAGE/…, for example quick/no-cross."]))
+    return True
+
+
+def _collection(args: argparse.Namespace) -> Collection:
+    return load_datasets(args.datasets, args.root).chosen(args.dataset)
+
+
+def _methods(args: argparse.Namespace) -> list[Method]:
+    settings = parse_settings(args.settings)
+    names: Sequence[str] = args.method or [args.default_method]
+    return [make_method(name, settings, args.device) for name in dict.fromkeys(names)]
+
+
+def _positive(number: int | None) -> int | None:
+    if number is not None and number < 1:
+        raise InputError(f"{number} is not possible here; give a number from 1 on.")
+    return number
+
+
+def _finish(folder: Path, rows: Sequence[Row], args: argparse.Namespace, console: Console) -> bool:
+    about = {name: value for name, value in vars(args).items() if name not in ("run", "json", "out")}
+    table = write_report(folder, rows, about)
+    data = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    console.result(
+        {**data, "folder": folder}, f"{table}\nFiles in {folder}: report.md, report.json, scans.csv, plot.svg"
+    )
+    return True

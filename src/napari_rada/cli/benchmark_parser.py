@@ -1,0 +1,91 @@
+"""The arguments of ``napari-rada benchmark``. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    Command = Callable[[Any, str, str, str], argparse.ArgumentParser]
+
+TEXT = "Measure methods on scans with dense labels; interrupted benchmarks go on where they ended."
+
+
+def add_benchmark(commands: Any, command: Command, epilog: str) -> None:
+    """Add ``benchmark`` and its actions; `command` makes the parser of one (see `napari_rada.cli.parser`)."""
+    group = commands.add_parser("benchmark", help=TEXT, description=TEXT, epilog=epilog)
+    actions = group.add_subparsers(title="benchmarks", metavar="NAME", required=True)
+    _add_single(actions, command)
+    _add_cohort(actions, command)
+    _add_report(actions, command)
+    command(actions, "methods", "benchmark:list_methods", "Name the methods and their stages.")
+
+
+def _add_single(actions: Any, command: Command) -> None:
+    text = "One scan at a time: a few slices in, the whole structure out."
+    parser = command(actions, "single", "benchmark:single", text)
+    _add_datasets(parser)
+    parser.add_argument(
+        "--split", choices=("reported", "settings"), default="reported", help="which scans (%(default)s)"
+    )
+    _add_methods(parser, "auto")
+    _add_slices(parser)
+    _add_out(parser)
+
+
+def _add_cohort(actions: Any, command: Command) -> None:
+    text = "Train on some scans of a set and test on others that were never seen."
+    parser = command(actions, "cohort", "benchmark:cohort", text)
+    _add_datasets(parser)
+    _add_methods(parser, "quick")
+    _add_slices(parser)
+    _add_out(parser)
+
+
+def _add_report(actions: Any, command: Command) -> None:
+    text = "Put the table of a finished benchmark into a page, between <!-- begin NAME --> and <!-- end NAME -->."
+    parser = command(actions, "report", "benchmark:report", text)
+    parser.add_argument("folder", metavar="DIR", help="folder of a benchmark")
+    parser.add_argument("--into", metavar="PAGE", required=True, help="Markdown page to change")
+    parser.add_argument("--name", metavar="NAME", help="name of the place in the page (name of the folder)")
+
+
+def _add_datasets(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--datasets", metavar="FILE", required=True, help="YAML file of data sets and their splits")
+    parser.add_argument("--root", metavar="DIR", help="folder that its paths start from (that of the file)")
+    parser.add_argument(
+        "--dataset", metavar="NAME", action="append", default=[], help="take this data set alone; may be repeated"
+    )
+    parser.add_argument("--limit", metavar="N", type=int, help="take the first N scans of each set only")
+
+
+def _add_methods(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument(
+        "--method",
+        metavar="M",
+        action="append",
+        help=f"method, as `benchmark methods` lists it; may be repeated ({default})",
+    )
+    parser.set_defaults(default_method=default)
+    parser.add_argument(
+        "--seeds", metavar="S", type=int, nargs="+", default=[0], help="for methods that are random (0)"
+    )
+    parser.add_argument("--device", metavar="D", default="auto", help="auto, cpu, cuda, cuda:N or mps (%(default)s)")
+    parser.add_argument(
+        "--set", metavar="K=V", action="append", default=[], dest="settings", help="change a setting of our methods"
+    )
+
+
+def _add_slices(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-k", "--per-axis", metavar="K", type=int, default=1, help="annotated slices per axis (%(default)s)"
+    )
+    parser.add_argument("--centre", action="store_true", help="take middle slices instead of those of largest area")
+
+
+def _add_out(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-o", "--out", metavar="DIR", required=True, help="folder for the results; an interrupted one is continued"
+    )

@@ -1,0 +1,60 @@
+"""Time and memory of a piece of work in this process."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+GIB = 2**30
+_RESET = Path("/proc/self/clear_refs")
+_STATUS = Path("/proc/self/status")
+
+
+@dataclass
+class Usage:
+    """What a block of code took; filled in when the block has ended.
+
+    `peak_gib` is the largest resident memory of the whole process, interpreter and libraries included. On Linux it is
+    that of the block alone, on macOS that of the process so far, and on Windows it is not known (None).
+    """
+
+    seconds: float = 0.0
+    cpu_s: float = 0.0
+    peak_gib: float | None = None
+
+
+@contextmanager
+def measured() -> Iterator[Usage]:
+    """Measure the block; nested use would count the peak of the inner block alone."""
+    usage = Usage()
+    _reset_peak()
+    wall, cpu = time.perf_counter(), time.process_time()
+    yield usage
+    usage.seconds, usage.cpu_s = time.perf_counter() - wall, time.process_time() - cpu
+    usage.peak_gib = _peak_gib()
+
+
+def _reset_peak() -> None:
+    try:
+        _RESET.write_text("5")
+    except OSError:  # not Linux, or not allowed: the peak is then that of the process so far
+        return
+
+
+def _peak_gib() -> float | None:
+    if _STATUS.exists():
+        line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024 / GIB
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / GIB

@@ -1,0 +1,246 @@
+"""The methods of this package: propagation alone, and training at each preset and stage."""
+
+from __future__ import annotations
+
+import csv
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+
+from napari_rada import pipeline
+from napari_rada.config import PRESETS, PropagationConfig, RunConfig
+from napari_rada.data.case import Case, check_trainable
+from napari_rada.data.working import make_working_case
+from napari_rada.errors import InputError, Stopped
+from napari_rada.evaluation.benchmark.methods import Conditions, Segmentation
+from napari_rada.events import FinishReason, Listener, ignore
+from napari_rada.inference.ensemble import assemble
+from napari_rada.propagation import make_propagator
+from napari_rada.training.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from napari_rada.control import RunControl
+    from napari_rada.data.working import WorkingCase
+    from napari_rada.propagation.base import PseudoLabels
+
+PROPAGATIONS = tuple(member.model_fields["method"].default for member in get_args(get_args(PropagationConfig)[0]))
+"""The ways to propagate, by the names that the settings know."""
+
+STAGES: dict[str, dict[str, Any]] = {
+    "no-cross": {"training.cross.beta_max": 0.0},
+    "slices-only": {"training.pseudo_weight": 0.0},
+    "networks-only": {"inference.blend": 1.0},
+}
+"""Parts of training that can be switched, as the settings that do it: no cross supervision; no pseudo-labels; nothing
+of the propagation mixed into the result."""
+
+VIEWS, HELD_OUT = "views", "held-out"
+"""Of a propagation: also measure the mask made from each slice alone; also make the folds that training needs."""
+
+LABELLED_ONLY = "labelled-only"
+"""Of training on a cohort: leave the scans without labels out."""
+
+
+@dataclass(frozen=True)
+class OwnPropagation:
+    """Propagation without training.
+
+    Parameters
+    ----------
+    name
+        As it was asked for.
+    config
+        Its settings.
+    views
+        Measure the labelling of each view alone as well.
+    held_out
+        Make the folds without one view each, too: what training has to wait for.
+    """
+
+    name: str
+    config: RunConfig
+    views: bool = False
+    held_out: bool = False
+    seeded: bool = False
+
+    def describe(self) -> dict[str, Any]:
+        """Return the settings that matter."""
+        settings = self.config.model_dump(mode="json", include={"data", "propagation", "inference", "threads"})
+        return {"method": self.name, "settings": settings, "held_out": self.held_out}
+
+    def check(self) -> None:
+        """Raise if the way needs a package that is not installed."""
+        make_propagator(self.config.propagation)
+
+    def segment(
+        self, case: Case, conditions: Conditions, *, control: RunControl, listener: Listener = ignore
+    ) -> Segmentation:
+        """Propagate."""
+        config = under(self.config, conditions)
+        if not (self.views or self.held_out):
+            return Segmentation(pipeline.propagate(case, config, control=control, listener=listener).mask)
+        working = _working(case, config)
+        pseudo = make_propagator(config.propagation).propagate(
+            working, held_out=self.held_out, control=control, on_progress=lambda done, total: None
+        )
+        classes = check_trainable([case])
+        whole = assemble(case, working, classes, pseudo.probability, None, keep_annotated=True, provenance={})
+        return Segmentation(whole.mask, _views(case, working, pseudo) if self.views else {})
+
+
+@dataclass(frozen=True)
+class OwnTraining:
+    """The three networks, trained on one scan or on a cohort.
+
+    Parameters
+    ----------
+    name
+        As it was asked for.
+    config
+        Its settings.
+    labelled_only
+        Leave the scans of a cohort that have no labels out.
+    """
+
+    name: str
+    config: RunConfig
+    labelled_only: bool = False
+    seeded: bool = True
+
+    def describe(self) -> dict[str, Any]:
+        """Return all settings but the seed and the device."""
+        settings = self.config.model_dump(mode="json", exclude={"seed", "device"})
+        return {"method": self.name, "settings": settings, "labelled_only": self.labelled_only}
+
+    def check(self) -> None:
+        """Raise if the propagation needs a package that is not installed."""
+        make_propagator(self.config.propagation)
+
+    def segment(
+        self, case: Case, conditions: Conditions, *, control: RunControl, listener: Listener = ignore
+    ) -> Segmentation:
+        """Train on this scan alone, then complete it."""
+        with _run_folder(conditions.folder) as run_dir:
+            self.train([case], run_dir, conditions, control=control, listener=listener)
+            return self.predict(case, run_dir, control=control, listener=listener)
+
+    def train(
+        self,
+        cases: Sequence[Case],
+        run_dir: Path,
+        conditions: Conditions,
+        *,
+        control: RunControl,
+        listener: Listener = ignore,
+    ) -> None:
+        """Train into a run folder, or go on with what an interrupted training left there.
+
+        Raises
+        ------
+        Stopped
+            If a stop was requested; the run folder keeps a checkpoint.
+        """
+        if (run_dir / "config.yaml").exists():
+            result = pipeline.resume(run_dir, control=control, listener=listener)
+        else:
+            kept = [case for case in cases if case.is_labelled] if self.labelled_only else cases
+            config = under(self.config, conditions)
+            result = pipeline.train(kept, run_dir, config, control=control, listener=listener)
+        if result.reason is FinishReason.STOPPED:
+            raise Stopped
+
+    def predict(self, case: Case, run_dir: Path, *, control: RunControl, listener: Listener = ignore) -> Segmentation:
+        """Predict a scan with a trained run."""
+        device = self.config.device
+        found = pipeline.predict(run_dir, case, device=device, control=control, listener=listener)
+        return Segmentation(found.mask)
+
+
+def make_own(name: str, settings: Mapping[str, Any], device: str = "auto") -> OwnPropagation | OwnTraining | None:
+    """Make a method of ours from its name: ``BASE`` or ``BASE/STAGE/…``; None if the base is not ours.
+
+    Parameters
+    ----------
+    name
+        The base is ``auto`` or another way to propagate, or a preset to train with.
+    settings
+        Changed in the preset (``quick`` for a propagation).
+
+    Raises
+    ------
+    InputError
+        If the base has no such stage.
+    ConfigError
+        If a setting is wrong.
+    """
+    base, *stages = name.split("/")
+    if base in PRESETS:
+        unknown = set(stages) - {*STAGES, LABELLED_ONLY}
+        changes = {key: value for stage in stages for key, value in STAGES.get(stage, {}).items()}
+        config = RunConfig.from_preset(base, device=device).with_settings({**changes, **settings})
+        method: OwnPropagation | OwnTraining = OwnTraining(name, config, LABELLED_ONLY in stages)
+    elif base in ("auto", *PROPAGATIONS):
+        unknown = set(stages) - {VIEWS, HELD_OUT}
+        way = {} if base == "auto" and base not in PROPAGATIONS else {"propagation.method": base}
+        config = RunConfig.from_preset("quick", device=device).with_settings({**way, **settings})
+        method = OwnPropagation(name, config, VIEWS in stages, HELD_OUT in stages)
+    else:
+        return None
+    if unknown:
+        known = (*STAGES, LABELLED_ONLY) if base in PRESETS else (VIEWS, HELD_OUT)
+        raise InputError(f"{base} has no stage {', '.join(sorted(unknown))}; choose among {', '.join(known)}.")
+    return method
+
+
+def under(config: RunConfig, conditions: Conditions) -> RunConfig:
+    """Return the settings for a scan: with the seed, and with the window of its data set if none was set."""
+    changes: dict[str, Any] = {"seed": conditions.seed}
+    if conditions.window is not None and config.data.window is None:
+        changes["data.window"] = list(conditions.window)
+    return config.with_settings(changes)
+
+
+def training_seconds(run_dir: Path) -> float:
+    """Return how long the iterations of a run took, all its parts together if it was interrupted."""
+    with RunFolder.open(run_dir).losses_file.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return float(rows[-1]["elapsed_s"]) if rows else 0.0
+
+
+def _working(case: Case, config: RunConfig) -> WorkingCase:
+    data = config.data
+    return make_working_case(
+        case,
+        check_trainable([case]),
+        max_voxels=data.max_voxels,
+        crop_margin=data.crop_margin,
+        percentiles=data.percentiles,
+        window=data.window,
+    )
+
+
+def _views(case: Case, working: WorkingCase, pseudo: PseudoLabels) -> dict[str, np.ndarray[Any, Any]]:
+    """Return each view's own mask, without the slices of the others; none if views are not told apart."""
+    if len(pseudo.labels) == 1:
+        return {}
+    classes, found = check_trainable([case]), {}
+    for axis, labels in enumerate(pseudo.labels):
+        one_hot = np.stack([labels == index for index in range(len(classes))]).astype(np.float32)
+        found[f"axis {axis} alone"] = classes.decode(working.to_full(one_hot).argmax(axis=0))
+    return found
+
+
+@contextmanager
+def _run_folder(kept: Path | None) -> Iterator[Path]:
+    """Give a folder for a run: the one to keep, or a temporary one."""
+    if kept is not None:
+        yield kept
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        yield Path(temporary) / "run"

@@ -1,0 +1,81 @@
+"""Methods of other packages, each with one setting for all data sets. All are optional to install."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_rada.data.case import Case, check_trainable
+from napari_rada.data.classes import UNKNOWN
+from napari_rada.data.working import make_working_case
+from napari_rada.errors import MissingDependencyError
+from napari_rada.evaluation.benchmark.contours import ContourInterpolation
+from napari_rada.evaluation.benchmark.methods import Conditions, Method, Segmentation
+from napari_rada.events import Listener, ignore
+from napari_rada.inference.ensemble import assemble
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from napari_rada.control import RunControl
+
+INSTALL = 'pip install "napari-rada[benchmark]"'
+
+
+class RandomWalker:
+    """scikit-image's random walker, seeded by the annotated slices.
+
+    Intensities are brought to 0..1 as for every method here, the grid to at most 600,000 voxels by halving the finest
+    axis; edges weigh exp(-beta g²), whatever the spacing.
+    """
+
+    name = "random-walker"
+    seeded = False
+    max_voxels = 600_000
+    beta = 300.0
+    mode = "cg_j"
+
+    def describe(self) -> dict[str, Any]:
+        """Return the settings."""
+        return {"method": self.name, "max_voxels": self.max_voxels, "beta": self.beta, "mode": self.mode}
+
+    def check(self) -> None:
+        """Import scikit-image."""
+        _needed("skimage.segmentation", "scikit-image", self.name)
+
+    def segment(
+        self, case: Case, conditions: Conditions, *, control: RunControl, listener: Listener = ignore
+    ) -> Segmentation:
+        """Solve for the probability of every class; it cannot be stopped half-way."""
+        segmentation = _needed("skimage.segmentation", "scikit-image", self.name)
+        control.check()
+        classes = check_trainable([case])
+        working = make_working_case(
+            case,
+            classes,
+            max_voxels=self.max_voxels,
+            crop_margin=None,
+            percentiles=(1.0, 99.0),
+            window=conditions.window,
+        )
+        seeds = np.where(working.truth == UNKNOWN, 0, working.truth.astype(np.int32) + 1)
+        present = np.unique(seeds[seeds > 0]) - 1
+        found = segmentation.random_walker(
+            working.image, seeds, beta=self.beta, mode=self.mode, tol=1e-3, prob_tol=1.0, return_full_prob=True
+        )
+        probability = np.zeros((len(classes), *working.shape), dtype=np.float32)
+        probability[present] = found
+        done = assemble(case, working, classes, probability, None, keep_annotated=True, provenance={})
+        return Segmentation(done.mask)
+
+
+PEERS: dict[str, Method] = {method.name: method for method in (RandomWalker(), ContourInterpolation())}
+
+
+def _needed(module: str, package: str, method: str) -> ModuleType:
+    try:
+        return import_module(module)
+    except ImportError:
+        raise MissingDependencyError(f"The method {method} needs {package}; install it with: {INSTALL}") from None

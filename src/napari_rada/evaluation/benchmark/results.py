@@ -1,0 +1,142 @@
+"""Finished measurements, one JSON object a line, so that a long benchmark can be interrupted and go on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_rada.errors import InputError
+from napari_rada.evaluation.metrics import ClassMetrics
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Row:
+    """One scan, segmented once.
+
+    Parameters
+    ----------
+    task
+        Fingerprint of everything that was asked for: two rows with the same one measured the same thing.
+    dataset, scan, method, seed
+        What was measured.
+    classes
+        Agreement with the dense labels over the whole volume; empty if the method failed.
+    seconds, cpu_s
+        By the clock, and of computing on all cores together; files and metrics are not counted.
+    peak_gib
+        Largest memory of the process meanwhile, in GiB; None where the system does not tell.
+    train_s
+        Seconds of the training iterations that the method needed before, if it serves several scans.
+    parts
+        Dice of intermediate masks, for example of single views.
+    error
+        Why the method failed; empty if it did not.
+    """
+
+    task: str
+    dataset: str
+    scan: str
+    method: str
+    seed: int
+    classes: tuple[ClassMetrics, ...] = ()
+    seconds: float = 0.0
+    cpu_s: float = 0.0
+    peak_gib: float | None = None
+    train_s: float | None = None
+    parts: Mapping[str, float] = field(default_factory=dict)
+    error: str = ""
+
+    def mean(self, metric: str) -> float:
+        """Mean of a metric over the classes: ``dice``, ``jaccard``, ``hd95_mm`` or ``asd_mm``."""
+        return float(np.mean([getattr(found, metric) for found in self.classes]))
+
+    def to_json(self) -> str:
+        """Return one line; infinite distances become null."""
+        return json.dumps(plain(asdict(self)), allow_nan=False)
+
+    @classmethod
+    def from_json(cls, line: str) -> Row:
+        """Read a line that `to_json` made; raises what a wrong line raises."""
+        entry = json.loads(line)
+        return cls(classes=tuple(_metrics(found) for found in entry.pop("classes")), **entry)
+
+
+def _metrics(entry: dict[str, Any]) -> ClassMetrics:
+    infinite = {name: math.inf for name, value in entry.items() if value is None}
+    return ClassMetrics(**{**entry, **infinite})
+
+
+class ResultLog:
+    """The rows of a results file.
+
+    Parameters
+    ----------
+    path
+        Made when the first row is added.
+
+    Raises
+    ------
+    InputError
+        If the file holds something else.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._rows: dict[tuple[str, str], Row] = {}
+        if path.exists():
+            self._read()
+
+    def has(self, task: str, scan: str) -> bool:
+        """Tell whether a scan of a task is done."""
+        return (task, scan) in self._rows
+
+    def row(self, task: str, scan: str) -> Row:
+        """Return a finished row."""
+        return self._rows[(task, scan)]
+
+    def add(self, row: Row) -> None:
+        """Append a row."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(row.to_json() + "\n")
+        self._rows[(row.task, row.scan)] = row
+
+    def _read(self) -> None:
+        lines = self.path.read_text(encoding="utf-8").splitlines()
+        for number, line in enumerate(lines, start=1):
+            try:
+                row = Row.from_json(line)
+            except (ValueError, TypeError, KeyError, AttributeError):
+                if number == len(lines):  # cut off when the process was killed while it wrote
+                    kept = "".join(f"{whole}\n" for whole in lines[:-1])
+                    self.path.write_text(kept, encoding="utf-8")
+                    return
+                raise InputError(
+                    f"{self.path}: line {number} is no result of this benchmark; name another folder."
+                ) from None
+            self._rows[(row.task, row.scan)] = row
+
+
+def fingerprint(task: Mapping[str, Any]) -> str:
+    """Return a short, stable name for a description of a task in plain data."""
+    text = json.dumps(plain(task), sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def plain(value: Any) -> Any:
+    """Turn nested data into what JSON knows; numbers that are not finite become null."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (bool, int)) else str(value)

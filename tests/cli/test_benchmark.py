@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.evaluation.benchmark.conftest import TINY, datasets_file  # noqa: F401 - a fixture
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+FILES = {"report.json", "report.md", "scans.csv", "plot.svg", "results.jsonl"}
+SET = [flag for key, value in TINY.items() for flag in ("--set", f"{key}={value}")]
+
+
+def test_single_prints_its_table_and_goes_on(
+    request: pytest.FixtureRequest, tmp_path: Path, run_cli: Callable[..., Any]
+) -> None:
+    file, out = request.getfixturevalue("datasets_file"), tmp_path / "out"
+    arguments = ["benchmark", "single", "--datasets", file, "-o", out]
+    done = run_cli(*arguments, "--limit", 1)
+    assert done.status == 0
+    assert done.out.startswith("| data set | method | scans | Dice |")
+    assert "| balls | auto | 1 | " in done.out
+    assert "**macro mean**" in done.out
+    assert {path.name for path in out.iterdir()} == FILES
+    assert "measuring balls, b, auto 0/2" in done.err
+    report = json.loads(run_cli(*arguments, "--dataset", "balls", "--json").out)
+    assert [row["scan"] for row in report["rows"]] == ["b", "c"]
+    assert len((out / "results.jsonl").read_text().splitlines()) == 3
+    assert report["about"]["dataset"] == ["balls"]
+
+
+def test_cohort_prints_its_table(request: pytest.FixtureRequest, tmp_path: Path, run_cli: Callable[..., Any]) -> None:
+    file, out = request.getfixturevalue("datasets_file"), tmp_path / "out"
+    done = run_cli("benchmark", "cohort", "--datasets", file, "-o", out, "--limit", 1, "--device", "cpu", *SET)
+    assert done.status == 0
+    assert "| balls | quick | 1 |" in done.out
+    assert done.out.splitlines()[0].endswith("| training, s |")
+    assert {path.name for path in out.iterdir()} == FILES | {"runs"}
+
+
+def test_report_puts_the_table_into_a_page(
+    request: pytest.FixtureRequest, tmp_path: Path, run_cli: Callable[..., Any]
+) -> None:
+    file, out, page = request.getfixturevalue("datasets_file"), tmp_path / "out", tmp_path / "page.md"
+    run_cli("benchmark", "single", "--datasets", file, "-o", out, "--limit", 1)
+    page.write_text("# Page\n<!-- begin out -->\n<!-- end out -->\n")
+    assert run_cli("benchmark", "report", out, "--into", page).status == 0
+    assert "| balls | auto | 1 |" in page.read_text()
+    done = run_cli("benchmark", "report", tmp_path, "--into", page)
+    assert (done.status, "is no report of a benchmark" in done.err) == (2, True)
+
+
+def test_methods_are_listed(run_cli: Callable[..., Any]) -> None:
+    found = json.loads(run_cli("benchmark", "methods", "--json").out)
+    assert "random-walker" in found["peers"]["names"]
+    assert "diffusion" in found["propagation"]["names"]
+    assert "no-cross" in found["training"]["stages"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--method", "magic"], "There is no method magic"),
+        (["--method", "auto", "--set", "nonsense"], "is not a setting"),
+        (["--dataset", "livers"], "choose among balls, halves"),
+        (["--limit", "0"], "0 is not possible here"),
+        (["-k", "-1"], "-1 is not possible here"),
+        (["--root", "elsewhere"], "elsewhere"),
+        (["--datasets", "absent.yaml"], "absent.yaml"),
+    ],
+)
+def test_bad_input_is_one_line(
+    request: pytest.FixtureRequest, tmp_path: Path, run_cli: Callable[..., Any], arguments: list[str], message: str
+) -> None:
+    file = request.getfixturevalue("datasets_file")
+    done = run_cli("benchmark", "single", "--datasets", file, "-o", tmp_path / "out", *arguments)
+    assert done.status == 2
+    assert message in done.err
+    assert "error" in done.err
+
+
+def test_a_cohort_needs_a_method_that_trains(
+    request: pytest.FixtureRequest, tmp_path: Path, run_cli: Callable[..., Any]
+) -> None:
+    file = request.getfixturevalue("datasets_file")
+    done = run_cli("benchmark", "cohort", "--datasets", file, "-o", tmp_path / "out", "--method", "diffusion")
+    assert (done.status, "Only methods that train" in done.err) == (2, True)
