@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
 from napari_rada.data.sample import Sample, make_sample
+from tests.clip import MODEL, architecture
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from napari_rada.guidance.weights import GuidanceWeights
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -30,3 +37,18 @@ def shared_data() -> Path:
 def sample() -> Sample:
     """Return the built-in sample of seed 0; do not write to its arrays."""
     return make_sample()
+
+
+@pytest.fixture(scope="session")
+def _weights_of_a_tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> GuidanceWeights:
+    from napari_rada.guidance.random_weights import save_random_weights
+
+    with architecture():
+        return save_random_weights(MODEL, tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture
+def tiny_clip(_weights_of_a_tiny_clip: GuidanceWeights) -> Iterator[GuidanceWeights]:
+    """Let ViT-B/16 be tiny for a test, and return random weights for it."""
+    with architecture():
+        yield _weights_of_a_tiny_clip
