@@ -225,6 +225,11 @@ class RunConfig(_Frozen):
         dropout = self.model.prior_dropout or COHORT_PRIOR_DROPOUT
         return self.with_settings({"model.prior_dropout": dropout, "data.crop_margin": None})
 
+    def changes(self) -> dict[str, Any]:
+        """Return the dotted settings in which this differs from its preset: what `with_settings` needs to make it."""
+        preset = RunConfig.from_preset(self.preset).model_dump(mode="json")
+        return _differing(preset, self.model_dump(mode="json"), "")
+
     def to_yaml(self) -> str:
         """Return the settings as YAML that `load_config` reads back unchanged."""
         return str(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))
@@ -318,6 +323,19 @@ def load_config(path: Path) -> RunConfig:
         raise ConfigError(f"{path}: a YAML file of settings is needed, found {type(raw).__name__}.")
     preset = RunConfig.from_preset(str(raw.get("preset", "standard")))
     return parse(_merged(preset.model_dump(mode="json"), raw))
+
+
+def _differing(base: dict[str, Any], other: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """Collect the leaves of `other` that differ; of another union member all leaves."""
+    replaced = any(other.get(key) != base.get(key) for key in ("method", "kind"))
+    found: dict[str, Any] = {}
+    for key, value in other.items():
+        inner = base.get(key)
+        if isinstance(value, dict):
+            found |= _differing(inner if isinstance(inner, dict) else {}, value, f"{prefix}{key}.")
+        elif replaced or value != inner:
+            found[f"{prefix}{key}"] = value
+    return found
 
 
 def _nested(settings: dict[str, Any]) -> dict[str, Any]:

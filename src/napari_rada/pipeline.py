@@ -5,8 +5,9 @@ from __future__ import annotations
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
+import numpy as np
 import torch
 
 from napari_rada.config import RunConfig
@@ -20,8 +21,10 @@ from napari_rada.inference.sliding import VolumeInput, blank_prior, predict_volu
 from napari_rada.inference.suggest import Suggestion, suggest_slice
 from napari_rada.models.device import resolve_device
 from napari_rada.models.triple_view import TripleViewModel
+from napari_rada.prediction import Prediction
 from napari_rada.propagation import make_propagator
 from napari_rada.training.checkpoint import Checkpoint, load_checkpoint, save_weights
+from napari_rada.training.preview import preview_annotated
 from napari_rada.training.run_folder import RunFolder
 from napari_rada.training.snapshot import find_case, load_cases, load_classes, save_snapshot
 from napari_rada.training.trainer import Trainer
@@ -32,8 +35,10 @@ if TYPE_CHECKING:
 
     from napari_rada.data.classes import ClassTable
     from napari_rada.data.slices import AnnotatedSlice
-    from napari_rada.prediction import Prediction
     from napari_rada.propagation.base import PseudoLabels
+
+
+Weights: TypeAlias = Literal["best", "last"]
 
 
 @dataclass(frozen=True)
@@ -206,12 +211,24 @@ def predict(
     case: Case,
     *,
     device: str = "auto",
+    weights: Weights = "best",
     control: RunControl | None = None,
     listener: Listener = ignore,
 ) -> Prediction:
-    """Predict a case with a trained run.
+    """Predict a case with a trained run, also while it trains.
 
     A case of the run is recognised by its image; its annotation of then is used where `case` has none of its own.
+
+    Parameters
+    ----------
+    run_dir
+        The run folder.
+    case
+        The scan.
+    device
+        As in the configuration.
+    weights
+        `best`: those with the highest held-out Dice, if that is known; `last`: those of the latest checkpoint.
 
     Raises
     ------
@@ -225,7 +242,7 @@ def predict(
     control = control or RunControl()
     folder = RunFolder.open(Path(run_dir))
     config, classes = folder.config(), load_classes(folder)
-    checkpoint = _checkpoint_for_prediction(folder)
+    checkpoint = _checkpoint_for_prediction(folder, weights)
     if not case.is_labelled:
         case = find_case(folder, case, config) or case
     _check_completable(case, config)
@@ -254,6 +271,55 @@ def predict(
             keep_annotated=config.inference.keep_annotated,
             provenance={"run": str(folder.path), "iteration": checkpoint.state.iteration, "method": "three networks"},
         )
+
+
+def preview(
+    run_dir: Path | str,
+    case: Case,
+    *,
+    device: str = "auto",
+    control: RunControl | None = None,
+    listener: Listener = ignore,
+) -> Prediction:
+    """Show what the latest checkpoint of a run, also of one in progress, makes of the annotated slices unseen.
+
+    Returns
+    -------
+    Prediction
+        Its mask is drawn in the annotated slices and 0 elsewhere; there is no disagreement.
+
+    Raises
+    ------
+    RunFolderError
+        If `run_dir` is no run folder or has no checkpoint yet.
+    InputError
+        If the case has no annotated slices, or all are of one view, so that none can be held out.
+    Stopped
+        If a stop was requested.
+    """
+    control = control or RunControl()
+    folder = RunFolder.open(Path(run_dir))
+    config, classes = folder.config(), load_classes(folder)
+    checkpoint = load_checkpoint(folder.last_checkpoint)
+    if not case.is_labelled:
+        case = find_case(folder, case, config) or case
+    with _threads(config):
+        model = _model(checkpoint, classes, config, device)
+        working = _prepare(case, classes, config)
+        volume = _volume(case, classes, config, control, listener)
+        if not volume.held_out:
+            raise InputError(
+                f"{case.name}: a preview needs annotated slices in at least two views, so that one can be held out; "
+                "preview the volume instead."
+            )
+        mask = preview_annotated(model, case, working, volume, classes, config, control)
+    probability = np.moveaxis(np.eye(len(classes), dtype=np.float32)[classes.encode(mask)], -1, 0)
+    provenance: dict[str, str | int | float] = {
+        "run": str(folder.path),
+        "iteration": checkpoint.state.iteration,
+        "method": "annotated slices, held out",
+    }
+    return Prediction(case.name, mask, probability, None, case.grid, classes, case.source, provenance)
 
 
 def suggest(prediction: Prediction, annotated: Sequence[AnnotatedSlice] = ()) -> Suggestion:
@@ -356,10 +422,10 @@ def _network_input(
     return VolumeInput(working.image, pseudo.probability, nearness_without(pseudo.distance, None)), pseudo
 
 
-def _checkpoint_for_prediction(folder: RunFolder) -> Checkpoint:
-    """Return the best checkpoint if there is one, else the last."""
+def _checkpoint_for_prediction(folder: RunFolder, weights: Weights) -> Checkpoint:
+    """Return the last checkpoint if that is asked for or there is no best one."""
     best = folder.best_checkpoint
-    return load_checkpoint(best if best.exists() else folder.last_checkpoint)
+    return load_checkpoint(best if weights == "best" and best.exists() else folder.last_checkpoint)
 
 
 def _model(checkpoint: Checkpoint, classes: ClassTable, config: RunConfig, device: str) -> TripleViewModel:

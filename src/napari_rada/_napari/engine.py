@@ -5,13 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+
+from napari_rada.events import Stage, StageProgress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_rada._napari.job import Work
     from napari_rada._napari.layers import Snapshot
+    from napari_rada._napari.run_files import LoadedRun
     from napari_rada.config import RunConfig
     from napari_rada.control import RunControl
     from napari_rada.data.case import Case
@@ -43,10 +46,36 @@ class Engine(Protocol):
         """Train into a new run folder."""
         ...
 
+    def continue_training(
+        self,
+        run_dir: Path | str,
+        cases: Sequence[Case],
+        new_run_dir: Path | str,
+        config: RunConfig | None = None,
+        *,
+        control: RunControl | None,
+        listener: Listener,
+    ) -> TrainingResult:
+        """Train on from a run's weights into a run folder of its own."""
+        ...
+
     def predict(
-        self, run_dir: Path | str, case: Case, *, device: str, control: RunControl | None, listener: Listener
+        self,
+        run_dir: Path | str,
+        case: Case,
+        *,
+        device: str,
+        weights: Literal["best", "last"] = "best",
+        control: RunControl | None,
+        listener: Listener,
     ) -> Prediction:
         """Predict a case with a trained run."""
+        ...
+
+    def preview(
+        self, run_dir: Path | str, case: Case, *, device: str, control: RunControl | None, listener: Listener
+    ) -> Prediction:
+        """Predict the annotated slices alone, as if they had not been seen."""
         ...
 
     def suggest(self, prediction: Prediction, annotated: Sequence[AnnotatedSlice]) -> Suggestion:
@@ -92,6 +121,45 @@ def training(load: LoadEngine, snapshots: Sequence[Snapshot], run_dir: Path, con
     def work(control: RunControl, listener: Listener) -> TrainingResult:
         cases = [snapshot.to_case(config.data.non_finite) for snapshot in snapshots]
         return load().train(cases, run_dir, config, control=control, listener=listener)
+
+    return work
+
+
+def continuing(
+    load: LoadEngine, old: Path, snapshots: Sequence[Snapshot], run_dir: Path, config: RunConfig
+) -> Work:
+    """Work that trains on from run `old` into `run_dir` and returns a `TrainingResult`."""
+
+    def work(control: RunControl, listener: Listener) -> TrainingResult:
+        cases = [snapshot.to_case(config.data.non_finite) for snapshot in snapshots]
+        return load().continue_training(old, cases, run_dir, config, control=control, listener=listener)
+
+    return work
+
+
+def loading(run_dir: Path) -> Work:
+    """Work that reads a run folder and returns a `LoadedRun`."""
+
+    def work(control: RunControl, listener: Listener) -> LoadedRun:
+        del control
+        _keep_out_triton()
+        from napari_rada._napari.run_files import load_run
+        from napari_rada.training.run_folder import RunFolder
+
+        listener(StageProgress(Stage.PREPARE, 0, 1))
+        return load_run(RunFolder.open(run_dir))
+
+    return work
+
+
+def previewing(load: LoadEngine, run_dir: Path, snapshot: Snapshot, device: str, *, whole: bool) -> Work:
+    """Work that predicts with the latest weights of a run: the annotated slices, or the whole volume."""
+
+    def work(control: RunControl, listener: Listener) -> Prediction:
+        engine, case = load(), snapshot.to_case()
+        if whole:
+            return engine.predict(run_dir, case, device=device, weights="last", control=control, listener=listener)
+        return engine.preview(run_dir, case, device=device, control=control, listener=listener)
 
     return work
 

@@ -9,6 +9,8 @@ import numpy as np
 from napari_rada.events import Event, StepLogged, Validated
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
 LossKind: TypeAlias = Literal["supervised", "cross"]
@@ -25,6 +27,13 @@ class History:
     def __init__(self) -> None:
         self.steps: list[StepLogged] = []
         self.validations: list[Validated] = []
+
+    @classmethod
+    def of(cls, steps: Iterable[StepLogged], validations: Iterable[Validated]) -> History:
+        """Take up a history that was read from a run folder."""
+        history = cls()
+        history.steps, history.validations = list(steps), list(validations)
+        return history
 
     def add(self, event: Event) -> bool:
         """Take in an event; True if it belongs to the history."""

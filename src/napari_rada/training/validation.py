@@ -53,7 +53,7 @@ def score_held_out(
             view = third_view(pair)
             held_out = volume.held_out.get(view)
             if held_out is not None:
-                probability = _predict_view(model, volume, view, held_out, network, config, control)
+                probability = predict_view(model, volume, view, held_out, network, config, control)
                 mixed = share * probability + (1.0 - share) * held_out.propagation
                 counts_2C3 += [_count(mixed, held_out), _count(held_out.propagation, held_out)]
     intersection, predicted, true = np.moveaxis(counts_2C3[:, 1:], 2, 0)
@@ -73,7 +73,7 @@ def _count(probability_Cn: NDArray[np.float32], held_out: HeldOutView) -> NDArra
     return np.asarray(counts, dtype=np.float64)
 
 
-def _predict_view(
+def predict_view(
     model: TripleViewModel,
     volume: Volume,
     view: int,
