@@ -159,3 +159,16 @@ def test_bad_files_are_refused(text: str, message: str, tmp_path: Path) -> None:
 def test_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"absent\.yaml: not a readable YAML file"):
         load_config(tmp_path / "absent.yaml")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_changes_against_the_preset_make_the_config_again(preset):
+    base = RunConfig.from_preset(preset)
+    assert base.changes() == {}
+    changed = base.with_settings(
+        {"seed": 3, "training.optimiser.kind": "sgd", "training.optimiser.momentum": 0.5, "data.window": [-100, 200]}
+    )
+    changes = changed.changes()
+    assert {"seed", "training.optimiser.momentum", "data.window"} <= set(changes)
+    assert "training.learning_rate" not in changes
+    assert RunConfig.from_preset(preset).with_settings(changes) == changed

@@ -16,6 +16,7 @@ from napari_rada.data.case import Case, check_trainable
 from napari_rada.data.working import WorkingCase, make_working_case
 from napari_rada.errors import ConfigError, InputError, RadaError, RunFolderError, Stopped
 from napari_rada.events import Event, FinishReason, Listener, RunFinished, Stage, StageProgress, ignore
+from napari_rada.inference.cleanup import CleanUp, clean_up
 from napari_rada.inference.ensemble import assemble, disagreement
 from napari_rada.inference.sliding import VolumeInput, blank_prior, predict_volume
 from napari_rada.inference.suggest import Suggestion, suggest_slice
@@ -212,6 +213,7 @@ def predict(
     *,
     device: str = "auto",
     weights: Weights = "best",
+    tidy: CleanUp | None = None,
     control: RunControl | None = None,
     listener: Listener = ignore,
 ) -> Prediction:
@@ -229,6 +231,8 @@ def predict(
         As in the configuration.
     weights
         `best`: those with the highest held-out Dice, if that is known; `last`: those of the latest checkpoint.
+    tidy
+        Small parts to remove and holes to fill; nothing by default.
 
     Raises
     ------
@@ -262,7 +266,7 @@ def predict(
         if pseudo is not None:
             share = config.inference.blend
             mean_CZYX = share * mean_CZYX + (1.0 - share) * pseudo.probability
-        return assemble(
+        prediction = assemble(
             case,
             working,
             classes,
@@ -271,6 +275,7 @@ def predict(
             keep_annotated=config.inference.keep_annotated,
             provenance={"run": str(folder.path), "iteration": checkpoint.state.iteration, "method": "three networks"},
         )
+    return clean_up(prediction, tidy or CleanUp(), case.known if config.inference.keep_annotated else None)
 
 
 def preview(

@@ -44,19 +44,31 @@ def test_each_piece_of_work_calls_the_engine_with_a_case(image, labels, recorder
     works = [
         engine.propagation(lambda: recorder, snapshot, config),
         engine.training(lambda: recorder, [snapshot], Path("run"), config),
-        engine.predicting(lambda: recorder, Path("run"), snapshot, "cpu"),
+        engine.continuing(lambda: recorder, Path("old"), [snapshot], Path("run"), config),
+        engine.previewing(lambda: recorder, Path("run"), snapshot, "cpu", whole=False),
+        engine.previewing(lambda: recorder, Path("run"), snapshot, "cpu", whole=True),
         engine.suggesting(lambda: recorder, "prediction", PLANES),
     ]
-    assert [work(control, ignore) for work in works] == [
-        f"result of {name}" for name in ("propagate", "train", "predict", "suggest")
-    ]
-    (_, (case, given), told), (_, (cases, folder, _), _), (_, (run, other), chosen), (_, suggested, _) = recorder.calls
-    assert case.annotated == cases[0].annotated == other.annotated == tuple(PLANES)
+    names = ("propagate", "train", "continue_training", "preview", "predict", "suggest")
+    assert [work(control, ignore) for work in works] == [f"result of {name}" for name in names]
+    propagated, trained, continued, previewed, latest, suggested = recorder.calls
+    (case, given), told = propagated[1:]
     assert given is config
     assert told == {"control": control, "listener": ignore}
-    assert folder == run == Path("run")
-    assert chosen["device"] == "cpu"
-    assert suggested == ("prediction", PLANES)
+    assert trained[1][1] == continued[1][2] == previewed[1][0] == Path("run")
+    assert continued[1][0] == Path("old")
+    cases = (case, trained[1][0][0], continued[1][1][0], previewed[1][1], latest[1][1])
+    assert [one.annotated for one in cases] == [tuple(PLANES)] * 5
+    assert latest[2]["weights"] == "last"
+    assert previewed[2]["device"] == "cpu"
+    assert suggested[1] == ("prediction", PLANES)
+
+
+def test_several_images_are_predicted_one_after_the_other(image, labels, recorder):
+    snapshots = [take_snapshot(image, labels, PLANES), take_snapshot(image)]
+    work = engine.predicting(lambda: recorder, Path("run"), snapshots, "cpu")
+    assert work(RunControl(), ignore) == ["result of predict"] * 2
+    assert [call[1][1].annotated for call in recorder.calls] == [tuple(PLANES), ()]
 
 
 def test_a_bad_layer_is_refused_in_the_worker_before_the_engine_is_loaded(image):

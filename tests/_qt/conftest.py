@@ -73,6 +73,7 @@ class FakeEngine:
     go: threading.Event = field(default_factory=threading.Event)
     cases: list[Case] = field(default_factory=list)
     calls: list[tuple[str, Any]] = field(default_factory=list)
+    options: list[tuple[str, Any]] = field(default_factory=list)
     threads: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -89,41 +90,65 @@ class FakeEngine:
 
     def train(self, cases: Any, run_dir: Any, config: Any = None, *, control: RunControl, listener: Listener) -> Any:
         self._begin("train", cases[0], config)
+        return self._train(run_dir, 0, control, listener)
+
+    def continue_training(
+        self, old: Any, cases: Any, run_dir: Any, config: Any = None, *, control: RunControl, listener: Listener
+    ) -> Any:
+        self._begin("continue", cases[0], (Path(old), config))
+        return self._train(run_dir, self.iterations, control, listener)
+
+    def _train(self, run_dir: Any, first: int, control: RunControl, listener: Listener) -> Any:
         Path(run_dir).mkdir(parents=True)
         (Path(run_dir) / "config.yaml").write_text("preset: quick\n")
         listener(StageProgress(Stage.PREPARE, 1, 1))
         listener(Notice("The graphics card is busy; the CPU is used instead."))
-        listener(TrainingStarted(1, self.iterations, "cpu"))
+        total = first + self.iterations
+        listener(TrainingStarted(first + 1, total, "cpu"))
         while not (self.go.wait(0.01) or control.stop_requested):
             pass
-        done = 0
-        while done < self.iterations:
+        done = first
+        while done < total:
             if control.pause_requested:
                 listener(Paused(done))
                 control.wait_while_paused()
                 listener(Resumed(done))
             if control.stop_requested:
                 break
+            if control.take_checkpoint_request():
+                listener(CheckpointSaved(done, Path(run_dir) / "last.pt"))
             time.sleep(self.seconds)
             done += 1
             loss = 1.0 / done
             cross = 0.0 if done < 3 else loss / 2
-            listener(
-                StepLogged(
-                    done, self.iterations, (loss, loss / 2, loss / 3), (cross,) * 3, 0.1, 0.01, float(done), 60.0
-                )
-            )
+            listener(StepLogged(done, total, (loss, loss / 2, loss / 3), (cross,) * 3, 0.1, 0.01, float(done), 60.0))
             if done % 10 == 0:
                 listener(Validated(done, 0.8 + done / 1000, 0.8, best=True))
-        reason = FinishReason.COMPLETED if done == self.iterations else FinishReason.STOPPED
+        reason = FinishReason.COMPLETED if done == total else FinishReason.STOPPED
         listener(CheckpointSaved(done, Path(run_dir) / "last.pt"))
         listener(RunFinished(reason, done))
         return FakeResult(Path(run_dir), reason, done)
 
     def predict(
-        self, run_dir: Any, case: Case, *, device: str = "auto", control: RunControl, listener: Listener
+        self,
+        run_dir: Any,
+        case: Case,
+        *,
+        device: str = "auto",
+        weights: str = "best",
+        tidy: Any = None,
+        control: RunControl,
+        listener: Listener,
     ) -> Prediction:
         self._begin("predict", case, (Path(run_dir), device))
+        self.options.append((weights, tidy))
+        self._tiles(Stage.PREDICT, control, listener)
+        return predicted(case)
+
+    def preview(
+        self, run_dir: Any, case: Case, *, device: str = "auto", control: RunControl, listener: Listener
+    ) -> Prediction:
+        self._begin("preview", case, (Path(run_dir), device))
         self._tiles(Stage.PREDICT, control, listener)
         return predicted(case)
 

@@ -5,14 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from napari.layers import Labels
+from napari.settings import get_settings
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QCheckBox, QToolButton
 
 from napari_rada._napari.job import RunState
 from napari_rada._napari.layers import check_aligned, placement_of_grid
+from napari_rada._napari.session import session_of
+from napari_rada._qt import shortcuts
 from napari_rada._qt.label_slices import LabelSlicesWidget
+from napari_rada.config import RunConfig
 from napari_rada.data.grid import Grid
 from napari_rada.data.slices import AnnotatedSlice
+from napari_rada.io import read_sidecar, read_volume
+from napari_rada.io.annotations import to_array
 
 AXIAL, CORONAL, SAGITTAL = AnnotatedSlice(0, 6), AnnotatedSlice(1, 7), AnnotatedSlice(2, 8)
 
@@ -108,10 +114,10 @@ def test_new_labels_fit_the_image_and_are_chosen(widget, viewer, qtbot):
 def test_propagating_shows_a_preview_without_blocking(widget, viewer, qtbot, wait, engine):
     widget.detect()
     engine.go.clear()
-    click(qtbot, widget.propagate_button)
+    click(qtbot, widget.row.button)
     wait(lambda: widget.job.state is RunState.PROPAGATING)
-    assert widget.cancel_button.isVisibleTo(widget)
-    assert not widget.propagate_button.isEnabled()
+    assert widget.row.cancel.isVisibleTo(widget)
+    assert not widget.row.button.isEnabled()
     viewer.layers["labels"].data[:] = 0
     engine.go.set()
     wait(lambda: not widget.job.is_running)
@@ -122,8 +128,8 @@ def test_propagating_shows_a_preview_without_blocking(widget, viewer, qtbot, wai
     assert "label 1: " in widget.message.value(), "looking around does not wipe out what was told"
     assert "ml)" in widget.message.value()
     assert engine.cases[0].labels.any(), "the engine works on the labels as they were"
-    assert widget.propagate_button.isEnabled()
-    assert not widget.progress.isVisibleTo(widget)
+    assert widget.row.button.isEnabled()
+    assert not widget.row.progress.isVisibleTo(widget)
 
 
 def test_propagation_can_be_cancelled(widget, viewer, qtbot, wait, engine):
@@ -131,10 +137,10 @@ def test_propagation_can_be_cancelled(widget, viewer, qtbot, wait, engine):
     engine.go.clear()
     widget.propagate()
     wait(lambda: widget.job.state is RunState.PROPAGATING)
-    click(qtbot, widget.cancel_button)
+    click(qtbot, widget.row.cancel)
     wait(lambda: not widget.job.is_running)
     assert "labels preview" not in viewer.layers
-    assert widget.propagate_button.isEnabled()
+    assert widget.row.button.isEnabled()
 
 
 def test_the_preview_may_outlive_its_labels(widget, viewer, wait, engine):
@@ -176,7 +182,7 @@ def test_an_error_of_the_engine_is_told_and_the_buttons_come_back(widget, wait, 
     wait(lambda: not widget.job.is_running)
     assert widget.message.value() == "The annotated slices hold only background (0)."
     assert notified == [widget.message.value()]
-    assert widget.propagate_button.isEnabled()
+    assert widget.row.button.isEnabled()
 
 
 def test_images_that_are_no_volume_can_be_chosen_and_say_so(widget, viewer, notified):
@@ -210,3 +216,171 @@ def test_closing_the_dock_lets_go_of_the_viewer(widget, viewer, wait, engine):
     viewer.layers["labels"].data_setitem((np.array([0]), np.array([0]), np.array([0])), 1)
     viewer.dims.set_point(0, -3.0)
     viewer.layers.clear()
+
+
+def test_keys_do_what_the_buttons_do_and_fight_nobody(widget, viewer):
+    taken = {str(key).replace("+", "-") for keys in get_settings().shortcuts.shortcuts.values() for key in keys}
+    assert not taken & set(widget._actions())
+    press(viewer, shortcuts.PLANES[1])
+    assert viewer.dims.order[0] == 1
+    widget.go_to(CORONAL)
+    press(viewer, shortcuts.MARK)
+    assert widget.annotated == (CORONAL,)
+    for button in (widget.panel.mark_button, widget.row.button, widget.painting.copy, widget.painting.first):
+        assert "(Shift+" in button.toolTip()
+    assert "(Shift+Z)" in widget.navigator.planes.buttons["axial"].toolTip()
+    viewer.window.remove_dock_widget(widget)
+    assert not {str(key) for key in viewer.keymap} & {key.replace("-", "+") for key in widget._actions()}
+
+
+def press(viewer, key) -> None:
+    keymap = {str(bound).replace("+", "-"): action for bound, action in viewer.keymap.items()}
+    keymap[key](viewer)
+
+
+def test_the_nearest_slice_is_copied_and_undone(widget, viewer, qtbot):
+    labels = viewer.layers["labels"]
+    before = labels.data.copy()
+    widget.detect()
+    widget.go_to(AnnotatedSlice(0, 9))
+    widget.copy_nearest()
+    assert widget.message.value() == "Copied slice 6; correct it, then mark this slice as annotated."
+    expected = before.copy()
+    expected[9] = before[6]
+    for plane in (CORONAL, SAGITTAL):
+        expected[plane.selector()] = before[plane.selector()]
+    np.testing.assert_array_equal(labels.data, expected)
+    labels.undo()
+    np.testing.assert_array_equal(labels.data, before)
+    widget.go_to(AXIAL)
+    widget.copy_nearest()
+    assert "untick it" in widget.message.value()
+
+
+def test_it_says_where_to_begin(widget, viewer):
+    labels = viewer.layers["labels"]
+    labels.data[:] = 0
+    labels.data[6, 4:10, 5:11] = 1
+    labels.refresh()
+    widget.panel._on_rescan_due()
+    widget.begin()
+    assert widget.current_slice == AnnotatedSlice(1, 4)
+    assert "crosses your paint where that is widest" in widget.message.value()
+    for axis in range(3):
+        session_of(viewer).annotation(labels).set_complete(AnnotatedSlice(axis, 6))
+    widget.begin()
+    assert "let Predict suggest the next one" in widget.message.value()
+
+
+def test_the_lock_holds_the_brush_back(widget, viewer):
+    labels = viewer.layers["labels"]
+    widget.painting.lock.setChecked(True)
+    widget.go_to(AXIAL)
+    labels.mode = "paint"
+    assert labels.mode == "paint"
+    widget.go_to(AnnotatedSlice(0, 2))
+    assert labels.mode == "pan_zoom"
+    labels.mode = "paint"
+    assert labels.mode == "pan_zoom"
+    assert "locked to listed slices" in widget.message.value()
+    widget.go_to(AXIAL)
+    assert labels.mode == "paint"
+    widget.painting.lock.setChecked(False)
+
+
+def test_a_ct_window_is_shown(widget, viewer):
+    ranges = widget.painting.ranges
+    ranges.setCurrentIndex(1)
+    ranges.activated.emit(1)
+    assert tuple(viewer.layers["scan"].contrast_limits) == (-160.0, 240.0)
+    assert widget.message.value() == "Shown from -160 to 240."
+    ranges.setCurrentIndex(0)
+    ranges.activated.emit(0)
+    assert viewer.layers["scan"].contrast_limits[0] > 0
+
+
+def test_classes_are_in_step_with_the_layer(widget, viewer):
+    table, labels = widget.classes.table, viewer.layers["labels"]
+    assert [row.info.value for row in table._rows] == [1]
+    table.add_button.click()
+    assert labels.selected_label == 2
+    assert table.value() == 2
+    table.table.item(1, 2).setText("tumour")
+    assert labels.metadata["classes"][1]["name"] == "tumour"
+    table.table.item(0, 2).setText("tumour")
+    assert "empty or taken" in widget.message.value()
+    assert table.table.item(0, 2).text() == "label 1"
+    table.table.setCurrentCell(0, 2)
+    assert labels.selected_label == 1
+    labels.selected_label = 2
+    assert table.value() == 2
+    table.coloured.emit(2, "#ff0000")
+    np.testing.assert_allclose(labels.get_color(2)[:3], (1, 0, 0), atol=0.01)
+    table.remove_button.click()
+    assert [row.info.value for row in table._rows] == [1]
+
+
+def test_the_preview_follows_if_asked_to(widget, viewer, wait, engine):
+    widget.auto.setChecked(True)
+    widget.detect()
+    wait(lambda: len(engine.cases) == 1 and not widget.job.is_running)
+    labels = viewer.layers["labels"]
+    labels.data_setitem(tuple(np.array([index]) for index in (6, 0, 0)), 1)
+    wait(lambda: len(engine.cases) == 2 and not widget.job.is_running)
+    assert engine.cases[1].labels[6, 0, 0] == 1
+    widget.auto.setChecked(False)
+    labels.undo()
+    assert not widget._follow.isActive()
+
+
+def test_propagation_follows_the_settings_of_the_run(widget, viewer, wait, engine):
+    config = RunConfig.from_preset("quick").with_settings({"propagation.tolerance": 0.01})
+    session_of(viewer).set_config(config)
+    widget.detect()
+    widget.propagate()
+    wait(lambda: not widget.job.is_running)
+    assert engine.calls == [("propagate", config)]
+
+
+@pytest.fixture
+def saved_in(monkeypatch, tmp_path):
+    monkeypatch.setattr("napari_rada._qt.autosave.data_folder", lambda: tmp_path / "data" / "runs")
+    monkeypatch.setattr("napari_rada._qt.autosave.QUIET_MS", 50)
+    return tmp_path / "data" / "autosave" / "scan_labels.nii.gz"
+
+
+def test_labels_are_saved_by_themselves(saved_in, dock, viewer, engine, wait, tmp_path):
+    widget = dock(LabelSlicesWidget, load_engine=engine.load)
+    labels = viewer.layers["labels"]
+    widget.detect()
+    labels.data_setitem(tuple(np.array([index]) for index in (6, 0, 0)), 1)
+    wait(saved_in.exists)
+    wait(lambda: widget.autosaver.path == saved_in)
+    volume = read_volume(saved_in)
+    np.testing.assert_array_equal(volume.array, labels.data)
+    assert set(to_array(read_sidecar(saved_in), volume)) == {AXIAL, CORONAL, SAGITTAL}
+    stamp = saved_in.stat().st_mtime_ns
+    widget.go_to(AnnotatedSlice(0, 3))
+    widget.go_to(AXIAL)
+    wait(lambda: not widget.autosaver.job.is_running and not widget.autosaver._timer.isActive())
+    assert saved_in.stat().st_mtime_ns == stamp, "looking around is no edit"
+    session_of(viewer).run_dir = tmp_path / "run"
+    labels.undo()
+    wait((tmp_path / "run" / "autosave" / "scan_labels.nii.gz").exists)
+
+
+def test_closing_saves_what_is_not_saved_yet(saved_in, dock, viewer, engine):
+    widget = dock(LabelSlicesWidget, load_engine=engine.load)
+    viewer.layers["labels"].data_setitem(tuple(np.array([index]) for index in (6, 0, 0)), 1)
+    widget.panel._on_rescan_due()
+    viewer.window.remove_dock_widget(widget)
+    assert read_volume(saved_in).array[6, 0, 0] == 1
+
+
+def test_a_folder_that_cannot_be_written_is_told(saved_in, dock, viewer, engine, wait, notified, tmp_path):
+    (tmp_path / "data").mkdir()
+    saved_in.parent.write_text("a file where the folder should be")
+    widget = dock(LabelSlicesWidget, load_engine=engine.load)
+    viewer.layers["labels"].data_setitem(tuple(np.array([index]) for index in (6, 0, 0)), 1)
+    wait(lambda: "could not be saved by themselves" in widget.message.value())
+    assert notified

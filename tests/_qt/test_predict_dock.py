@@ -9,11 +9,14 @@ import pytest
 from qtpy.QtCore import Qt
 
 from napari_rada._napari.job import RunState
-from napari_rada._napari.planes import viewed_slice
+from napari_rada._napari.layers import grid_of
+from napari_rada._napari.planes import go_to, viewed_slice
 from napari_rada._napari.session import session_of
 from napari_rada._qt.predict import PredictWidget
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import RunFolderError
+from napari_rada.inference.cleanup import CleanUp
+from napari_rada.io import read_volume
 
 
 @pytest.fixture
@@ -29,7 +32,7 @@ def click(qtbot, button) -> None:
 
 def test_outputs_are_new_layers_with_the_images_geometry(widget, viewer, qtbot, wait, engine):
     widget.outputs.setValue(("mask", "probability", "disagreement"))
-    click(qtbot, widget.predict_button)
+    click(qtbot, widget.row.button)
     wait(lambda: not widget.job.is_running)
     names = [layer.name for layer in viewer.layers]
     assert names == ["scan", "labels", "scan mask", "scan probability", "scan disagreement"]
@@ -52,13 +55,13 @@ def test_progress_and_cancel(widget, viewer, qtbot, wait, engine):
     engine.go.clear()
     widget.predict()
     wait(lambda: widget.job.state is RunState.PREDICTING)
-    assert widget.progress.bar.maximum() == 5
-    assert not widget.predict_button.isEnabled()
-    click(qtbot, widget.cancel_button)
+    assert widget.row.progress.bar.maximum() == 5
+    assert not widget.row.button.isEnabled()
+    click(qtbot, widget.row.cancel)
     wait(lambda: not widget.job.is_running)
     assert len(viewer.layers) == 2
-    assert widget.predict_button.isEnabled()
-    assert not widget.cancel_button.isVisibleTo(widget)
+    assert widget.row.button.isEnabled()
+    assert not widget.row.cancel.isVisibleTo(widget)
 
 
 def test_the_suggested_slice_is_shown(widget, viewer, qtbot, wait, engine):
@@ -126,7 +129,7 @@ def test_an_error_of_the_engine_is_told(widget, wait, engine, notified):
     widget.predict()
     wait(lambda: not widget.job.is_running)
     assert widget.message.value() == "The run has no checkpoint yet; train it first."
-    assert widget.predict_button.isEnabled()
+    assert widget.row.button.isEnabled()
 
 
 def test_an_image_that_changed_under_way_is_told(widget, viewer, wait, engine, notified):
@@ -147,3 +150,76 @@ def test_closing_the_dock_stops_the_prediction(widget, viewer, wait, engine):
     viewer.window.remove_dock_widget(widget)
     assert widget.job.state is RunState.STOPPING
     viewer.layers.clear()
+
+
+@pytest.fixture
+def ready(widget, viewer, wait, engine):
+    """A prediction of `scan`, and its labels with three annotated slices."""
+    for axis, index in ((0, 6), (1, 7), (2, 8)):
+        session_of(viewer).annotation(viewer.layers["labels"]).set_complete(AnnotatedSlice(axis, index))
+    widget.predict()
+    wait(lambda: not widget.job.is_running)
+    return widget
+
+
+def test_a_predicted_slice_is_accepted_corrected_and_undone(ready, viewer, qtbot):
+    labels = viewer.layers["labels"]
+    before = labels.data.copy()
+    go_to(viewer, viewer.layers["scan"], AnnotatedSlice(0, 2))
+    click(qtbot, ready.accept_button)
+    assert "Wrote axial slice 2 of 12 into 'labels'" in ready.message.value()
+    assert viewer.layers.selection.active is labels
+    changed = labels.data != before
+    assert changed[2].any()
+    assert not np.delete(changed, 2, axis=0).any()
+    assert AnnotatedSlice(0, 2) not in session_of(viewer).annotation(labels).complete, "a person has to look first"
+    ready.accept()
+    assert "shows the prediction in axial slice 2 of 12 already" in ready.message.value()
+    labels.undo()
+    np.testing.assert_array_equal(labels.data, before)
+
+
+def test_what_cannot_be_accepted_is_told(ready, viewer, notified):
+    go_to(viewer, viewer.layers["scan"], AnnotatedSlice(0, 6))
+    ready.accept()
+    assert "marked as annotated already" in ready.message.value()
+    viewer.dims.ndisplay = 3
+    ready.accept()
+    assert "turn to a plane first" in ready.message.value()
+    viewer.dims.ndisplay = 2
+    viewer.layers.remove("labels")
+    ready.accept()
+    assert "press New labels" in ready.message.value()
+    assert len(notified) == 3
+
+
+def test_a_mask_is_saved_by_naparis_own_writers(ready, viewer, tmp_path, monkeypatch, qtbot):
+    out = tmp_path / "mask.nii.gz"
+    monkeypatch.setattr("qtpy.QtWidgets.QFileDialog.getSaveFileName", lambda *arguments: (str(out), ""))
+    click(qtbot, ready.save_button)
+    assert ready.message.value() == f"Saved {out}."
+    saved = read_volume(out)
+    np.testing.assert_array_equal(saved.array, viewer.layers["scan mask"].data)
+    assert saved.grid.matches(grid_of(viewer.layers["scan"]))
+    ready.save_mask(tmp_path / "nowhere" / "mask.nii.gz")
+    assert "does not exist" in ready.message.value()
+
+
+def test_clean_up_is_off_until_it_is_asked_for(ready, wait, engine):
+    ready.clean_up.setValue(CleanUp(2.5, fill_holes=True))
+    ready.predict()
+    wait(lambda: not ready.job.is_running)
+    assert engine.options == [("best", CleanUp()), ("best", CleanUp(2.5, fill_holes=True))]
+
+
+def test_several_images_are_predicted_together(widget, viewer, wait, engine):
+    viewer.add_image(viewer.layers["scan"].data[::-1], name="second")
+    viewer.add_image(viewer.layers["scan"].data, name="third")
+    viewer.layers.selection = {viewer.layers["second"], viewer.layers["scan"]}
+    widget.image.setValue(viewer.layers["scan"])
+    widget.several.setChecked(True)
+    widget.predict()
+    wait(lambda: not widget.job.is_running)
+    assert [case.name for case in engine.cases] == ["scan", "second"]
+    assert [layer.name for layer in viewer.layers][-2:] == ["scan mask", "second mask"]
+    assert widget.mask_layer is viewer.layers["scan mask"]

@@ -136,10 +136,10 @@ def test_a_preset_keeps_its_own_length_unless_changed(qtbot):
     assert [combo.itemData(row) for row in range(combo.count())] == ["quick", "standard", "paper"]
     combo.setValue("paper")
     assert combo.value() == "paper"
-    config = viewer_config("paper", "cpu", {})
+    config = viewer_config("paper")
     assert config.training == RunConfig.from_preset("paper").training
     with pytest.raises(ConfigError):
-        viewer_config("quick", "cpu", {"training.iterations": 0})
+        viewer_config("quick", {"training.iterations": 0})
 
 
 def test_run_folders_are_fresh_and_safe(qtbot, tmp_path, monkeypatch):

@@ -74,14 +74,14 @@ def test_the_main_job(viewer, open_dock, qtbot, wait, tmp_path):
 
     train = open_dock("Train")
     train.folder.setValue(tmp_path / "run")
-    click(qtbot, train.start_button)
+    click(qtbot, train.buttons.start)
     wait(lambda: len(train.history.steps) >= 20, 60)
     wait(lambda: all(len(curve.getOriginalDataset()[0]) >= 20 for curve in train.plot.curves.values()))
-    click(qtbot, train.pause_button)
+    click(qtbot, train.buttons.pause)
     wait(lambda: train.state is RunState.PAUSED)
-    click(qtbot, train.pause_button)
+    click(qtbot, train.buttons.pause)
     wait(lambda: train.state is RunState.TRAINING)
-    click(qtbot, train.stop_button)
+    click(qtbot, train.buttons.stop)
     wait(lambda: train.state is RunState.IDLE)
     assert train.message.value().startswith("Stopped after ")
 
@@ -89,7 +89,7 @@ def test_the_main_job(viewer, open_dock, qtbot, wait, tmp_path):
     assert predict.run.value() == tmp_path / "run"
     before = labels.data.copy()
     predict.outputs.setValue(("mask", "disagreement"))
-    click(qtbot, predict.predict_button)
+    click(qtbot, predict.row.button)
     wait(lambda: not predict.job.is_running, 60)
     mask = viewer.layers["sample mask"]
     check_aligned(image, mask)
@@ -108,7 +108,7 @@ def test_the_main_job(viewer, open_dock, qtbot, wait, tmp_path):
 def test_a_preview_by_the_real_propagation(viewer, open_dock, qtbot, wait, sample):
     viewer.open_sample(PLUGIN, "synthetic_organ")
     slices = open_dock("Label slices")
-    click(qtbot, slices.propagate_button)
+    click(qtbot, slices.row.button)
     wait(lambda: not slices.job.is_running, 60)
     preview = viewer.layers["sample labels preview"].data > 0
     truth = sample.truth > 0

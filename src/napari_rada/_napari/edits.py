@@ -37,6 +37,7 @@ def accept_plane(layer: Labels, mask: NDArray[Any], plane: AnnotatedSlice) -> in
             f"The mask has {mask.shape} voxels, but layer '{layer.name}' has {shape_of(layer)}; "
             "choose the labels of the predicted image."
         )
+    plane.check(shape_of(layer))
     if plane in annotated_slices(layer):
         raise InputError("This slice is marked as annotated already; what you painted in it is kept.")
     return write_plane(layer, plane, mask[plane.selector()])

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from napari_rada.data.case import Case
     from napari_rada.data.slices import AnnotatedSlice
     from napari_rada.events import Listener
+    from napari_rada.inference.cleanup import CleanUp
     from napari_rada.inference.suggest import Suggestion
     from napari_rada.pipeline import TrainingResult
     from napari_rada.prediction import Prediction
@@ -66,6 +67,7 @@ class Engine(Protocol):
         *,
         device: str,
         weights: Literal["best", "last"] = "best",
+        tidy: CleanUp | None = None,
         control: RunControl | None,
         listener: Listener,
     ) -> Prediction:
@@ -125,9 +127,7 @@ def training(load: LoadEngine, snapshots: Sequence[Snapshot], run_dir: Path, con
     return work
 
 
-def continuing(
-    load: LoadEngine, old: Path, snapshots: Sequence[Snapshot], run_dir: Path, config: RunConfig
-) -> Work:
+def continuing(load: LoadEngine, old: Path, snapshots: Sequence[Snapshot], run_dir: Path, config: RunConfig) -> Work:
     """Work that trains on from run `old` into `run_dir` and returns a `TrainingResult`."""
 
     def work(control: RunControl, listener: Listener) -> TrainingResult:
@@ -164,11 +164,17 @@ def previewing(load: LoadEngine, run_dir: Path, snapshot: Snapshot, device: str,
     return work
 
 
-def predicting(load: LoadEngine, run_dir: Path, snapshot: Snapshot, device: str) -> Work:
-    """Work that predicts a snapshot with a run and returns a `Prediction`."""
+def predicting(
+    load: LoadEngine, run_dir: Path, snapshots: Sequence[Snapshot], device: str, tidy: CleanUp | None = None
+) -> Work:
+    """Work that predicts snapshots with a run, one after the other, and returns a `Prediction` for each."""
 
-    def work(control: RunControl, listener: Listener) -> Prediction:
-        return load().predict(run_dir, snapshot.to_case(), device=device, control=control, listener=listener)
+    def work(control: RunControl, listener: Listener) -> list[Prediction]:
+        engine = load()
+        return [
+            engine.predict(run_dir, snapshot.to_case(), device=device, tidy=tidy, control=control, listener=listener)
+            for snapshot in snapshots
+        ]
 
     return work
 

@@ -176,6 +176,11 @@ class Job:
             self._control.resume()
             self._set_state(RunState.TRAINING)
 
+    def request_checkpoint(self) -> None:
+        """Ask training to save its weights between two iterations."""
+        if self.is_running:
+            self._control.request_checkpoint()
+
     def drain(self) -> None:
         """Take in everything that was reported since the last call. Call it in the main thread, some times a second."""
         while True:

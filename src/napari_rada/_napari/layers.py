@@ -10,6 +10,7 @@ import numpy as np
 
 from napari_rada._napari.geometry import as_stored, grid_of_world, upright
 from napari_rada.data.case import Case
+from napari_rada.data.classes import ClassInfo, ClassTable
 from napari_rada.data.grid import Grid
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import InputError
@@ -33,10 +34,12 @@ GRID_KEY = "grid"
 """Metadata: `affine`, the file's own (4, 4); `shape` and `shown_as`, the layer's matrix, when it was made."""
 SLICES_KEY = "annotated_slices"
 """Metadata of a Labels layer: a list of `{"axis": 0, "index": 91}` in array axes (0 = z, 1 = y, 2 = x)."""
+CLASSES_KEY = "classes"
+"""Metadata of a Labels layer: a list of `{"value": 1, "name": "liver", "prompt": "…"}`."""
 PROVENANCE_KEY = "provenance"
 """Metadata of an output layer: where it comes from."""
 PREVIEW_KEY = "preview_of"
-"""Metadata of a preview layer: the name of the Labels layer that it was propagated from."""
+"""Metadata of a preview layer: the name of the Labels layer that it comes from, and its kind."""
 
 EDIT_EVENTS = ("paint", "set_data", "data", "labels_update")
 """What a Labels layer emits when painted, filled, undone or replaced; the payloads are private."""
@@ -61,10 +64,11 @@ class Snapshot:
     slices: tuple[AnnotatedSlice, ...] | None
     grid: Grid
     source: Path | None
+    classes: tuple[ClassInfo, ...] = ()
 
     def to_case(self, non_finite: NonFinite = "refuse") -> Case:
         """Load what is still on disk, check everything, and return the case; raises `InputError`."""
-        return Case.create(
+        case = Case.create(
             np.asarray(self.image),
             self.labels,
             slices=self.slices,
@@ -73,6 +77,10 @@ class Snapshot:
             non_finite=non_finite,
             source=self.source,
         )
+        if case.classes is None:
+            return case
+        named = {info.value: info for info in self.classes}
+        return replace(case, classes=ClassTable(tuple(named.get(c.value, c) for c in case.classes.classes)))
 
 
 def take_snapshot(
@@ -105,7 +113,8 @@ def take_snapshot(
         return snapshot
     check_aligned(image_layer, labels_layer)
     chosen = annotated_slices(labels_layer) or None if slices is None else tuple(slices)
-    return replace(snapshot, labels=np.array(full_resolution(labels_layer)), slices=chosen)
+    labels = np.array(full_resolution(labels_layer))
+    return replace(snapshot, labels=labels, slices=chosen, classes=class_infos(labels_layer))
 
 
 def case_from_layers(
@@ -254,6 +263,23 @@ def slices_metadata(slices: Sequence[AnnotatedSlice]) -> list[dict[str, int]]:
     return [{"axis": plane.axis, "index": plane.index} for plane in sorted(slices)]
 
 
+def class_infos(layer: Labels) -> tuple[ClassInfo, ...]:
+    """Return the classes that were named in the layer's metadata, without background, sorted by value."""
+    entries = layer.metadata.get(CLASSES_KEY, ())
+    infos = [ClassInfo(int(e["value"]), str(e["name"]), str(e.get("prompt", ""))) for e in entries]
+    return tuple(sorted((info for info in infos if info.value > 0), key=lambda info: info.value))
+
+
+def set_class_infos(layer: Labels, infos: Sequence[ClassInfo]) -> None:
+    """Write the classes into the layer's metadata."""
+    layer.metadata[CLASSES_KEY] = classes_metadata(infos)
+
+
+def classes_metadata(infos: Sequence[ClassInfo]) -> list[dict[str, int | str]]:
+    """Return classes as plain data, without background."""
+    return [{"value": info.value, "name": info.name, "prompt": info.prompt} for info in infos if info.value > 0]
+
+
 def watch_edits(layer: Labels, callback: Callable[..., None]) -> Callable[[], None]:
     """Call `callback` after anything that may have changed the labels; returns a function that ends it."""
     emitters = [getattr(layer.events, name) for name in EDIT_EVENTS if hasattr(layer.events, name)]
@@ -294,7 +320,7 @@ def placement_of_grid(grid: Grid, source: Path | None = None) -> dict[str, Any]:
 
 def placement_of_layer(layer: Image | Labels, **metadata: Any) -> dict[str, Any]:
     """Copy of a layer's whole placement: every transform, units, axis labels, and its metadata with additions."""
-    kept = {key: value for key, value in layer.metadata.items() if key not in (SLICES_KEY, PREVIEW_KEY)}
+    kept = {key: value for key, value in layer.metadata.items() if key not in (SLICES_KEY, PREVIEW_KEY, CLASSES_KEY)}
     return {
         "scale": np.array(layer.scale),
         "translate": np.array(layer.translate),
@@ -313,6 +339,8 @@ def case_to_layer_data(case: Case) -> list[LayerData]:
     layers: list[LayerData] = [(case.image, {"name": case.name, **place}, "image")]
     if case.labels is not None:
         metadata = {**place["metadata"], SLICES_KEY: slices_metadata(case.annotated)}
+        if case.classes is not None:
+            metadata[CLASSES_KEY] = classes_metadata(case.classes.classes)
         layers.append((case.labels, {**place, "name": f"{case.name} labels", "metadata": metadata}, "labels"))
     return layers
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from napari_rada._napari.layers import LayerData
     from napari_rada.prediction import Prediction
 
+PROPAGATED, RUN_PREVIEW = "preview", "training"
+"""Kinds of previews: what geometry makes of the slices, and what the networks that are still learning make of them."""
+
 
 def add_layers(viewer: ViewerModel, layers: Sequence[LayerData]) -> list[Layer]:
     """Add layers on top, without taking the selection away from the layer that is worked on."""
@@ -29,31 +32,39 @@ def add_layers(viewer: ViewerModel, layers: Sequence[LayerData]) -> list[Layer]:
     return added
 
 
-def show_preview(viewer: ViewerModel, prediction: Prediction, image_layer: Image, labels_layer: Labels) -> Labels:
-    """Show a propagated mask in a layer of its own under the labels it came from.
+def show_preview(
+    viewer: ViewerModel,
+    prediction: Prediction,
+    image_layer: Image,
+    labels_layer: Labels,
+    *,
+    kind: str = PROPAGATED,
+) -> Labels:
+    """Show a mask that is not final in a layer of its own under the labels it came from.
 
-    The preview of the same Labels layer is updated in place, unless somebody painted in it: then it is theirs, and a
-    new one is made.
+    The preview of the same kind of the same Labels layer is updated in place, unless somebody painted in it: then it
+    is theirs, and a new one is made.
     """
     ((mask, settings, _),) = prediction_to_layer_data(prediction, image_layer, (MASK,))
-    present = _untouched_preview(viewer, labels_layer)
+    tag = f"{labels_layer.name} {kind}"
+    present = _untouched_preview(viewer, tag)
     if present is not None and present.data.shape == mask.shape:
         present.data = mask
         present.metadata.update(settings["metadata"])
         return present
-    settings = {**settings, "name": f"{labels_layer.name} preview", "opacity": 0.4}
+    settings = {**settings, "name": tag, "opacity": 0.4}
     preview = Labels(mask, **settings)
     position = viewer.layers.index(labels_layer) if labels_layer in viewer.layers else len(viewer.layers)
     selection = list(viewer.layers.selection)
     viewer.layers.insert(position, preview)
     viewer.layers.selection = selection
-    preview.metadata[PREVIEW_KEY] = labels_layer.name
+    preview.metadata[PREVIEW_KEY] = tag
     preview.events.paint.connect(_on_preview_painted)
     return preview
 
 
-def _untouched_preview(viewer: ViewerModel, labels_layer: Labels) -> Labels | None:
-    found = [layer for layer in viewer.layers if layer.metadata.get(PREVIEW_KEY) == labels_layer.name]
+def _untouched_preview(viewer: ViewerModel, tag: str) -> Labels | None:
+    found = [layer for layer in viewer.layers if layer.metadata.get(PREVIEW_KEY) == tag]
     return found[-1] if found else None
 
 

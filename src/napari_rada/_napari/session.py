@@ -1,4 +1,4 @@
-"""What the dock widgets of one viewer share: the runs of this session and the annotation of each Labels layer."""
+"""What the dock widgets of one viewer share: runs, settings, and annotation and classes of each Labels layer."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from weakref import WeakKeyDictionary
 from psygnal import Signal
 
 from napari_rada._napari.annotation import AnnotationModel
+from napari_rada._napari.classes import ClassModel
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from napari.components import ViewerModel
     from napari.layers import Labels
+
+    from napari_rada.config import RunConfig
 
 
 @dataclass(frozen=True)
@@ -26,22 +29,38 @@ class KnownRun:
 
 
 class Session:
-    """Shared state of one viewer."""
+    """Shared state of one viewer.
+
+    `runs` are the runs that can predict, `config` is what the Train dock shows (None until it was opened), `run_dir`
+    is the folder of the run that was started or loaded last.
+    """
 
     runs_changed = Signal()
     """A run was added; the newest is last."""
+
+    config_changed = Signal()
+    """`config` is another one."""
 
     annotation_changed = Signal()
     """The annotated slices of some Labels layer changed."""
 
     def __init__(self) -> None:
         self.runs: tuple[KnownRun, ...] = ()
+        self.config: RunConfig | None = None
+        self.run_dir: Path | None = None
         self._annotations: WeakKeyDictionary[Labels, AnnotationModel] = WeakKeyDictionary()
+        self._classes: WeakKeyDictionary[Labels, ClassModel] = WeakKeyDictionary()
 
     def add_run(self, path: Path, label: str) -> None:
         """Remember a run as the newest; a run known already moves to the end."""
         self.runs = (*(run for run in self.runs if run.path != path), KnownRun(path, label))
         self.runs_changed.emit()
+
+    def set_config(self, config: RunConfig) -> None:
+        """Remember the settings that the Train dock shows, for whoever computes with them."""
+        if config != self.config:
+            self.config = config
+            self.config_changed.emit()
 
     def annotation(self, layer: Labels) -> AnnotationModel:
         """Return the one annotation model of a layer."""
@@ -50,6 +69,12 @@ class Session:
             model.changed.connect(self._on_annotation_changed)
             self._annotations[layer] = model
         return self._annotations[layer]
+
+    def classes(self, layer: Labels) -> ClassModel:
+        """Return the one model of a layer's classes."""
+        if layer not in self._classes:
+            self._classes[layer] = ClassModel(layer, self.annotation(layer))
+        return self._classes[layer]
 
     def _on_annotation_changed(self) -> None:
         self.annotation_changed.emit()

@@ -31,6 +31,8 @@ class AnnotationPanel(QWidget):
     """The user says that the current slice is annotated."""
     detectRequested = Signal()
     """The user wants every painted slice marked."""
+    edited = Signal()
+    """The labels were painted, filled, undone or replaced, and then left alone for a moment."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -105,3 +107,4 @@ class AnnotationPanel(QWidget):
     def _on_rescan_due(self) -> None:
         if self._model is not None:
             self._model.rescan()
+            self.edited.emit()

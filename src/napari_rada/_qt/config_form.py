@@ -64,9 +64,15 @@ class ConfigForm(QWidget):
         self.problem.setColours(colours)
 
     def _config(self) -> RunConfig | None:
+        """Return the base with the changes that can be used."""
         if self._base is None:
             return None
-        return check_settings(self._base, self._texts)[0] or self._base
+        texts = dict(self._texts)
+        while True:
+            config, wrong, _problem = check_settings(self._base, texts)
+            if config is not None or wrong not in texts:
+                return config or self._base
+            del texts[wrong]
 
     def _redraw(self) -> None:
         config = self._config()

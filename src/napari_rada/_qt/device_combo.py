@@ -38,6 +38,11 @@ class DeviceCombo(QComboBox):
         """Choose a device by its name in the configuration."""
         self.setCurrentIndex([choice.name for choice in self._choices].index(name))
 
+    def choose(self, name: str) -> None:
+        """Choose a device if it is offered and can be used, else leave the choice to the program."""
+        usable = [choice.name for choice in self._choices if not choice.unusable]
+        self.setValue(name if name in usable else AUTOMATIC.name)
+
     def set_data(self, choices: Sequence[DeviceChoice]) -> None:
         """Offer other devices; the choice stays if it is among them."""
         before = self._choices[self.currentIndex()].name if self._choices else AUTOMATIC.name

@@ -1,43 +1,63 @@
-"""The dock `Label slices`: turn the viewer, mark annotated slices, preview the propagation."""
+"""The dock `Label slices`: turn the viewer, paint, mark annotated slices, preview the propagation."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from napari.layers import Image, Labels
-from qtpy.QtWidgets import QHBoxLayout, QPushButton
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QCheckBox, QPushButton
 
+from napari_rada._napari.brush_lock import BrushLock
+from napari_rada._napari.edits import copy_nearest
 from napari_rada._napari.engine import load_pipeline, propagation
-from napari_rada._napari.job import Job, RunState
-from napari_rada._napari.layers import check_aligned, new_labels_data, take_snapshot
+from napari_rada._napari.job import Job
+from napari_rada._napari.layers import check_aligned, full_resolution, new_labels_data, shape_of, take_snapshot
+from napari_rada._napari.planes import describe
 from napari_rada._napari.preview import add_layers, show_preview
+from napari_rada._napari.windows import apply_window
+from napari_rada._qt import shortcuts
 from napari_rada._qt.annotation_panel import AnnotationPanel
+from napari_rada._qt.autosave import Autosaver
+from napari_rada._qt.class_panel import ClassPanel
 from napari_rada._qt.dock import Dock, form
+from napari_rada._qt.job_row import JobRow
 from napari_rada._qt.layer_combo import LayerCombo
 from napari_rada._qt.navigator import SliceNavigator
-from napari_rada._qt.progress import ProgressLine, volumes
+from napari_rada._qt.painting_panel import PaintingPanel
+from napari_rada._qt.progress import volumes
 from napari_rada._qt.run_settings import viewer_config
-from napari_rada._qt.theme import emphasise
+from napari_rada._qt.section import Section
 from napari_rada._qt.worker import JobPump, spawn
+from napari_rada.data.first_slices import first_slices
 from napari_rada.errors import InputError
-from napari_rada.events import Notice, StageProgress
+from napari_rada.events import Notice
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from napari.components import ViewerModel
 
     from napari_rada._napari.annotation import AnnotationModel
     from napari_rada._napari.engine import LoadEngine
+    from napari_rada._napari.windows import Window
     from napari_rada._qt.theme import Colours
     from napari_rada.data.slices import AnnotatedSlice
     from napari_rada.events import Event
     from napari_rada.prediction import Prediction
 
 
+AUTO_PROPAGATE_MS = 500
+"""Quiet time after the annotated slices changed before the preview follows by itself."""
+
+
 class LabelSlicesWidget(Dock):
     """Choose image and labels, turn to a plane, paint, mark the slice as annotated, propagate a preview.
 
-    Every button is a method: `new_labels`, `show_plane`, `go_to`, `mark_current_slice`, `detect`, `propagate`,
-    `cancel`.
+    Every button is a method: `new_labels`, `show_plane`, `go_to`, `mark_current_slice`, `detect`, `begin`,
+    `copy_nearest`, `propagate`, `cancel`. `lock.set_on` confines painting to listed slices.
     """
 
     def __init__(self, napari_viewer: ViewerModel, *, load_engine: LoadEngine = load_pipeline) -> None:
@@ -50,13 +70,26 @@ class LabelSlicesWidget(Dock):
         self.labels = LayerCombo(napari_viewer, Labels, empty="no labels yet")
         self.navigator = SliceNavigator(napari_viewer)
         self.panel = AnnotationPanel()
-        self.progress = ProgressLine()
+        self.classes = ClassPanel()
+        self.painting = PaintingPanel()
+        self.lock = BrushLock()
+        self.autosaver = Autosaver(self.session, self)
+        self.row = JobRow(
+            self.job,
+            "Propagate preview",
+            shortcuts.with_key(
+                "Complete the annotated slices to the whole volume, without training", shortcuts.PROPAGATE
+            ),
+        )
+        self.auto = QCheckBox("Follow the annotated slices")
+        self._follow = QTimer(self)
+        self._follow.setSingleShot(True)
+        self._follow.setInterval(AUTO_PROPAGATE_MS)
         self._build()
         self._connect()
         self.apply_colours(self.colours)
         self._on_image_changed(self.image.value())
         self._on_labels_changed(self.labels.value())
-        self._on_state_changed(self.job.state)
 
     @property
     def current_slice(self) -> AnnotatedSlice | None:
@@ -90,10 +123,37 @@ class LabelSlicesWidget(Dock):
     def mark_current_slice(self) -> None:
         """Mark the slice shown as annotated, painted or empty."""
         with self.telling_errors():
-            plane = self.current_slice
-            if plane is None:
-                raise InputError("The viewer shows no slice of the image; turn to axial, coronal or sagittal first.")
+            plane = self._checked_plane()
             self._checked_model().set_complete(plane)
+
+    def begin(self) -> None:
+        """Show a slice worth annotating on an axis that has none."""
+        with self.telling_errors():
+            image, labels = self.image.value(), self.labels.value()
+            if image is None:
+                raise InputError("There is no Image layer; open a scan first.")
+            rows = self.session.annotation(labels).rows if labels else ()
+            painted = None if labels is None else full_resolution(labels)
+            listed = [row.plane for row in rows]
+            planes = first_slices(shape_of(image), painted, listed)
+            if not planes:
+                self.message.setValue(
+                    "Every direction has an annotated slice. Propagate, train, and let Predict suggest the next one."
+                )
+                return
+            self.navigator.setValue(planes[0])
+            assert self.navigator.grid is not None
+            where = describe(self.navigator.grid, planes[0])
+            hint = "it crosses your paint where that is widest" if listed else "move to where the structure is largest"
+            self.message.setValue(f"Annotate {where}: {hint}.")
+
+    def copy_nearest(self) -> None:
+        """Paint the nearest annotated slice of this plane into the one that is shown; Ctrl+Z takes it back."""
+        with self.telling_errors():
+            plane = self._checked_plane()
+            model = self._checked_model()
+            nearest = copy_nearest(model.layer, plane)
+            self.message.setValue(f"Copied slice {nearest.index}; correct it, then mark this slice as annotated.")
 
     def detect(self) -> None:
         """Mark every slice that looks painted as annotated."""
@@ -113,7 +173,7 @@ class LabelSlicesWidget(Dock):
                 )
             image, labels = self.image.value(), self.labels.value()
             snapshot = take_snapshot(image, labels, planes)
-            self.job.start(propagation(self._load_engine, snapshot, viewer_config("quick", "cpu", {})))
+            self.job.start(propagation(self._load_engine, snapshot, self.session.config or viewer_config("quick")))
             self._propagated = (image, labels)
 
     def cancel(self) -> None:
@@ -124,45 +184,77 @@ class LabelSlicesWidget(Dock):
         """Take the colours of a theme."""
         super().apply_colours(colours)
         self.panel.setColours(colours)
-        emphasise(self.propagate_button, colours)
+        self.row.setColours(colours)
 
     def _build(self) -> None:
         self.new_button = QPushButton("New labels")
         self.new_button.setToolTip("Add an empty Labels layer on exactly the image's voxels")
-        self.propagate_button = QPushButton("Propagate preview")
-        self.propagate_button.setToolTip("Complete the annotated slices to the whole volume, without training")
-        self.cancel_button = QPushButton("Cancel")
-        row = QHBoxLayout()
-        row.addWidget(self.propagate_button, 1)
-        row.addWidget(self.cancel_button)
+        self.auto.setToolTip("Propagate again by itself whenever an annotated slice is marked or painted in")
+        self.panel.mark_button.setToolTip(shortcuts.with_key(self.panel.mark_button.toolTip(), shortcuts.MARK))
+        self.painting.first.setToolTip(shortcuts.with_key(self.painting.first.toolTip(), shortcuts.BEGIN))
+        self.painting.copy.setToolTip(shortcuts.with_key(self.painting.copy.toolTip(), shortcuts.COPY))
         self.column.addLayout(form(Image=self.image, Labels=self.labels))
-        for widget in (self.new_button, self.navigator, self.panel):
+        sections = (
+            Section("Classes", self.classes, tip="Several structures, each with a label, a name and a text prompt"),
+            Section("Painting", self.painting, tip="Where to begin, windows for CT, a start from the nearest slice"),
+        )
+        for widget in (self.new_button, self.navigator, self.panel, *sections, self.row, self.auto, self.message):
             self.column.addWidget(widget)
-        self.column.addLayout(row)
-        self.column.addWidget(self.progress)
-        self.column.addWidget(self.message)
         self.column.addStretch(1)
 
     def _connect(self) -> None:
         self.new_button.clicked.connect(lambda: self.new_labels())
-        self.propagate_button.clicked.connect(lambda: self.propagate())
-        self.cancel_button.clicked.connect(lambda: self.cancel())
+        self.row.startRequested.connect(self.propagate)
+        self.row.cancelRequested.connect(self.cancel)
+        self.auto.toggled.connect(lambda _on: self._on_annotation_changed())
+        self._follow.timeout.connect(self._on_follow_due)
         self.image.valueChanged.connect(self._on_image_changed)
         self.labels.valueChanged.connect(self._on_labels_changed)
-        self.navigator.valueChanged.connect(self.panel.set_current)
+        self.navigator.valueChanged.connect(self._on_slice_changed)
         self.panel.markRequested.connect(self.mark_current_slice)
         self.panel.detectRequested.connect(self.detect)
         self.panel.table.jumpRequested.connect(self.go_to)
         self.panel.table.completeChanged.connect(self._on_complete_changed)
         self.panel.table.removeRequested.connect(self._on_remove_requested)
-        self.job.state_changed.connect(self._on_state_changed)
+        self.panel.edited.connect(self._on_edited)
+        self.classes.refused.connect(self.show_error)
+        self.painting.firstRequested.connect(self.begin)
+        self.painting.copyRequested.connect(self.copy_nearest)
+        self.painting.windowChosen.connect(self._on_window_chosen)
+        self.painting.lockChanged.connect(self.lock.set_on)
+        self.lock.held_back.connect(self._on_held_back)
+        self.autosaver.saved.connect(self._on_saved)
+        self.autosaver.failed.connect(self.show_error)
+        self.session.annotation_changed.connect(self._on_annotation_changed)
         self.job.event.connect(self._on_event)
         self.job.succeeded.connect(self._on_propagated)
         self.job.failed.connect(self.show_error)
         for part in (self.image, self.labels, self.navigator):
             self.on_shut(part.shut)
         self.on_shut(lambda: self.panel.set_model(None))
+        self.on_shut(lambda: self.classes.set_model(None))
+        self.on_shut(lambda: self.lock.set_model(None))
+        self.on_shut(lambda: self.session.annotation_changed.disconnect(self._on_annotation_changed))
+        self.on_shut(self._follow.stop)
         self.on_shut(self.job.stop)
+        self.on_shut(self.autosaver.flush)
+        self.on_shut(shortcuts.bind_keys(self.viewer, self._actions()))
+
+    def _actions(self) -> dict[str, Callable[[], None]]:
+        turns = {key: partial(self.show_plane, axis) for axis, key in enumerate(shortcuts.PLANES)}
+        return {
+            **turns,
+            shortcuts.MARK: self.mark_current_slice,
+            shortcuts.PROPAGATE: self.propagate,
+            shortcuts.COPY: self.copy_nearest,
+            shortcuts.BEGIN: self.begin,
+        }
+
+    def _checked_plane(self) -> AnnotatedSlice:
+        plane = self.current_slice
+        if plane is None:
+            raise InputError("The viewer shows no slice of the image; turn to axial, coronal or sagittal first.")
+        return plane
 
     def _checked_model(self) -> AnnotationModel:
         """Return the annotation of the chosen labels once they are sure to fit the image."""
@@ -177,12 +269,49 @@ class LabelSlicesWidget(Dock):
         self.navigator.set_layer(layer)
         self.panel.set_grid(self.navigator.grid)
         self.new_button.setEnabled(layer is not None)
+        self.autosaver.set_layers(layer, self.labels.value())
         self.message.setValue("")
 
     def _on_labels_changed(self, layer: Labels | None) -> None:
-        self.panel.set_model(None if layer is None else self.session.annotation(layer))
-        self.panel.set_current(self.current_slice)
+        model = None if layer is None else self.session.annotation(layer)
+        self.panel.set_model(model)
+        self.classes.set_model(None if layer is None else self.session.classes(layer))
+        self.lock.set_model(model)
+        self.autosaver.set_layers(self.image.value(), layer)
+        self._on_slice_changed(self.current_slice)
         self.message.setValue("")
+
+    def _on_slice_changed(self, plane: AnnotatedSlice | None) -> None:
+        self.panel.set_current(plane)
+        self.lock.set_plane(plane)
+
+    def _on_edited(self) -> None:
+        self.autosaver.touch()
+        self._on_annotation_changed()
+
+    def _on_annotation_changed(self) -> None:
+        if self.auto.isChecked() and self.annotated:
+            self._follow.start()
+
+    def _on_follow_due(self) -> None:
+        if self.job.is_running:
+            self._follow.start()
+        elif self.auto.isChecked() and self.annotated:
+            self.propagate()
+
+    def _on_window_chosen(self, window: Window | None) -> None:
+        if self.image.value() is not None:
+            low, high = apply_window(self.image.value(), window)
+            self.message.setValue(f"Shown from {low:.4g} to {high:.4g}.")
+
+    def _on_held_back(self) -> None:
+        self.message.setValue(
+            "The brush is locked to listed slices; mark this slice as annotated, or take off the lock under Painting.",
+            "warning",
+        )
+
+    def _on_saved(self, path: Path) -> None:
+        self.panel.hint.setToolTip(f"Saved by itself in {path}")
 
     def _on_complete_changed(self, plane: AnnotatedSlice, complete: bool) -> None:
         with self.telling_errors():
@@ -192,20 +321,8 @@ class LabelSlicesWidget(Dock):
         with self.telling_errors():
             self._checked_model().remove(plane)
 
-    def _on_state_changed(self, state: RunState) -> None:
-        running = state is not RunState.IDLE
-        self.propagate_button.setEnabled(not running)
-        self.cancel_button.setVisible(running)
-        self.cancel_button.setEnabled(running and state is not RunState.STOPPING)
-        if running:
-            self.progress.set_data("Stopping…" if state is RunState.STOPPING else "Preparing…")
-        else:
-            self.progress.hide()
-
     def _on_event(self, event: Event) -> None:
-        if isinstance(event, StageProgress) and self.job.state is not RunState.STOPPING:
-            self.progress.set_data(f"{event.stage.value.capitalize()}…", event.done, event.total)
-        elif isinstance(event, Notice):
+        if isinstance(event, Notice):
             self.message.setValue(event.message, "warning")
 
     def _on_propagated(self, prediction: Prediction) -> None:

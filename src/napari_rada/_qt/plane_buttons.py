@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from psygnal import Signal
 from qtpy.QtWidgets import QButtonGroup, QHBoxLayout, QPushButton, QWidget
 
+from napari_rada._qt.shortcuts import PLANES, with_key
 from napari_rada.data.grid import PLANE_NAMES
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ class PlaneButtons(QWidget):
         for number, name in enumerate(self._axes):
             button = QPushButton(name.capitalize())
             button.setCheckable(True)
-            button.setToolTip(f"Turn the viewer to {name} slices")
             button.clicked.connect(lambda _checked=False, name=name: self._on_clicked(name))
             self._group.addButton(button, number)
             self.buttons[name] = button
@@ -52,6 +52,8 @@ class PlaneButtons(QWidget):
         self.setEnabled(grid is not None)
         if grid is not None:
             self._axes = {name: grid.axis_of_plane(name) for name in self.buttons}
+        for name, button in self.buttons.items():
+            button.setToolTip(with_key(f"Turn the viewer to {name} slices", PLANES[self._axes[name]]))
 
     def _on_clicked(self, name: str) -> None:
         self.valueChanged.emit(self._axes[name])

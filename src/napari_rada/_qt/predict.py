@@ -1,12 +1,13 @@
-"""The dock `Predict`: a trained run, an image, and new layers on top of it."""
+"""The dock `Predict`: a trained run, an image, new layers on top of it, and what to correct next."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from napari.layers import Image, Labels
-from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QFileDialog, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
+from napari_rada._napari.edits import accept_plane
 from napari_rada._napari.engine import load_pipeline, predicting, suggesting
 from napari_rada._napari.job import Job, RunState
 from napari_rada._napari.layers import (
@@ -15,20 +16,24 @@ from napari_rada._napari.layers import (
     OUTPUTS,
     check_aligned,
     grid_of,
+    is_output,
     prediction_to_layer_data,
     take_snapshot,
 )
-from napari_rada._napari.planes import describe, go_to
+from napari_rada._napari.planes import describe, go_to, viewed_slice
 from napari_rada._napari.preview import add_layers
+from napari_rada._qt import shortcuts
+from napari_rada._qt.clean_up_panel import CleanUpPanel
 from napari_rada._qt.device_combo import DeviceCombo
 from napari_rada._qt.dock import Dock, fill_devices, form
+from napari_rada._qt.job_row import JobRow
 from napari_rada._qt.layer_combo import LayerCombo
-from napari_rada._qt.progress import ProgressLine, volumes
+from napari_rada._qt.progress import volumes
 from napari_rada._qt.run_combo import RunCombo
-from napari_rada._qt.theme import emphasise
+from napari_rada._qt.section import Section
 from napari_rada._qt.worker import JobPump, spawn
-from napari_rada.errors import InputError
-from napari_rada.events import Notice, StageProgress
+from napari_rada.errors import InputError, RadaError
+from napari_rada.events import Notice
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,18 +53,22 @@ OUTPUT_TIPS = {
     "probability": "How sure the three networks are of each class, 0 to 1",
     DISAGREEMENT: "How much the three networks contradict each other, 0 to 1",
 }
+FILE_FILTER = "NIfTI (*.nii.gz *.nii);;TIFF (*.tif *.tiff)"
 
 
 class PredictWidget(Dock):
-    """Predict an image with a trained run, into new layers that lie exactly on it.
+    """Predict images with a trained run, into new layers that lie exactly on them.
 
-    `predict`, `cancel` and `suggest` do what the buttons do; `prediction` is the latest result.
+    `predict`, `cancel`, `suggest`, `accept` and `save_mask` do what the buttons do; `prediction` is the latest result
+    and `mask_layer` its layer.
     """
 
     def __init__(self, napari_viewer: ViewerModel, *, load_engine: LoadEngine = load_pipeline) -> None:
         super().__init__(napari_viewer)
         self._load_engine = load_engine
         self.prediction: Prediction | None = None
+        self.mask_layer: Labels | None = None
+        self._images: list[Image] = []
         self._image: Image | None = None
         self.job = Job("prediction", spawn)
         self._pump = JobPump(self.job, self)
@@ -68,9 +77,11 @@ class PredictWidget(Dock):
         self.run = RunCombo(self.session)
         self.image = LayerCombo(napari_viewer, Image, empty="no image open")
         self.labels = LayerCombo(napari_viewer, Labels, empty="as in the run", optional=True)
+        self.several = QCheckBox("All selected image layers")
         self.outputs = OutputChoice()
         self.device = DeviceCombo()
-        self.progress = ProgressLine()
+        self.clean_up = CleanUpPanel()
+        self.row = JobRow(self.job, "Predict", "Segment the image, into new layers on top of it")
         self._build()
         self._connect()
         self.apply_colours(self.colours)
@@ -78,13 +89,14 @@ class PredictWidget(Dock):
         fill_devices(self.device)
 
     def predict(self) -> None:
-        """Predict the chosen image in a worker; the result comes as new layers."""
+        """Predict the chosen image, or all that are selected, in a worker; the results come as new layers."""
         with self.telling_errors():
-            run_dir, image = self._checked_input()
+            run_dir, images = self._checked_input()
             labels = self.labels.value()
-            snapshot = take_snapshot(image, labels, self._annotated(labels))
-            self.job.start(predicting(self._load_engine, run_dir, snapshot, self.device.value()))
-            self._image = image
+            snapshots = [take_snapshot(images[0], labels, self._annotated(labels)), *map(take_snapshot, images[1:])]
+            work = predicting(self._load_engine, run_dir, snapshots, self.device.value(), self.clean_up.value())
+            self.job.start(work)
+            self._images = images
 
     def cancel(self) -> None:
         """Stop the prediction after the present tile."""
@@ -97,26 +109,82 @@ class PredictWidget(Dock):
                 raise InputError("There is no prediction yet; predict first.")
             self.suggestion_job.start(suggesting(self._load_engine, self.prediction, self._known_slices()))
 
+    def accept(self) -> None:
+        """Write the predicted slice that is shown into the annotation, to be corrected; Ctrl+Z takes it back."""
+        with self.telling_errors():
+            image, labels, plane = self._checked_target()
+            assert self.prediction is not None
+            changed = accept_plane(labels, self.prediction.mask, plane)
+            where = describe(grid_of(image), plane)
+            self.viewer.layers.selection.active = labels
+            if changed:
+                self.message.setValue(
+                    f"Wrote {where} into '{labels.name}'. Correct it, mark it as annotated, then continue training."
+                )
+            else:
+                self.message.setValue(f"'{labels.name}' shows the prediction in {where} already.")
+
+    def save_mask(self, path: Path | str) -> None:
+        """Save the latest mask through napari's own writers, in the geometry of its image's file."""
+        with self.telling_errors():
+            if self.mask_layer is None:
+                raise InputError("There is no mask yet; predict first.")
+            try:
+                saved = self.mask_layer.save(str(path), plugin="napari-rada")
+            except OSError as error:
+                raise InputError(str(error)) from None
+            if not saved:
+                raise InputError(f"{path} cannot be written; name a file that ends in .nii.gz, .nii or .tif.")
+            self.message.setValue(f"Saved {saved[0]}.")
+
     def apply_colours(self, colours: Colours) -> None:
         """Take the colours of a theme."""
         super().apply_colours(colours)
-        emphasise(self.predict_button, colours)
+        self.row.setColours(colours)
 
-    def _checked_input(self) -> tuple[Path, Image]:
-        run_dir, image, labels = self.run.value(), self.image.value(), self.labels.value()
+    def _checked_input(self) -> tuple[Path, list[Image]]:
+        run_dir, labels = self.run.value(), self.labels.value()
+        images = self._chosen_images()
         if run_dir is None:
             raise InputError("There is no run to predict with; train first, or open a run folder.")
-        if image is None:
+        if not images:
             raise InputError("There is no Image layer; open a scan first.")
         if not self.outputs.value():
             raise InputError("Nothing is asked for; tick at least one of mask, probability and disagreement.")
         if labels is not None:
-            check_aligned(image, labels)
+            check_aligned(images[0], labels)
             if not self._annotated(labels):
                 raise InputError(
                     f"No slice of '{labels.name}' is marked as annotated; mark one or choose another layer."
                 )
-        return run_dir, image
+        return run_dir, images
+
+    def _chosen_images(self) -> list[Image]:
+        """Return the chosen image first, then, if wanted, the other selected ones."""
+        chosen = self.image.value()
+        selected = [layer for layer in self.viewer.layers if layer in self.viewer.layers.selection]
+        others = [layer for layer in selected if isinstance(layer, Image) and layer is not chosen]
+        wanted = [layer for layer in others if not is_output(layer)] if self.several.isChecked() else []
+        return [layer for layer in (chosen, *wanted) if layer is not None]
+
+    def _checked_target(self) -> tuple[Image, Labels, AnnotatedSlice]:
+        if self.prediction is None or self._image is None:
+            raise InputError("There is no prediction yet; predict first.")
+        plane = viewed_slice(self.viewer, self._image)
+        if plane is None:
+            raise InputError("The viewer shows no slice of the predicted image; turn to a plane first.")
+        labels = self.labels.value() or self._annotation_of(self._image)
+        if labels is None:
+            raise InputError(
+                f"No Labels layer lies on '{self._image.name}'; press New labels in the dock Label slices first."
+            )
+        return self._image, labels, plane
+
+    def _annotation_of(self, image: Image) -> Labels | None:
+        """Return the annotation of an image: of the Labels layers on its voxels the one with most annotated slices."""
+        fitting = [layer for layer in self.viewer.layers if isinstance(layer, Labels) and not is_output(layer)]
+        fitting = [layer for layer in fitting if layer.editable and _lies_on(image, layer)]
+        return max(fitting, key=lambda layer: len(self.session.annotation(layer).complete), default=None)
 
     def _annotated(self, labels: Labels | None) -> Sequence[AnnotatedSlice] | None:
         return None if labels is None else self.session.annotation(labels).complete
@@ -129,26 +197,35 @@ class PredictWidget(Dock):
         return sorted({plane for layer in layers for plane in self.session.annotation(layer).complete})
 
     def _build(self) -> None:
-        self.predict_button = QPushButton("Predict")
-        self.cancel_button = QPushButton("Cancel")
+        self.several.setToolTip("Predict every image layer that is selected in the layer list, not only the one above")
         self.suggest_button = QPushButton("Suggest next slice")
-        self.suggest_button.setToolTip("Show the slice in which the three networks disagree most")
-        row = QHBoxLayout()
-        row.addWidget(self.predict_button, 1)
-        row.addWidget(self.cancel_button)
-        self.column.addLayout(
-            form(Run=self.run, Image=self.image, Labels=self.labels, Outputs=self.outputs, Device=self.device)
-        )
+        tip = "Show the slice in which the three networks disagree most"
+        self.suggest_button.setToolTip(shortcuts.with_key(tip, shortcuts.SUGGEST))
+        self.accept_button = QPushButton("Accept into annotation")
+        tip = "Write the predicted slice that is shown into the labels, to be corrected by hand; Ctrl+Z takes it back"
+        self.accept_button.setToolTip(shortcuts.with_key(tip, shortcuts.ACCEPT))
+        self.save_button = QPushButton("Save mask…")
+        self.save_button.setToolTip("Save the mask as NIfTI or TIFF in the geometry of the image's file")
+        self.column.addLayout(form(Run=self.run, Image=self.image))
+        self.column.addWidget(self.several)
+        self.column.addLayout(form(Labels=self.labels, Outputs=self.outputs, Device=self.device))
         self.labels.setToolTip("Annotated slices that the networks complete; by default those of the run")
-        self.column.addLayout(row)
-        for widget in (self.progress, self.message, self.suggest_button):
+        tidy = Section("Clean-up", self.clean_up, tip="Tidy the mask; nothing is changed unless asked for")
+        for widget in (tidy, self.row, self.message):
             self.column.addWidget(widget)
+        buttons = QHBoxLayout()
+        for button in (self.suggest_button, self.accept_button):
+            buttons.addWidget(button)
+        self.column.addLayout(buttons)
+        self.column.addWidget(self.save_button)
         self.column.addStretch(1)
 
     def _connect(self) -> None:
-        self.predict_button.clicked.connect(lambda: self.predict())
-        self.cancel_button.clicked.connect(lambda: self.cancel())
+        self.row.startRequested.connect(self.predict)
+        self.row.cancelRequested.connect(self.cancel)
         self.suggest_button.clicked.connect(lambda: self.suggest())
+        self.accept_button.clicked.connect(lambda: self.accept())
+        self.save_button.clicked.connect(lambda: self._on_save_clicked())
         self.run.refused.connect(self.show_error)
         self.job.state_changed.connect(self._on_state_changed)
         self.job.event.connect(self._on_event)
@@ -160,34 +237,37 @@ class PredictWidget(Dock):
             self.on_shut(part.shut)
         for job in (self.job, self.suggestion_job):
             self.on_shut(job.stop)
+        self.on_shut(shortcuts.bind_keys(self.viewer, {shortcuts.SUGGEST: self.suggest, shortcuts.ACCEPT: self.accept}))
 
     def _on_state_changed(self, state: RunState) -> None:
         running = state is not RunState.IDLE
-        for widget in (self.run, self.image, self.labels, self.outputs, self.device, self.predict_button):
+        for widget in (self.run, self.image, self.labels, self.several, self.outputs, self.device, self.clean_up):
             widget.setEnabled(not running)
-        self.cancel_button.setVisible(running)
-        self.cancel_button.setEnabled(running and state is not RunState.STOPPING)
-        self.suggest_button.setEnabled(not running and self.prediction is not None)
-        if running:
-            self.progress.set_data("Stopping…" if state is RunState.STOPPING else "Preparing…")
-        else:
-            self.progress.hide()
+        self._draw_buttons()
+
+    def _draw_buttons(self) -> None:
+        ready = not self.job.is_running and self.prediction is not None
+        for button in (self.suggest_button, self.accept_button):
+            button.setEnabled(ready)
+        self.save_button.setEnabled(ready and self.mask_layer is not None)
 
     def _on_event(self, event: Event) -> None:
-        if isinstance(event, StageProgress) and self.job.state is not RunState.STOPPING:
-            self.progress.set_data(f"{event.stage.value.capitalize()}…", event.done, event.total)
-        elif isinstance(event, Notice):
+        if isinstance(event, Notice):
             self.message.setValue(event.message, "warning")
 
-    def _on_predicted(self, prediction: Prediction) -> None:
-        assert self._image is not None
+    def _on_predicted(self, predictions: list[Prediction]) -> None:
+        images, self._images = self._images, []
+        told = []
         with self.telling_errors():
-            layers = prediction_to_layer_data(prediction, self._image, self.outputs.value())
-            added = add_layers(self.viewer, layers)
-            names = " and ".join(f"'{layer.name}'" for layer in added)
-            self.message.setValue(f"Added {names} ({volumes(prediction)}).")
-            self.prediction = prediction
-        self.suggest_button.setEnabled(self.prediction is not None)
+            for image, prediction in zip(images, predictions, strict=True):
+                added = add_layers(self.viewer, prediction_to_layer_data(prediction, image, self.outputs.value()))
+                names = " and ".join(f"'{layer.name}'" for layer in added)
+                told.append(f"Added {names} ({volumes(prediction)}).")
+                if self.prediction is None or image is images[0]:
+                    self.prediction, self._image = prediction, image
+                    self.mask_layer = next((layer for layer in added if isinstance(layer, Labels)), None)
+            self.message.setValue(" ".join(told))
+        self._draw_buttons()
 
     def _on_suggested(self, suggestion: Suggestion) -> None:
         if self._image is None or self._image not in self.viewer.layers:
@@ -197,6 +277,12 @@ class PredictWidget(Dock):
             go_to(self.viewer, self._image, suggestion.plane)
             where = describe(grid_of(self._image), suggestion.plane)
             self.message.setValue(f"Annotate {where} next (score {suggestion.score:.2f}).")
+
+    def _on_save_clicked(self) -> None:
+        name = "mask" if self.mask_layer is None else str(self.mask_layer.name)
+        chosen, _kind = QFileDialog.getSaveFileName(self, "Save the mask", f"{name}.nii.gz", FILE_FILTER)
+        if chosen:
+            self.save_mask(chosen)
 
 
 class OutputChoice(QWidget):
@@ -221,3 +307,11 @@ class OutputChoice(QWidget):
         """Tick exactly these outputs."""
         for name, box in self.boxes.items():
             box.setChecked(name in outputs)
+
+
+def _lies_on(image: Image, labels: Labels) -> bool:
+    try:
+        check_aligned(image, labels)
+    except RadaError:
+        return False
+    return True

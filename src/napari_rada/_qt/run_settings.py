@@ -1,14 +1,22 @@
-"""The few settings of a run that a person chooses in the Train dock, and how they become a `RunConfig`."""
+"""The settings of a run in the Train dock: the few that matter in sight, all others folded away."""
 
 from __future__ import annotations
 
 import os
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from psygnal import Signal
-from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QHBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QHBoxLayout, QVBoxLayout, QWidget
 
+from napari_rada._napari.setting_fields import as_text
+from napari_rada._qt.config_form import ConfigForm
+from napari_rada._qt.device_combo import DeviceCombo
+from napari_rada._qt.dock import form
+from napari_rada._qt.section import Section
 from napari_rada.config import PresetName, RunConfig
+
+if TYPE_CHECKING:
+    from napari_rada._qt.theme import Colours
 
 PRESET_LABELS = {
     "quick": "Quick (minutes on a CPU)",
@@ -16,6 +24,8 @@ PRESET_LABELS = {
     "paper": "Paper (as published, one GPU)",
 }
 ITERATIONS, MINUTES = "iterations", "minutes"
+IN_SIGHT = frozenset({"preset", "device", "training.iterations", "training.minutes"})
+"""Settings that have a place of their own."""
 
 
 def viewer_threads() -> int:
@@ -23,10 +33,68 @@ def viewer_threads() -> int:
     return max(1, (os.cpu_count() or 2) - 1)
 
 
-def viewer_config(preset: str, device: str, length: dict[str, Any]) -> RunConfig:
-    """Return the configuration of a run started from the viewer; raises `ConfigError`."""
-    base = RunConfig.from_preset(preset, device=device, threads=viewer_threads())
-    return base.with_settings(length)
+def viewer_config(preset: str, settings: dict[str, Any] | None = None) -> RunConfig:
+    """Return a preset for a computation beside a window, with settings replaced; raises `ConfigError`."""
+    base = RunConfig.from_preset(preset)
+    threads = {} if base.threads is not None else {"threads": viewer_threads()}
+    return base.with_settings({**threads, **(settings or {})})
+
+
+class RunSettings(QWidget):
+    """Preset, length and device, and under *Advanced* every other setting."""
+
+    valueChanged = Signal()
+    """Something was changed; `value` says what it comes to, or raises."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.preset = PresetCombo()
+        self.length = RunLength()
+        self.device = DeviceCombo()
+        self.advanced = ConfigForm(IN_SIGHT)
+        self.section = Section("Advanced", self.advanced, tip="Every other setting of the run")
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(6)
+        layout.addLayout(form(Preset=self.preset, Length=self.length, Device=self.device))
+        layout.addWidget(self.section)
+        self.section.opened.connect(self._on_opened)
+        self.preset.valueChanged.connect(self._on_preset_changed)
+        for part in (self.length, self.device, self.advanced):
+            part.valueChanged.connect(self._on_changed)
+        self._on_preset_changed(self.preset.value())
+
+    def value(self) -> RunConfig:
+        """Return the configuration; raises `ConfigError` if a setting under Advanced cannot be used."""
+        settings = {"device": self.device.value(), **self.length.value(), **self.advanced.value()}
+        return viewer_config(self.preset.value(), settings)
+
+    def setValue(self, config: RunConfig) -> None:
+        """Show a configuration."""
+        self.preset.setValue(config.preset)
+        self.length.set_data(config)
+        self.device.choose(config.device)
+        changes = {name: as_text(value) for name, value in config.changes().items() if name not in IN_SIGHT}
+        self.advanced.setValue(changes)
+
+    def setColours(self, colours: Colours) -> None:
+        """Take the colours of another theme."""
+        self.advanced.setColours(colours)
+
+    def _on_opened(self) -> None:
+        if not self.advanced.fields:
+            self.advanced.draw()
+
+    def _on_preset_changed(self, name: str) -> None:
+        base = viewer_config(name)
+        self.length.set_data(base)
+        self.advanced.setValue({})
+        self.advanced.set_base(base)
+        self.valueChanged.emit()
+
+    def _on_changed(self, value: object = None) -> None:
+        del value
+        self.valueChanged.emit()
 
 
 class PresetCombo(QComboBox):

@@ -38,7 +38,7 @@ class Section(QWidget):
         self.button.toggled.connect(self._on_toggled)
 
     def value(self) -> bool:
-        """True while unfolded."""
+        """Return True while unfolded."""
         return self.button.isChecked()
 
     def setValue(self, unfolded: bool) -> None:

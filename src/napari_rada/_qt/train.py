@@ -1,40 +1,44 @@
-"""The dock `Train`: choose what and how, start, watch, pause, stop."""
+"""The dock `Train`: choose what and how, start, watch, pause, stop, continue."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari.layers import Image, Labels
 from napari.utils.notifications import show_info
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton
+from qtpy.QtWidgets import QFileDialog, QLabel
 
-from napari_rada._napari.engine import load_pipeline, training
+from napari_rada._napari.engine import continuing, load_pipeline, loading, training
 from napari_rada._napari.history import History
 from napari_rada._napari.job import Job, RunState
-from napari_rada._napari.layers import check_aligned, source_of, take_snapshot
-from napari_rada._qt.device_combo import DeviceCombo
+from napari_rada._napari.layers import check_aligned, full_resolution, is_output, source_of, take_snapshot
+from napari_rada._napari.preview import add_layers
 from napari_rada._qt.dock import Dock, fill_devices, form
 from napari_rada._qt.folder_edit import FolderEdit, data_folder, fresh_run_folder
 from napari_rada._qt.layer_combo import LayerCombo
 from napari_rada._qt.loss_plot import LossPlot
 from napari_rada._qt.message import Message
+from napari_rada._qt.preview_panel import PreviewPanel
 from napari_rada._qt.progress import ProgressLine, duration
-from napari_rada._qt.run_settings import PresetCombo, RunLength, viewer_config
-from napari_rada._qt.theme import emphasise
+from napari_rada._qt.run_buttons import RunButtons
+from napari_rada._qt.run_settings import RunSettings
+from napari_rada._qt.section import Section
 from napari_rada._qt.worker import JobPump, spawn
-from napari_rada.config import RunConfig
-from napari_rada.errors import InputError
-from napari_rada.events import FinishReason, Notice, StageProgress, StepLogged
+from napari_rada.errors import ConfigError, InputError
+from napari_rada.events import CheckpointSaved, FinishReason, Notice, StageProgress, StepLogged
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from napari.components import ViewerModel
 
     from napari_rada._napari.engine import LoadEngine
+    from napari_rada._napari.job import Work
+    from napari_rada._napari.layers import Snapshot
+    from napari_rada._napari.run_files import LoadedRun
     from napari_rada._qt.theme import Colours
+    from napari_rada.config import RunConfig
     from napari_rada.data.slices import AnnotatedSlice
     from napari_rada.events import Event
     from napari_rada.pipeline import TrainingResult
@@ -52,13 +56,14 @@ STATE_TEXTS = {
     RunState.PAUSED: "Paused",
     RunState.STOPPING: "Stopping after this iteration",
 }
+COPY_NOTE = "The run works on a copy taken at Start; what you paint now counts when you continue it."
 
 
 class TrainWidget(Dock):
     """Train the three networks on the chosen layers.
 
-    `start`, `pause`, `resume` and `stop` do what the buttons do; `state`, `history` and `run_dir` tell what is. The
-    run works on a copy of the layers taken at Start: later edits do not reach it.
+    `start`, `pause`, `resume`, `stop`, `continue_training` and `load_run` do what the buttons do; `state`, `history`
+    and `run_dir` tell what is. The run works on a copy of the layers taken at Start: later edits do not reach it.
     """
 
     def __init__(self, napari_viewer: ViewerModel, *, load_engine: LoadEngine = load_pipeline) -> None:
@@ -66,27 +71,30 @@ class TrainWidget(Dock):
         self._load_engine = load_engine
         self.history = History()
         self.run_dir: Path | None = None
+        self._can_continue = False
         self.job = Job("training", spawn)
         self._pump = JobPump(self.job, self)
+        self.loading_job = Job("loading", spawn)
+        self._loading_pump = JobPump(self.loading_job, self)
         self.image = LayerCombo(napari_viewer, Image, empty="no image open")
         self.labels = LayerCombo(napari_viewer, Labels, empty="no labels yet")
-        self.preset = PresetCombo()
-        self.device = DeviceCombo()
-        self.length = RunLength()
+        self.settings = RunSettings()
         self.folder = FolderEdit("Choose the folder of the run")
+        self.buttons = RunButtons()
         self.progress = ProgressLine()
         self.plot = LossPlot()
         self.notices = Message()
+        self.preview = PreviewPanel(napari_viewer, load_engine)
         self._redraw = QTimer(self)
         self._redraw.setSingleShot(True)
         self._redraw.setInterval(REDRAW_MS)
         self._build()
         self._connect()
         self.apply_colours(self.colours)
-        self._on_preset_changed(self.preset.value())
+        self._on_settings_changed()
         self._on_layers_changed()
         self._on_state_changed(self.job.state)
-        fill_devices(self.device)
+        fill_devices(self.settings.device)
 
     @property
     def state(self) -> RunState:
@@ -100,26 +108,23 @@ class TrainWidget(Dock):
 
     def config(self) -> RunConfig:
         """Return the configuration that Start would use; raises `ConfigError`."""
-        return viewer_config(self.preset.value(), self.device.value(), self.length.value())
+        return self.settings.value()
 
     def start(self) -> None:
-        """Copy the layers and train in a worker."""
+        """Copy the layers and train new networks in a worker."""
         with self.telling_errors():
-            image, labels = self.image.value(), self.labels.value()
-            if image is None or labels is None:
-                raise InputError("Training needs an Image layer and a Labels layer with annotated slices.")
-            check_aligned(image, labels)
-            if not self.annotated:
-                raise InputError(
-                    f"No slice of '{labels.name}' is marked as annotated; mark at least one in the dock Label slices."
-                )
-            snapshot = take_snapshot(image, labels, self.annotated)
-            run_dir = self.folder.value()
-            self.job.start(training(self._load_engine, [snapshot], run_dir, self.config()))
-            self.run_dir = run_dir
+            snapshot, run_dir, config = self._snapshot(), self.folder.value(), self.config()
             self.history = History()
-            self.notices.setValue("")
-            self.plot.set_data(self.history)
+            self._run(training(self._load_engine, [snapshot], run_dir, config), snapshot, run_dir)
+
+    def continue_training(self) -> None:
+        """Copy the layers and train on from the latest run, into a run folder of its own; the curve goes on."""
+        with self.telling_errors():
+            if self.run_dir is None or not self._can_continue:
+                raise InputError("There is no run to continue; start one, or load one from disk.")
+            snapshot, run_dir, config = self._snapshot(), self.folder.value(), self.config()
+            work = continuing(self._load_engine, self.run_dir, [snapshot], run_dir, config)
+            self._run(work, snapshot, run_dir)
 
     def pause(self) -> None:
         """Let training wait after the present iteration."""
@@ -133,61 +138,87 @@ class TrainWidget(Dock):
         """End training after the present iteration; a checkpoint is saved."""
         self.job.stop()
 
+    def load_run(self, run_dir: Path | str) -> None:
+        """Bring back a run from disk: its layers as they were last painted, settings, curve and networks."""
+        with self.telling_errors():
+            if self.job.is_running:
+                raise InputError("A run is in progress; stop it before you load another one.")
+            self.loading_job.start(loading(Path(run_dir)))
+            self.message.setValue("Loading the run…")
+
     def apply_colours(self, colours: Colours) -> None:
         """Take the colours of a theme."""
         super().apply_colours(colours)
-        self.notices.setColours(colours)
-        self.plot.setColours(colours)
-        emphasise(self.start_button, colours)
+        for part in (self.notices, self.plot, self.buttons, self.settings, self.preview):
+            part.setColours(colours)
         self.summary.setStyleSheet(f"color: {colours.muted}")
+
+    def _snapshot(self) -> Snapshot:
+        image, labels = self.image.value(), self.labels.value()
+        if image is None or labels is None:
+            raise InputError("Training needs an Image layer and a Labels layer with annotated slices.")
+        check_aligned(image, labels)
+        if not self.annotated:
+            raise InputError(
+                f"No slice of '{labels.name}' is marked as annotated; mark at least one in the dock Label slices."
+            )
+        return take_snapshot(image, labels, self.annotated)
+
+    def _run(self, work: Work, snapshot: Snapshot, run_dir: Path) -> None:
+        self.job.start(work)
+        self._can_continue = False
+        self._remember(run_dir)
+        self.preview.set_run(run_dir, snapshot, self.image.value(), self.labels.value(), self.settings.device.value())
+        self.notices.setValue("")
+        self.summary.setText(COPY_NOTE)
+        self.plot.set_data(self.history)
+
+    def _remember(self, run_dir: Path) -> None:
+        self.run_dir = self.session.run_dir = run_dir
 
     def _build(self) -> None:
         self.summary = QLabel()
         self.summary.setWordWrap(True)
-        self.start_button = QPushButton("Start")
-        self.pause_button = QPushButton("Pause")
-        self.stop_button = QPushButton("Stop")
-        self.start_button.setToolTip("Train on a copy of the layers as they are now")
-        self.pause_button.setToolTip("Wait after the present iteration")
-        self.stop_button.setToolTip("End after the present iteration; a checkpoint is saved")
-        row = QHBoxLayout()
-        for button in (self.start_button, self.pause_button, self.stop_button):
-            row.addWidget(button)
         self.column.addLayout(form(Image=self.image, Labels=self.labels))
         self.column.addWidget(self.summary)
-        self.column.addLayout(form(Preset=self.preset, Device=self.device, Length=self.length, Folder=self.folder))
-        self.column.addLayout(row)
-        for widget in (self.progress, self.message, self.notices, self.plot):
+        self.column.addWidget(self.settings)
+        self.column.addLayout(form(Folder=self.folder))
+        section = Section("Preview while training", self.preview, tip="Look at the mask before the run is over")
+        for widget in (self.buttons, self.progress, self.message, self.notices, self.plot, section):
             self.column.addWidget(widget)
         self.column.addStretch(1)
 
     def _connect(self) -> None:
-        self.start_button.clicked.connect(lambda: self.start())
-        self.stop_button.clicked.connect(lambda: self.stop())
-        self.pause_button.clicked.connect(self._on_pause_clicked)
-        self.preset.valueChanged.connect(self._on_preset_changed)
+        self.buttons.startRequested.connect(self.start)
+        self.buttons.pauseRequested.connect(self.pause)
+        self.buttons.resumeRequested.connect(self.resume)
+        self.buttons.stopRequested.connect(self.stop)
+        self.buttons.continueRequested.connect(self.continue_training)
+        self.buttons.loadRequested.connect(self._on_load_requested)
+        self.settings.valueChanged.connect(self._on_settings_changed)
         self.image.valueChanged.connect(self._on_layers_changed)
         self.labels.valueChanged.connect(self._on_layers_changed)
         self.session.annotation_changed.connect(self._on_annotation_changed)
+        self.preview.checkpointRequested.connect(self.job.request_checkpoint)
         self._redraw.timeout.connect(lambda: self.plot.set_data(self.history))
         self.job.state_changed.connect(self._on_state_changed)
         self.job.event.connect(self._on_event)
         self.job.succeeded.connect(self._on_succeeded)
         self.job.failed.connect(self.show_error)
+        self.loading_job.succeeded.connect(self._on_loaded)
+        self.loading_job.failed.connect(self.show_error)
         self.on_shut(lambda: self.session.annotation_changed.disconnect(self._on_annotation_changed))
         for part in (self.image, self.labels):
             self.on_shut(part.shut)
         self.on_shut(self._redraw.stop)
-        self.on_shut(self.job.stop)
+        for job in (self.job, self.loading_job, self.preview.job):
+            self.on_shut(job.stop)
 
-    def _on_pause_clicked(self) -> None:
-        if self.state in (RunState.PAUSED, RunState.PAUSING):
-            self.resume()
-        else:
-            self.pause()
-
-    def _on_preset_changed(self, name: str) -> None:
-        self.length.set_data(RunConfig.from_preset(name))
+    def _on_settings_changed(self) -> None:
+        try:
+            self.session.set_config(self.config())
+        except ConfigError:
+            return  # the form says what is wrong
 
     def _on_layers_changed(self, layer: object = None) -> None:
         del layer
@@ -196,6 +227,8 @@ class TrainWidget(Dock):
             self._propose_folder()
 
     def _on_annotation_changed(self) -> None:
+        if self.job.is_running:
+            return
         count = len(self.annotated)
         if self.labels.value() is None:
             text = "Label three slices first, in the dock Label slices."
@@ -215,17 +248,27 @@ class TrainWidget(Dock):
             base = data_folder()
         self.folder.setValue(fresh_run_folder("run" if image is None else str(image.name), base))
 
+    def _on_load_requested(self) -> None:
+        start = self.run_dir.parent if self.run_dir else self.folder.value().parent
+        chosen = QFileDialog.getExistingDirectory(self, "Load a run folder", str(start))
+        if chosen:
+            self.load_run(chosen)
+
     def _on_state_changed(self, state: RunState) -> None:
         idle = state is RunState.IDLE
-        for widget in (self.image, self.labels, self.preset, self.device, self.length, self.folder, self.start_button):
+        for widget in (self.image, self.labels, self.settings, self.folder):
             widget.setEnabled(idle)
-        waiting = state in (RunState.PAUSED, RunState.PAUSING)
-        self.pause_button.setText("Resume" if waiting else "Pause")
-        self.pause_button.setEnabled(waiting or state is RunState.TRAINING)
-        self.stop_button.setEnabled(not idle and state is not RunState.STOPPING)
+        self._draw_buttons()
+        self.preview.set_state(state)
         self.progress.setVisible(not idle)
-        if not idle:
+        if idle:
+            self._on_annotation_changed()
+        else:
             self._draw_progress()
+
+    def _draw_buttons(self) -> None:
+        run = self.run_dir.name if self.run_dir and self._can_continue else None
+        self.buttons.set_data(self.state, run)
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, Notice):
@@ -236,6 +279,9 @@ class TrainWidget(Dock):
             self._redraw.start()
         if isinstance(event, StepLogged):
             self._draw_progress()
+        if isinstance(event, CheckpointSaved):
+            self._can_continue = True
+        self.preview.take_in(event)
 
     def _draw_progress(self) -> None:
         text = STATE_TEXTS[self.state]
@@ -259,6 +305,33 @@ class TrainWidget(Dock):
         if result.reason is FinishReason.COMPLETED:
             show_info(f"Training finished after {result.iteration} iterations.{dice}")
         self._propose_folder()
+
+    def _on_loaded(self, run: LoadedRun) -> None:
+        for layers in run.layers:
+            names = [str(settings["name"]) for _data, settings, _kind in layers]
+            present = [self._open_layer(name, data.shape) for name, (data, *_) in zip(names, layers, strict=True)]
+            added = [there or add_layers(self.viewer, [data])[0] for there, data in zip(present, layers, strict=True)]
+            self.image.setValue(added[0])
+            if len(added) > 1:
+                self.labels.setValue(added[1])
+        self.settings.setValue(run.config)
+        self.history = History.of(run.steps, run.validations)
+        self.plot.set_data(self.history)
+        self._remember(run.path)
+        self._can_continue = run.can_predict
+        if run.can_predict:
+            self.session.add_run(run.path, run.path.name)
+        self._draw_buttons()
+        self._on_annotation_changed()
+        last = f" {len(run.steps)} logged iterations." if run.steps else ""
+        self.message.setValue(f"Loaded {run.path.name}.{last}")
+
+    def _open_layer(self, name: str, shape: tuple[int, ...]) -> Image | Labels | None:
+        """Return the layer of this name and shape if it is open: what is painted in it is newer than any file."""
+        for layer in self.viewer.layers:
+            if layer.name == name and isinstance(layer, Image | Labels) and not is_output(layer):
+                return layer if full_resolution(layer).shape == shape else None
+        return None
 
 
 def _source(image: Image) -> Path | None:

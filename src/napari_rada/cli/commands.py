@@ -65,13 +65,18 @@ def train(args: argparse.Namespace, console: Console, control: RunControl) -> bo
 
 def predict(args: argparse.Namespace, console: Console, control: RunControl) -> bool:
     """Predict scans with a run."""
+    from napari_rada.inference.cleanup import CleanUp
+
     non_finite = _run_config(args.run_dir, args.settings).data.non_finite
     cases = io.find_cases(args.cases)
     outputs = _plan_outputs(cases, args)
+    tidy = CleanUp(args.min_part, args.fill_holes)
     done = []
     for files, out in zip(cases, outputs, strict=True):
         case = files.load(non_finite=non_finite, listener=console)
-        prediction = rada.predict(args.run_dir, case, device=args.device or "auto", control=control, listener=console)
+        prediction = rada.predict(
+            args.run_dir, case, device=args.device or "auto", tidy=tidy, control=control, listener=console
+        )
         io.save_mask(prediction, out.mask, inputs=files.files)
         if out.probability:
             io.save_probability(prediction, out.probability, inputs=files.files)

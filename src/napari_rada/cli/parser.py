@@ -129,6 +129,8 @@ def _add_predict(commands: Any) -> None:
     parser.add_argument("-o", "--out", metavar="OUT", required=True, help="mask to write; for several images a folder")
     parser.add_argument("--probability", metavar="P", help="also write the probability; for several images a folder")
     parser.add_argument("--disagreement", metavar="D", help="also write where the networks disagree; likewise")
+    parser.add_argument("--min-part", metavar="ML", type=float, default=0.0, help="remove parts under ML millilitres")
+    parser.add_argument("--fill-holes", action="store_true", help="fill background that a class encloses")
     _add_device(parser)
     parser.add_argument(
         "--set", metavar="K=V", action="append", default=[], dest="settings", help="data.non_finite alone can be set"

@@ -1,0 +1,133 @@
+"""The classes of a Labels layer: their names and text prompts beside the layer's own colours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from weakref import ref
+
+import numpy as np
+from napari.utils.colormaps import DirectLabelColormap
+from psygnal import Signal
+
+from napari_rada._napari.layers import class_infos, full_resolution, set_class_infos, shape_of
+from napari_rada.data.classes import MAX_LABEL, ClassInfo
+from napari_rada.errors import InputError
+
+if TYPE_CHECKING:
+    from napari.layers import Labels
+
+    from napari_rada._napari.annotation import AnnotationModel
+
+UNNAMED_COLOUR = "#808080"
+"""Colour of values that are in no row, once a colour was chosen by hand."""
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """One class: its description, its colour as `#rrggbb`, and whether it is painted in a listed slice."""
+
+    info: ClassInfo
+    colour: str
+    painted: bool
+
+
+class ClassModel:
+    """The classes of one Labels layer: those named by the person, and those found in the listed slices."""
+
+    changed = Signal()
+    """The rows changed."""
+
+    def __init__(self, layer: Labels, annotation: AnnotationModel) -> None:
+        self._layer = ref(layer)
+        self._annotation = annotation
+        self._rows: tuple[ClassRow, ...] = ()
+        annotation.changed.connect(self.refresh)
+        layer.events.colormap.connect(self._on_colours_changed)
+        self.refresh()
+
+    @property
+    def layer(self) -> Labels:
+        """The layer; whoever uses the model keeps it alive."""
+        layer = self._layer()
+        assert layer is not None
+        return layer
+
+    @property
+    def rows(self) -> tuple[ClassRow, ...]:
+        """All foreground classes, sorted by value; at least label 1."""
+        return self._rows
+
+    def refresh(self) -> None:
+        """Look again at names, colours and paint; `changed` fires if a row is not the same as before."""
+        if self._layer() is None:
+            return
+        named = {info.value: info for info in class_infos(self.layer)}
+        painted = self._painted()
+        values = sorted({*named, *painted} - {0}) or [1]
+        rows = tuple(
+            ClassRow(named.get(value, ClassInfo(value, f"label {value}")), self._colour(value), value in painted)
+            for value in values
+        )
+        if rows != self._rows:
+            self._rows = rows
+            self.changed.emit()
+
+    def describe(self, value: int, *, name: str | None = None, prompt: str | None = None) -> None:
+        """Name a class or give it a text prompt; raises `InputError` for an empty name or one that is taken."""
+        infos = {row.info.value: row.info for row in self._rows}
+        present = infos[value]
+        name = present.name if name is None else name.strip()
+        if not name or any(info.name == name for other, info in infos.items() if other != value):
+            raise InputError(f"A class needs a name of its own; {name!r} is empty or taken.")
+        infos[value] = ClassInfo(value, name, present.prompt if prompt is None else prompt.strip())
+        self._write(infos)
+
+    def add(self) -> int:
+        """Add a class with the next free value, and return the value."""
+        value = max(row.info.value for row in self._rows) + 1
+        if value > min(MAX_LABEL, int(np.iinfo(self.layer.dtype).max)):
+            raise InputError(
+                f"Layer '{self.layer.name}' holds no label above {value - 1}; convert its data type first."
+            )
+        infos = {row.info.value: row.info for row in self._rows}
+        self._write(infos | {value: ClassInfo(value, f"label {value}")})
+        return value
+
+    def remove(self, value: int) -> None:
+        """Take a class off the list; raises `InputError` while it is painted."""
+        if any(row.painted for row in self._rows if row.info.value == value):
+            raise InputError(f"Label {value} is painted; erase it first, or fill it with another label.")
+        self._write({row.info.value: row.info for row in self._rows if row.info.value != value})
+
+    def set_colour(self, value: int, colour: str) -> None:
+        """Show a class in a colour (`#rrggbb`); the others keep theirs."""
+        colours: dict[int | None, Any] = {None: UNNAMED_COLOUR, 0: "transparent"}
+        colours |= {row.info.value: row.colour for row in self._rows}
+        self.layer.colormap = DirectLabelColormap(color_dict=colours | {value: colour})
+
+    def _write(self, infos: dict[int, ClassInfo]) -> None:
+        set_class_infos(self.layer, [infos[value] for value in sorted(infos)])
+        self.refresh()
+
+    def _painted(self) -> set[int]:
+        try:
+            shape = shape_of(self.layer)
+        except InputError:
+            return set()
+        found: set[int] = set()
+        labels = full_resolution(self.layer)
+        for row in self._annotation.rows:
+            if row.voxels and row.plane.index < shape[row.plane.axis]:
+                found |= {int(value) for value in np.unique(np.asarray(labels[row.plane.selector()]))}
+        return found
+
+    def _colour(self, value: int) -> str:
+        rgba = self.layer.get_color(value)
+        if rgba is None:
+            return UNNAMED_COLOUR
+        return "#" + "".join(f"{round(255 * float(channel)):02x}" for channel in rgba[:3])
+
+    def _on_colours_changed(self, event: object = None) -> None:
+        del event
+        self.refresh()

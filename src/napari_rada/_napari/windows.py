@@ -1,0 +1,56 @@
+"""Intensity windows in which radiologists look at CT."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_rada._napari.layers import full_resolution
+
+if TYPE_CHECKING:
+    from napari.layers import Image
+
+SAMPLES = 200_000
+"""Voxels that are looked at to find the range of an image."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A named range of intensities, in Hounsfield units."""
+
+    name: str
+    lower: float
+    upper: float
+
+
+CT_WINDOWS = (
+    Window("Abdomen", -160.0, 240.0),
+    Window("Liver", -45.0, 105.0),
+    Window("Mediastinum", -125.0, 225.0),
+    Window("Lung", -1350.0, 150.0),
+    Window("Bone", -450.0, 1050.0),
+    Window("Brain", 0.0, 80.0),
+)
+
+
+def apply_window(image: Image, window: Window | None) -> tuple[float, float]:
+    """Show an image in a window, or in its own range (1st to 99th percentile) if None; returns the limits."""
+    limits = (window.lower, window.upper) if window else own_range(image)
+    low, high = image.contrast_limits_range
+    image.contrast_limits_range = (min(low, limits[0]), max(high, limits[1]))
+    image.contrast_limits = limits
+    return limits
+
+
+def own_range(image: Image) -> tuple[float, float]:
+    """Return the 1st and 99th percentile of an image, from a regular sample of its voxels."""
+    pixels = full_resolution(image)
+    step = max(1, round((pixels.size / SAMPLES) ** (1 / pixels.ndim)))
+    sample = np.asarray(pixels[(slice(None, None, step),) * pixels.ndim], dtype=np.float64)
+    finite = sample[np.isfinite(sample)]
+    if not finite.size or finite.min() == finite.max():
+        return (0.0, 1.0)
+    low, high = np.percentile(finite, (1, 99))
+    return (float(low), float(high)) if high > low else (float(finite.min()), float(finite.max()))

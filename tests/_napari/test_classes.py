@@ -1,0 +1,78 @@
+"""The classes of a Labels layer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_rada._napari.annotation import AnnotationModel
+from napari_rada._napari.classes import ClassModel
+from napari_rada._napari.layers import take_snapshot
+from napari_rada.data.classes import ClassInfo
+from napari_rada.data.slices import AnnotatedSlice
+from napari_rada.errors import InputError
+
+
+@pytest.fixture
+def model(labels) -> ClassModel:
+    return ClassModel(labels, AnnotationModel(labels))
+
+
+def values(model):
+    return [row.info.value for row in model.rows]
+
+
+def test_painted_labels_are_listed_and_named(model, labels):
+    assert [(row.info.value, row.info.name, row.painted) for row in model.rows] == [(1, "label 1", True)]
+    model.describe(1, name=" liver ", prompt="the liver in a CT scan")
+    assert labels.metadata["classes"] == [{"value": 1, "name": "liver", "prompt": "the liver in a CT scan"}]
+    assert ClassModel(labels, AnnotationModel(labels)).rows == model.rows
+
+
+def test_new_paint_is_a_new_class(labels):
+    annotation = AnnotationModel(labels)
+    model, told = ClassModel(labels, annotation), []
+    model.changed.connect(lambda: told.append(values(model)))
+    labels.data[6, 1:4, 1:4] = 5
+    annotation.rescan()
+    assert told == [[1, 5]]
+
+
+def test_classes_are_added_and_removed_unless_painted(model):
+    assert model.add() == 2
+    assert values(model) == [1, 2]
+    model.remove(2)
+    assert values(model) == [1]
+    with pytest.raises(InputError, match="Label 1 is painted"):
+        model.remove(1)
+
+
+def test_names_are_unique_and_not_empty(model):
+    model.describe(model.add(), name="tumour")
+    for name in ("", "  ", "tumour"):
+        with pytest.raises(InputError, match="a name of its own"):
+            model.describe(1, name=name)
+
+
+def test_a_label_that_the_layer_cannot_hold_is_refused(labels):
+    labels.data[6, 0, 0] = 255
+    model = ClassModel(labels, AnnotationModel(labels))
+    with pytest.raises(InputError, match="no label above 255"):
+        model.add()
+
+
+def test_colours_are_those_of_the_layer(model, labels):
+    shown = labels.get_color(1)
+    assert model.rows[0].colour == "#" + "".join(f"{round(255 * float(c)):02x}" for c in shown[:3])
+    model.add()
+    other = model.rows[1].colour
+    model.set_colour(1, "#123456")
+    assert [row.colour for row in model.rows] == ["#123456", other]
+    np.testing.assert_allclose(labels.get_color(1)[:3], np.array([0x12, 0x34, 0x56]) / 255, atol=1e-3)
+
+
+def test_names_and_prompts_reach_the_case(model, labels, image):
+    model.describe(1, name="liver", prompt="the liver")
+    model.add()
+    case = take_snapshot(image, labels, [AnnotatedSlice(0, 6)]).to_case()
+    assert case.classes.classes == (ClassInfo(0, "background"), ClassInfo(1, "liver", "the liver"))

@@ -1,0 +1,68 @@
+"""Tidying a mask."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_rada.data.classes import ClassTable
+from napari_rada.data.grid import Grid
+from napari_rada.errors import InputError
+from napari_rada.inference.cleanup import CleanUp, clean_up
+from napari_rada.prediction import Prediction
+
+GRID = Grid.from_spacing((12, 12, 12), (10.0, 10.0, 10.0))
+"""One voxel is one millilitre."""
+
+
+def predicted() -> Prediction:
+    """A hollow cube of label 1 with a speck of label 2 inside, a speck of 1 outside, and a bar of 2."""
+    mask = np.zeros(GRID.shape, dtype=np.uint8)
+    mask[2:8, 2:8, 2:8] = 1
+    mask[4:6, 4:6, 4:6] = 0
+    mask[4, 4, 4] = 2
+    mask[10, 10, 10] = 1
+    mask[0, 0, :5] = 2
+    probability = np.full((3, *GRID.shape), 1 / 3, dtype=np.float32)
+    return Prediction("case", mask, probability, None, GRID, ClassTable.from_values([1, 2]), None, {"run": "r"})
+
+
+def test_nothing_is_tidied_unless_asked_for():
+    prediction = predicted()
+    assert not CleanUp()
+    assert clean_up(prediction, CleanUp()) is prediction
+
+
+def test_small_parts_go_by_their_volume():
+    prediction = predicted()
+    tidy = clean_up(prediction, CleanUp(min_part_ml=5.0))
+    assert tidy.mask[10, 10, 10] == 0
+    assert tidy.mask[4, 4, 4] == 0
+    assert (tidy.mask[0, 0, :5] == 2).all(), "five voxels are not under 5 ml"
+    assert clean_up(prediction, CleanUp(min_part_ml=5.5)).mask[0, 0, 0] == 0
+    assert prediction.mask[10, 10, 10] == 1, "the prediction itself is left alone"
+    assert tidy.provenance == {"run": "r", "clean_up": "parts under 5 ml removed"}
+
+
+def test_holes_are_filled_but_no_other_class_is_painted_over():
+    tidy = clean_up(predicted(), CleanUp(fill_holes=True))
+    assert tidy.mask[4, 4, 4] == 2
+    assert (tidy.mask[5, 4:6, 4:6] == 1).all()
+    both = clean_up(predicted(), CleanUp(min_part_ml=2.0, fill_holes=True))
+    assert set(np.unique(both.mask[2:8, 2:8, 2:8])) <= {1, 2}
+    assert both.provenance["clean_up"] == "parts under 2 ml removed, holes filled"
+
+
+def test_what_a_person_annotated_stays():
+    known = np.zeros(GRID.shape, dtype=bool)
+    known[10] = True
+    known[5] = True
+    tidy = clean_up(predicted(), CleanUp(min_part_ml=3.0, fill_holes=True), known)
+    assert tidy.mask[10, 10, 10] == 1
+    assert (tidy.mask[5, 4:6, 4:6] == 0).all()
+
+
+@pytest.mark.parametrize("volume", [-1.0, float("nan"), float("inf")])
+def test_a_volume_must_be_one(volume):
+    with pytest.raises(InputError, match="0 ml or more"):
+        CleanUp(min_part_ml=volume)
