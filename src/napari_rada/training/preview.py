@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_rada.data.patches import third_view
 from napari_rada.data.working import box_selector, box_shape, upsample, view_of_slices
+from napari_rada.training.patches import third_view
 from napari_rada.training.validation import predict_view
 
 if TYPE_CHECKING:
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from napari_rada.control import RunControl
     from napari_rada.data.case import Case
     from napari_rada.data.classes import ClassTable
-    from napari_rada.data.patches import Volume
     from napari_rada.data.slices import AnnotatedSlice
     from napari_rada.data.working import WorkingCase
     from napari_rada.models.triple_view import TripleViewModel
+    from napari_rada.training.patches import Volume
 
 
 def preview_annotated(
