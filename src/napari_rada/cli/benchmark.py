@@ -19,7 +19,7 @@ from napari_rada.evaluation.benchmark.single import SingleTask, make_method, run
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from napari_rada.cli.console import Console
     from napari_rada.control import RunControl
@@ -32,26 +32,24 @@ RESULTS = "results.jsonl"
 
 def single(args: argparse.Namespace, console: Console, control: RunControl) -> bool:
     """Measure methods on one scan at a time."""
-    collection, methods = _collection(args), _methods(args)
-    task = SingleTask(args.split, _positive(args.limit), _positive(args.per_axis) or 1, args.centre, tuple(args.seeds))
+    collection, methods = _collection(args), methods_from(args)
+    task = SingleTask(args.split, positive(args.limit), positive(args.per_axis) or 1, args.centre, tuple(args.seeds))
     folder = output_folder(args.out)
     log = ResultLog(folder / RESULTS)
     rows = run_single(collection, methods, task, log, control=control, listener=console)
-    return _finish(folder, rows, args, console)
+    return finish(folder, rows, args, console)
 
 
 def cohort(args: argparse.Namespace, console: Console, control: RunControl) -> bool:
     """Train on some scans and test on others."""
     collection = _collection(args)
-    methods = [method for method in _methods(args) if isinstance(method, OwnTraining)]
-    if len(methods) < len(args.method or [1]):
-        raise InputError("Only methods that train can be tested on a cohort; name a preset.")
-    task = CohortTask(_positive(args.limit), _positive(args.per_axis) or 1, args.centre, tuple(args.seeds))
+    methods = check_trains(methods_from(args))
+    task = CohortTask(positive(args.limit), positive(args.per_axis) or 1, args.centre, tuple(args.seeds))
     folder = output_folder(args.out)
     log = ResultLog(folder / RESULTS)
     runs = output_folder(folder / "runs")
     rows = run_cohort(collection, methods, task, log, runs, control=control, listener=console)
-    return _finish(folder, rows, args, console)
+    return finish(folder, rows, args, console)
 
 
 def report(args: argparse.Namespace, console: Console, control: RunControl) -> bool:
@@ -84,27 +82,51 @@ def list_methods(args: argparse.Namespace, console: Console, control: RunControl
     return True
 
 
+def check_trains(methods: Sequence[Method]) -> list[OwnTraining]:
+    """Return the methods if all of them train.
+
+    Raises
+    ------
+    InputError
+        If one does not.
+    """
+    training = [method for method in methods if isinstance(method, OwnTraining)]
+    if len(training) < len(methods):
+        raise InputError("Only methods that train can be tested on a cohort; name a preset.")
+    return training
+
+
 def _collection(args: argparse.Namespace) -> Collection:
     return load_datasets(args.datasets, args.root).chosen(args.dataset)
 
 
-def _methods(args: argparse.Namespace) -> list[Method]:
-    settings = parse_settings(args.settings)
+def methods_from(args: argparse.Namespace, base: Mapping[str, object] | None = None) -> list[Method]:
+    """Make the methods that were named, with the settings of `base`, then those that were given."""
+    settings = {**(base or {}), **parse_settings(args.settings)}
     names: Sequence[str] = args.method or [args.default_method]
     return [make_method(name, settings, args.device) for name in dict.fromkeys(names)]
 
 
-def _positive(number: int | None) -> int | None:
+def positive(number: int | None) -> int | None:
+    """Return a number if it is one that can be counted with; raises `InputError` if not."""
     if number is not None and number < 1:
         raise InputError(f"{number} is not possible here; give a number from 1 on.")
     return number
 
 
-def _finish(folder: Path, rows: Sequence[Row], args: argparse.Namespace, console: Console) -> bool:
+def finish(
+    folder: Path,
+    rows: Sequence[Row],
+    args: argparse.Namespace,
+    console: Console,
+    *,
+    table: str = "",
+    notes: Sequence[str] = (),
+) -> bool:
+    """Write the report and print it; returns True."""
     about = {name: value for name, value in vars(args).items() if name not in ("run", "json", "out")}
-    table = write_report(folder, rows, about)
+    text = write_report(folder, rows, about, table=table, notes=notes)
     data = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    console.result(
-        {**data, "folder": folder}, f"{table}\nFiles in {folder}: report.md, report.json, scans.csv, plot.svg"
-    )
+    files = f"Files in {folder}: report.md, report.json, scans.csv, plot.svg"
+    console.result({**data, "folder": folder}, f"{text}\n{files}")
     return True

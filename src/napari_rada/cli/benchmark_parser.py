@@ -19,6 +19,8 @@ def add_benchmark(commands: Any, command: Command, epilog: str) -> None:
     actions = group.add_subparsers(title="benchmarks", metavar="NAME", required=True)
     _add_single(actions, command)
     _add_cohort(actions, command)
+    for name, title in (("la2018", "LA2018 left atrium"), ("kits19", "KiTS19 kidney"), ("lits", "LiTS liver")):
+        _add_protocol(actions, command, name, title)
     _add_report(actions, command)
     command(actions, "methods", "benchmark:list_methods", "Name the methods and their stages.")
 
@@ -40,6 +42,26 @@ def _add_cohort(actions: Any, command: Command) -> None:
     parser = command(actions, "cohort", "benchmark:cohort", text)
     _add_datasets(parser)
     _add_methods(parser, "quick")
+    _add_slices(parser)
+    _add_out(parser)
+
+
+def _add_protocol(actions: Any, command: Command, name: str, title: str) -> None:
+    text = f"The paper's protocol on {title}: prepare, train, test, and a table beside the paper's."
+    parser = command(actions, name, "protocol:protocol", text)
+    parser.set_defaults(protocol=name)
+    parser.add_argument("data", metavar="DATA", help="folder that the data set was unpacked into")
+    parser.add_argument(
+        "--method", metavar="M", action="append", help="preset, with /STAGE as for cohort; may be repeated (paper)"
+    )
+    parser.set_defaults(default_method="paper")
+    parser.add_argument("--limit", metavar="N", type=int, help="take the first N labelled, unlabelled and test scans")
+    parser.add_argument("--lists", metavar="DIR", help="folder with train.list and test.list (DATA)")
+    parser.add_argument(
+        "--crop", choices=("label", "none"), default="label", help="crop scans to the structure, as the lineage does"
+    )
+    parser.add_argument("--voxel", metavar="MM", type=float, help="voxel size of files that do not tell it")
+    _add_training(parser)
     _add_slices(parser)
     _add_out(parser)
 
@@ -69,6 +91,10 @@ def _add_methods(parser: argparse.ArgumentParser, default: str) -> None:
         help=f"method, as `benchmark methods` lists it; may be repeated ({default})",
     )
     parser.set_defaults(default_method=default)
+    _add_training(parser)
+
+
+def _add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seeds", metavar="S", type=int, nargs="+", default=[0], help="for methods that are random (0)"
     )

@@ -77,7 +77,7 @@ def run_cohort(
     rows: list[Row] = []
     for dataset in datasets:
         assert dataset.cohort is not None
-        split = _limited(dataset.cohort, task.limit)
+        split = limited(dataset.cohort, task.limit)
         for method in methods:
             for seed in task.seeds:
                 experiment = _Experiment(collection, dataset, split, method, seed, task, folder)
@@ -154,6 +154,7 @@ class _Experiment:
         return score_row(replace(row, train_s=training_seconds(run_dir)), loaded, found, case)
 
 
-def _limited(split: CohortSplit, limit: int | None) -> CohortSplit:
+def limited(split: CohortSplit, limit: int | None) -> CohortSplit:
+    """Return a split with at most `limit` scans of each kind."""
     kept = {name: getattr(split, name)[:limit] for name in ("train", "unlabelled", "test")}
     return split.model_copy(update=kept)

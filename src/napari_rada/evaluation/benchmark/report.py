@@ -28,23 +28,27 @@ METRICS = ("dice", "jaccard", "hd95_mm", "asd_mm")
 NOT_KNOWN = "-"
 
 
-def write_report(folder: Path, rows: Sequence[Row], about: Mapping[str, object], *, notes: Sequence[str] = ()) -> str:
+def write_report(
+    folder: Path, rows: Sequence[Row], about: Mapping[str, object], *, table: str = "", notes: Sequence[str] = ()
+) -> str:
     """Write ``report.json``, ``scans.csv``, ``report.md`` and ``plot.svg`` into a folder.
 
     Parameters
     ----------
     about
         What was asked for, for the JSON file.
+    table
+        The main table as Markdown; by default the summary of every data set and method.
     notes
         Sentences that whoever reads the figures must know.
 
     Returns
     -------
     str
-        The summary table and the notes, as Markdown.
+        The main table and the notes, as Markdown.
     """
     summaries = summarise(rows)
-    text = "\n".join([summary_table(summaries), *(f"{note}\n" for note in notes)])
+    text = "\n".join([table or summary_table(summaries), *(f"{note}\n" for note in notes)])
     data = {
         "about": dict(about),
         "notes": list(notes),
@@ -56,7 +60,9 @@ def write_report(folder: Path, rows: Sequence[Row], about: Mapping[str, object],
     }
     write_text(folder / "report.json", json.dumps(plain(data), indent=1, allow_nan=False))
     write_text(folder / "scans.csv", scans_csv(rows))
-    write_text(folder / "report.md", f"{text}\n{scans_table(rows)}")
+    write_text(
+        folder / "report.md", "\n".join([text, *([summary_table(summaries)] if table else []), scans_table(rows)])
+    )
     values = [(row.dataset, row.method, row.mean("dice")) for row in rows if not row.error]
     write_text(folder / "plot.svg", dot_plot(values, "Dice"))
     return text

@@ -1,0 +1,44 @@
+"""benchmark la2018, kits19, lits: the paper's protocols."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_rada.cli.benchmark import RESULTS, check_trains, finish, methods_from, positive
+from napari_rada.cli.commands import output_folder
+from napari_rada.errors import InputError
+from napari_rada.evaluation.benchmark.cohort import CohortTask
+from napari_rada.evaluation.benchmark.results import ResultLog
+from napari_rada.evaluation.protocols import definitions
+from napari_rada.evaluation.protocols.prepare import Preparation
+from napari_rada.evaluation.protocols.run import comparison_table, protocol_settings, run_protocol
+
+if TYPE_CHECKING:
+    import argparse
+
+    from napari_rada.cli.console import Console
+    from napari_rada.control import RunControl
+
+
+def protocol(args: argparse.Namespace, console: Console, control: RunControl) -> bool:
+    """Prepare a published data set, train, test, and print the table beside the paper's figures."""
+    definition = definitions.protocol(args.protocol)
+    if args.voxel is not None and not args.voxel > 0:
+        raise InputError(f"A voxel size of {args.voxel:g} mm is not possible; give a positive number.")
+    voxel = (args.voxel,) * 3 if args.voxel is not None else None
+    methods = check_trains(methods_from(args, protocol_settings(definition)))
+    task = CohortTask(positive(args.limit), positive(args.per_axis) or 1, args.centre, tuple(args.seeds))
+    folder = output_folder(args.out)
+    done = run_protocol(
+        Path(args.data),
+        folder,
+        Preparation(definition, args.crop, voxel),
+        methods,
+        task,
+        ResultLog(folder / RESULTS),
+        lists=Path(args.lists) if args.lists else None,
+        control=control,
+        listener=console,
+    )
+    return finish(folder, done.rows, args, console, table=comparison_table(definition, done.rows), notes=done.notes)
