@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_rada.data.working import box_selector, box_shape, upsample, view_of_slices
-from napari_rada.training.patches import third_view
 from napari_rada.training.validation import predict_view
+from napari_rada.training.volumes import third_view
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from napari_rada.data.slices import AnnotatedSlice
     from napari_rada.data.working import WorkingCase
     from napari_rada.models.triple_view import TripleViewModel
-    from napari_rada.training.patches import Volume
+    from napari_rada.training.volumes import Volume
 
 
 def preview_annotated(
