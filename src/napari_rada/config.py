@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from napari_rada.errors import ConfigError
+from napari_rada.text import parse_yaml, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +19,7 @@ PresetName: TypeAlias = Literal["quick", "standard", "paper"]
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DataConfig(_Frozen):
@@ -293,7 +295,11 @@ def parse(raw: object) -> RunConfig:
             raise ConfigError(f"There is no setting {where}.") from None
         if first["type"] == "value_error":
             raise ConfigError(f"Setting {where}: {first['msg'].removeprefix('Value error, ')}.") from None
-        raise ConfigError(f"Setting {where}: {first['msg']} (found {first.get('input')!r}).") from None
+        raise ConfigError(f"Setting {where}: {first['msg']} (found {_shown(first.get('input'))}).") from None
+
+
+def _shown(value: object) -> str:
+    return shorten(repr(value), 80, placeholder="…")
 
 
 def parse_settings(pairs: Sequence[str]) -> dict[str, str]:
@@ -316,8 +322,8 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, str]:
 def load_config(path: Path) -> RunConfig:
     """Read a YAML file written by `RunConfig.to_yaml` or by hand; what it leaves out comes from its preset."""
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raw = parse_yaml(read_text(path))
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: not a readable YAML file ({str(error).splitlines()[0]}).") from None
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: a YAML file of settings is needed, found {type(raw).__name__}.")
@@ -354,8 +360,8 @@ def _nested(settings: dict[str, Any]) -> dict[str, Any]:
 
 def _parsed(dotted: str, text: str) -> object:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
+        return parse_yaml(text)
+    except ValueError:
         raise ConfigError(f"Setting {dotted}: {text!r} is not a value; write numbers, words or [lists].") from None
 
 

@@ -435,12 +435,7 @@ def _checkpoint_for_prediction(folder: RunFolder, weights: Weights) -> Checkpoin
 
 def _model(checkpoint: Checkpoint, classes: ClassTable, config: RunConfig, device: str) -> TripleViewModel:
     model = TripleViewModel(len(classes), config.model, config.seed)
-    try:
-        model.load_state_dict(checkpoint.model)
-    except RuntimeError:
-        raise RunFolderError(
-            "The checkpoint does not fit the settings in config.yaml; one of the two files was changed."
-        ) from None
+    checkpoint.fill(model)
     return model.to(resolve_device(device)).to(memory_format=torch.channels_last_3d)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from textwrap import shorten
 from typing import TYPE_CHECKING, TypeAlias
 
 from napari_rada.data.slices import AnnotatedSlice
@@ -14,6 +15,7 @@ from napari_rada.durable import write_text
 from napari_rada.errors import InputError
 from napari_rada.io.files import stem_of
 from napari_rada.io.volume import file_axis
+from napari_rada.text import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +69,7 @@ def read_sidecar(labels: Path) -> tuple[FileSlice, ...] | None:
     if not path.exists():
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is not readable JSON ({error}); it should look like {EXAMPLE}.") from None
     entries = content.get(KEY) if isinstance(content, dict) else None
@@ -122,4 +124,5 @@ def _entry(entry: object, path: Path) -> FileSlice:
         axis, index = entry.get("axis"), entry.get("index")
         if type(axis) is int and type(index) is int:
             return axis, index
-    raise InputError(f"{path} holds {json.dumps(entry)} where a slice should be; it should look like {EXAMPLE}.")
+    found = shorten(json.dumps(entry), 60, placeholder="…")
+    raise InputError(f"{path} holds {found} where a slice should be; it should look like {EXAMPLE}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -152,6 +153,8 @@ def _row(folder: Path, origin: str, row: dict[str, str | None]) -> CaseFiles:
         raise InputError(f"{origin}: there are more cells than columns; join several labels or slices by semicolons.")
     if not image:
         raise InputError(f"{origin}: the image is missing; every case needs one.")
+    if re.search(r"[/\\:\0]", _cell(row, "name")):
+        raise InputError(f"{origin}: the name {_cell(row, 'name')!r} holds a path; results are named after it.")
     try:
         planes = parse_slices(slices) if slices else None
     except InputError as error:

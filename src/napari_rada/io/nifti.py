@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import zlib
-from typing import TYPE_CHECKING, Any
+import gzip
+from math import prod
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
 
 from napari_rada.data.grid import Grid
 from napari_rada.errors import InputError
-from napari_rada.io.files import log_caught
+from napari_rada.io.files import log_caught, suffix_of
+from napari_rada.io.limits import DEFLATE_RATIO, check_announced, check_front, check_rest
 from napari_rada.io.volume import Volume
 
 if TYPE_CHECKING:
+    from io import IOBase
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 MM_PER_UNIT = {"meter": 1000.0, "micron": 0.001}
 """Other units, and none, count as millimetres."""
 
-_READ_ERRORS = (OSError, EOFError, ValueError, KeyError, MemoryError, zlib.error, ImageFileError, HeaderDataError)
 _REVERSED = [2, 1, 0, 3]
 
 
@@ -37,13 +37,20 @@ def read_nifti(path: Path) -> Volume:
     """
     image = _open(path)
     _check_kind(image, path)
+    with np.errstate(all="ignore"):
+        grid = _grid(image, path)
+        notes = _notes(image, path)
+    size = prod(image.shape) * image.get_data_dtype().itemsize
     try:
-        with log_caught("nibabel.global"):
-            array = np.asanyarray(image.dataobj).reshape(image.shape[:3])
-    except _READ_ERRORS as error:
+        check_announced(path, size, DEFLATE_RATIO if _is_compressed(path) else 1)
+        with log_caught("nibabel.global"), np.errstate(all="ignore"):
+            array = _voxels(image, path).reshape(image.shape[:3])
+    except InputError:
+        raise
+    except Exception as error:  # noqa: BLE001 - nibabel raises many kinds for a damaged file
         raise _unreadable(path, error) from None
     native = array.T.astype(array.dtype.newbyteorder("="), copy=False)
-    return Volume(native, _grid(image, path), path)
+    return Volume(native, grid, path, notes=notes)
 
 
 def write_nifti(path: Path, array: NDArray[Any], grid: Grid, like: Path | None) -> None:
@@ -78,12 +85,50 @@ def write_nifti(path: Path, array: NDArray[Any], grid: Grid, like: Path | None) 
 def _open(path: Path) -> nib.Nifti1Image:
     try:
         with log_caught("nibabel.global"):
+            with _unpacked(path) as file:
+                check_front(file)
             image = nib.load(path, mmap=False)
-    except _READ_ERRORS as error:
+    except InputError:
+        raise
+    except Exception as error:  # noqa: BLE001 - nibabel raises many kinds for a damaged file
         raise _unreadable(path, error) from None
     if not isinstance(image, nib.Nifti1Image):
         raise InputError(f"{path} holds a {type(image).__name__}; a NIfTI-1 or NIfTI-2 volume is needed.")
     return image
+
+
+def _is_compressed(path: Path) -> bool:
+    return suffix_of(path).lower().endswith(".gz")
+
+
+def _unpacked(path: Path) -> BinaryIO:
+    """Open the content of a file, unpacked."""
+    return cast("BinaryIO", gzip.open(path)) if _is_compressed(path) else path.open("rb")
+
+
+def _voxels(image: nib.Nifti1Image, path: Path) -> NDArray[Any]:
+    """Read the voxels, and what follows them in a compressed file: the checksum comes last."""
+    with _unpacked(path) as file:
+        holder = nib.FileHolder(fileobj=cast("IOBase", file))
+        array: NDArray[Any] = np.asanyarray(type(image).from_file_map({"image": holder}).dataobj)
+        if _is_compressed(path):
+            check_rest(path, file)
+    return array
+
+
+def _notes(image: nib.Nifti1Image, path: Path) -> tuple[str, ...]:
+    """Tell of two geometries in one header that contradict each other."""
+    try:
+        qform, sform = image.header.get_qform(coded=True)[0], image.header.get_sform(coded=True)[0]
+    except ValueError:  # a qform that is none, beside a sform that is taken anyway
+        return ()
+    if qform is None or sform is None:
+        return ()
+    corner = np.array([*image.shape[:3], 1.0])
+    apart = float(np.abs((qform - sform) @ corner).max())
+    if apart <= 0.5 * float(np.linalg.norm(sform[:3, :3], axis=0).min()):
+        return ()
+    return (f"{path.name} holds two geometries (qform and sform) that differ; the sform was taken.",)
 
 
 def _check_kind(image: nib.Nifti1Image, path: Path) -> None:
@@ -92,6 +137,8 @@ def _check_kind(image: nib.Nifti1Image, path: Path) -> None:
         raise InputError(f"{path} is a colour (RGB) image; convert it to grey values, one number per voxel, first.")
     if dtype.kind == "c":
         raise InputError(f"{path} holds complex numbers; save the magnitude as its own file first.")
+    if min(shape, default=0) < 1:
+        raise InputError(f"{path} has the dimensions {tuple(shape)} and so no voxels; export it again.")
     if len(shape) < 3 or any(size != 1 for size in shape[3:]):
         remedy = (
             "stack the slices into a volume" if len(shape) < 3 else "save one time point or channel as its own file"

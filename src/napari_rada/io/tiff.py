@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from dataclasses import dataclass, field
+from math import prod
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -13,6 +12,7 @@ import tifffile
 from napari_rada.data.grid import Grid
 from napari_rada.errors import InputError
 from napari_rada.io.files import log_caught
+from napari_rada.io.limits import DEFLATE_RATIO, check_announced
 from napari_rada.io.volume import Volume
 
 if TYPE_CHECKING:
@@ -31,13 +31,14 @@ MM_PER_UNIT = {
     **dict.fromkeys(("um", "µm", "μm", r"\u00b5m", "micron", "microns", "micrometer", "micrometre"), 0.001),
     **dict.fromkeys(("nm", "nanometer", "nanometre"), 1e-6),
 }
+DEFLATED = (1, 8, 32773, 32946)
+"""TIFF codes of no compression, zlib (two codes) and PackBits."""
 RESOLUTION_UNITS = {2: "inch", 3: "cm"}
 KEPT_METADATA = ("unit", "yunit", "zunit", "spacing", "xorigin", "yorigin", "zorigin")
 IMAGEJ_DTYPES = ("uint8", "uint16", "float32")
 IMAGEJ_LIMIT = 2**32 - 2**20
 """ImageJ's own TIFF cannot be larger, in bytes; a plain TIFF can."""
 
-_READ_ERRORS = (OSError, EOFError, ValueError, KeyError, IndexError, TypeError, MemoryError, zlib.error, struct.error)
 _EXTRA_AXES = {"C": "channels", "S": "colours (RGB)", "T": "time points"}
 
 
@@ -82,15 +83,17 @@ def read_tiff(path: Path) -> Volume:
         If the file is damaged, is not a single stack, or holds colours, channels or time points.
     """
     try:
-        with log_caught("tifffile") as messages, tifffile.TiffFile(path) as tif:
+        with log_caught("tifffile") as messages, np.errstate(all="ignore"), tifffile.TiffFile(path) as tif:
             series = tif.series
             _check_whole(messages)
+            _check_inside(tif)
             _check_series(series, path)
+            _check_size(series[0], path)
             calibration = _calibration(tif, path)
             array = np.asarray(series[0].asarray())
     except InputError:
         raise
-    except (*_READ_ERRORS, tifffile.TiffFileError) as error:
+    except Exception as error:  # noqa: BLE001 - tifffile raises many kinds for a damaged file
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
             f"{path} cannot be read as TIFF, it is damaged or of a rare kind ({reason}); "
@@ -136,6 +139,24 @@ def _check_whole(messages: list[str]) -> None:
     damage = [message for message in messages if "invalid page offset" in message or "corrupted" in message]
     if damage:
         raise tifffile.TiffFileError(damage[0])
+
+
+def _check_inside(tif: tifffile.TiffFile) -> None:
+    """Refuse a file whose pixels lie beyond its end: old versions of tifffile make up what is missing."""
+    ends = [
+        offset + size
+        for page in tif.pages
+        for offset, size in zip(page.dataoffsets, page.databytecounts, strict=False)
+        if size
+    ]
+    ends += [part.dataoffset + part.nbytes for part in tif.series if part.dataoffset is not None]
+    if max(ends, default=0) > tif.filehandle.size:
+        raise tifffile.TiffFileError("its pixels lie beyond its end")
+
+
+def _check_size(series: tifffile.TiffPageSeries, path: Path) -> None:
+    known = series.keyframe.compression in DEFLATED
+    check_announced(path, prod(series.shape) * np.dtype(series.dtype).itemsize, DEFLATE_RATIO if known else None)
 
 
 def _check_series(series: Sequence[tifffile.TiffPageSeries], path: Path) -> None:

@@ -137,14 +137,40 @@ class Checkpoint:
     model: dict[str, torch.Tensor]
     training: dict[str, Any] | None
 
+    def fill(self, model: TripleViewModel) -> None:
+        """Give a model the saved weights.
+
+        Raises
+        ------
+        RunFolderError
+            If they are those of networks that are built differently.
+        """
+        try:
+            model.load_state_dict(self.model)
+        except (RuntimeError, TypeError, AttributeError):
+            raise RunFolderError(
+                "The checkpoint does not fit the settings in config.yaml; one of the two files was changed."
+            ) from None
+
     def restore(self, optimiser: torch.optim.Optimizer, rng: np.random.Generator) -> None:
-        """Put the optimiser and every random generator back to where they were."""
+        """Put the optimiser and every random generator back to where they were.
+
+        Raises
+        ------
+        RunFolderError
+            If what was saved of them is not whole.
+        """
         assert self.training is not None
-        optimiser.load_state_dict(self.training["optimiser"])
-        torch.set_rng_state(self.training["torch_rng"])
-        if torch.cuda.is_available() and self.training["device_rng"]:
-            torch.cuda.set_rng_state_all(self.training["device_rng"])
-        rng.bit_generator.state = json.loads(self.training["sampler_rng"])
+        try:
+            optimiser.load_state_dict(self.training["optimiser"])
+            torch.set_rng_state(self.training["torch_rng"])
+            if torch.cuda.is_available() and self.training["device_rng"]:
+                torch.cuda.set_rng_state_all(self.training["device_rng"])
+            rng.bit_generator.state = json.loads(self.training["sampler_rng"])
+        except (KeyError, ValueError, TypeError, RuntimeError, AttributeError):
+            raise RunFolderError(
+                "The state of the optimiser in the checkpoint is not that of this run; start a new one."
+            ) from None
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -167,6 +193,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise RunFolderError(f"The checkpoint {path} has format {found}; this version reads format {FORMAT}.")
     try:
         state, model = TrainState(**content["state"]), content["model"]
+        if not (type(state.iteration) is int and type(state.total_iterations) is int and isinstance(model, dict)):
+            raise TypeError
     except (KeyError, TypeError):
         raise RunFolderError(f"The checkpoint {path} is incomplete.") from None
     return Checkpoint(state, model, content if "optimiser" in content else None)

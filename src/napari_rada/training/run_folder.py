@@ -27,6 +27,7 @@ from napari_rada.config import RunConfig, load_config
 from napari_rada.durable import RESUME, reason_of, remove_leftovers, write_text
 from napari_rada.errors import RunFolderError
 from napari_rada.events import StepLogged, Validated
+from napari_rada.text import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -178,8 +179,11 @@ class RunFolder:
         """Return the folder of the continued run and the iteration at which it was taken over."""
         if not self.parent_file.is_file():
             return None
-        content = json.loads(self.parent_file.read_text(encoding="utf-8"))
-        return Path(content["run"]), int(content["iteration"])
+        try:
+            content = read_json(self.parent_file)
+            return Path(content["run"]), int(content["iteration"])
+        except (OSError, ValueError, KeyError, TypeError):
+            raise RunFolderError(f"{self.parent_file} is damaged; delete it to use the run without its past.") from None
 
     def inherit(self, parent: RunFolder, iteration: int) -> None:
         """Begin with another run's curves up to `iteration`, and remember where they come from."""

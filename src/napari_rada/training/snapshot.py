@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_rada import io
@@ -13,10 +14,10 @@ from napari_rada.data.classes import ClassInfo, ClassTable
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.durable import write_text
 from napari_rada.errors import RunFolderError
+from napari_rada.text import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from napari_rada.config import RunConfig
     from napari_rada.training.run_folder import RunFolder
@@ -59,8 +60,11 @@ def save_snapshot(folder: RunFolder, cases: Sequence[Case], classes: ClassTable)
 def load_classes(folder: RunFolder) -> ClassTable:
     """Read the class table of a run."""
     try:
-        return ClassTable(tuple(ClassInfo(**entry) for entry in _content(folder)["classes"]))
-    except (KeyError, TypeError):
+        infos = tuple(ClassInfo(**entry) for entry in _content(folder)["classes"])
+        if not all(type(c.value) is int and isinstance(c.name, str) and isinstance(c.prompt, str) for c in infos):
+            raise TypeError
+        return ClassTable(infos)
+    except (KeyError, TypeError, AttributeError):
         raise RunFolderError(f"{folder.cases_file} is damaged: its class table cannot be read.") from None
 
 
@@ -75,20 +79,21 @@ def load_cases(folder: RunFolder, config: RunConfig) -> list[Case]:
         If an image or a snapshot cannot be read.
     """
     classes = load_classes(folder)
-    return [_load(folder, entry, classes, config) for entry in _content(folder)["cases"]]
+    return [_load(folder, entry, classes, config) for entry in _entries(folder)]
 
 
 def find_case(folder: RunFolder, case: Case, config: RunConfig) -> Case | None:
     """Return the run's own annotated version of `case`, recognised by its image, or None."""
     sought = content_hash(case)
-    for entry in _content(folder)["cases"]:
+    for entry in _entries(folder):
         if entry["image_sha256"] == sought and entry["labels"]:
             return _annotated(folder, entry, case, load_classes(folder), config)
     return None
 
 
 def _load(folder: RunFolder, entry: dict[str, Any], classes: ClassTable, config: RunConfig) -> Case:
-    path = folder.path / entry["image"]
+    image = Path(entry["image"])
+    path = image if image.is_absolute() else _inside(folder, entry["image"])
     case = io.load_case(path, name=entry["name"], non_finite=config.data.non_finite)
     if content_hash(case) != entry["image_sha256"]:
         raise RunFolderError(f"The image {path} has changed since the run was started; restore it, or start a new run.")
@@ -98,7 +103,7 @@ def _load(folder: RunFolder, entry: dict[str, Any], classes: ClassTable, config:
 def _annotated(folder: RunFolder, entry: dict[str, Any], case: Case, classes: ClassTable, config: RunConfig) -> Case:
     return Case.create(
         case.image,
-        io.read_volume(folder.path / entry["labels"]).array,
+        io.read_volume(_inside(folder, entry["labels"])).array,
         slices=[AnnotatedSlice(*plane) for plane in entry["slices"]],
         grid=case.grid,
         classes=classes,
@@ -110,12 +115,42 @@ def _annotated(folder: RunFolder, entry: dict[str, Any], case: Case, classes: Cl
 
 def _content(folder: RunFolder) -> dict[str, Any]:
     try:
-        content = json.loads(folder.cases_file.read_text(encoding="utf-8"))
+        content = read_json(folder.cases_file)
     except (OSError, ValueError):
         raise RunFolderError(f"{folder.cases_file} is missing or damaged; the run cannot be used.") from None
     if not isinstance(content, dict):
         raise RunFolderError(f"{folder.cases_file} is damaged; the run cannot be used.")
     return content
+
+
+def _entries(folder: RunFolder) -> list[dict[str, Any]]:
+    """Read the cases; each has the keys and types that `save_snapshot` writes."""
+    entries = _content(folder).get("cases")
+    if not isinstance(entries, list) or not all(_is_entry(entry) for entry in entries):
+        raise RunFolderError(f"{folder.cases_file} is damaged: its cases cannot be read.")
+    return entries
+
+
+def _is_entry(entry: object) -> bool:
+    if not isinstance(entry, dict):
+        return False
+    texts = all(isinstance(entry.get(key), str) for key in ("name", "image", "image_sha256"))
+    planes = entry.get("slices")
+    pairs = isinstance(planes, list) and all(
+        isinstance(plane, list) and [type(number) for number in plane] == [int, int] for plane in planes
+    )
+    return texts and pairs and isinstance(entry.get("labels"), str | None)
+
+
+def _inside(folder: RunFolder, name: str) -> Path:
+    """Return a path that a run folder names, which must not lead out of it: run folders come from strangers too."""
+    path = folder.path / name
+    if not path.resolve().is_relative_to(folder.path.resolve()):
+        raise RunFolderError(
+            f"{folder.cases_file} names the file {name}, which lies outside the run folder; the folder was moved in "
+            "parts or made to harm, start a new run."
+        )
+    return path
 
 
 def _stored(folder: RunFolder, path: Path) -> str:

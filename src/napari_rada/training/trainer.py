@@ -84,7 +84,7 @@ class Trainer:
         self.state = checkpoint.state if checkpoint else TrainState(0, self.settings.iterations)
         self.model = TripleViewModel(num_classes, config.model, config.seed)
         if checkpoint:
-            self.model.load_state_dict(checkpoint.model)
+            checkpoint.fill(self.model)
         self.model.to(device).to(memory_format=torch.channels_last_3d)
         self.optimiser = make_optimiser(self.model, config)
         self.sampler = PatchSampler(
