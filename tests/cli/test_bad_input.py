@@ -93,7 +93,7 @@ def test_missing_and_damaged_files(refused: Callable[..., str], scan: Any, tmp_p
         line = refused(*call(command, str(tmp_path / name), scan.labels, out))
         assert f"{name} cannot be read as NIfTI, it is damaged or truncated" in line
     (tmp_path / "text.nii.gz").write_text("no image")
-    assert "is not a gzip file" in refused(*call(command, str(tmp_path / "text.nii.gz"), scan.labels, out))
+    assert "Not a gzipped file" in refused(*call(command, str(tmp_path / "text.nii.gz"), scan.labels, out))
     (tmp_path / "image.png").write_text("")
     assert "neither NIfTI" in refused(*call(command, str(tmp_path / "image.png"), scan.labels, out))
     assert "does not exist" in refused(*call(command, str(tmp_path / "no.nii.gz"), scan.labels, out))
