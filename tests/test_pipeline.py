@@ -14,6 +14,7 @@ from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import InputError, MissingDependencyError, RunFolderError, Stopped
 from napari_rada.events import FinishReason, Stage, StageProgress, StepLogged
 from napari_rada.training.checkpoint import load_checkpoint
+from napari_rada.training.run_folder import RunFolder
 from tests.engine import CENTRE, ball, ball_case, ball_image, tiny_config
 
 
@@ -205,3 +206,27 @@ def test_denormal_numbers_are_as_before_a_computation(flushed):
         assert bool((torch.tensor([1e-39]) * 1.0).item()) is not flushed
     finally:
         torch.set_flush_denormal(False)
+
+
+@pytest.mark.parametrize("networks", [1, 2])
+def test_fewer_networks_train_resume_and_predict(tmp_path, networks):
+    control, case = RunControl(), ball_case()
+
+    def stop_at_two(event):
+        if isinstance(event, StepLogged) and event.iteration == 2:
+            control.stop()
+
+    config = tiny_config(model__networks=networks)
+    pipeline.train([case], tmp_path / "run", config, control=control, listener=stop_at_two)
+    assert pipeline.resume(tmp_path / "run").dice > 0.8
+    steps = RunFolder.open(tmp_path / "run").steps()
+    taking_part = [True] * networks + [False] * (3 - networks)
+    assert [step.iteration for step in steps] == [1, 2, 3, 4]
+    assert [np.isfinite(loss) for loss in steps[-1].supervised] == taking_part
+    assert (steps[-1].cross[0] > 0) == (networks == 2)
+    predicted = pipeline.predict(tmp_path / "run", case, device="cpu")
+    assert dice(predicted.mask, ball()) > 0.8
+    assert (predicted.disagreement is None) == (networks == 1)
+    if networks == 1:
+        with pytest.raises(InputError, match="train two networks or more"):
+            pipeline.suggest(predicted)

@@ -79,6 +79,9 @@ class ModelConfig(_Frozen):
     blocks: tuple[int, ...] = Field(
         (1, 2, 3, 3, 3), min_length=2, max_length=6, description="Convolutions per level; one level more per entry."
     )
+    networks: int = Field(
+        3, ge=1, le=3, description="How many of the three networks take part; those of the first view pairs."
+    )
     norm: Literal["batch", "instance"] = Field("batch", description="Normalisation layer.")
     dropout: float = Field(0.5, ge=0, lt=1, description="At the bottleneck and before the head.")
     completion: bool = Field(

@@ -54,7 +54,10 @@ class TrainingStarted:
 
 @dataclass(frozen=True)
 class StepLogged:
-    """The losses of one iteration, one entry per network. Fires every `training.log_every` iterations."""
+    """The losses of one iteration, one entry per network, NaN for those that take no part.
+
+    Fires every `training.log_every` iterations.
+    """
 
     iteration: int
     total_iterations: int

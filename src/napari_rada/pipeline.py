@@ -336,7 +336,9 @@ def suggest(prediction: Prediction, annotated: Sequence[AnnotatedSlice] = ()) ->
         If the prediction has no disagreement, as that of a propagation.
     """
     if prediction.disagreement is None:
-        raise InputError("A propagated mask has no disagreement to suggest a slice from; train and predict first.")
+        raise InputError(
+            "This mask has no disagreement to suggest a slice from; train two networks or more, and predict first."
+        )
     return suggest_slice(prediction.disagreement, prediction.grid.spacing, annotated)
 
 

@@ -120,3 +120,14 @@ def test_annotated_voxels_take_no_part_in_cross_supervision():
     annotated = batch._replace(truth_BDHW=torch.zeros_like(batch.truth_BDHW))
     losses = network_losses(logits, annotated, 1, PAIRS, KNOBS, clean_uncertainty(logits, 1))
     assert all(term.item() == 0 for loss in losses for term in loss.cross)
+
+
+def test_fewer_networks_have_fewer_teachers():
+    batch, logits = make_batch(), make_logits()
+    whole = network_losses(logits, batch, 1, PAIRS, KNOBS, clean_uncertainty(logits, 1))
+    two = network_losses(logits[:2], batch, 1, PAIRS, KNOBS, clean_uncertainty(logits[:2], 1))
+    (one,) = network_losses(logits[:1], batch, 1, PAIRS, KNOBS, clean_uncertainty(logits[:1], 1))
+    assert torch.equal(two[0].cross[0], whole[0].cross[0])
+    torch.testing.assert_close(two[0].total(0.1), 0.9 * two[0].supervised + 0.1 * two[0].cross[0])
+    torch.testing.assert_close(whole[0].total(0.1), 0.8 * whole[0].supervised + 0.1 * sum(whole[0].cross))
+    assert torch.equal(one.total(0.1), whole[0].supervised)

@@ -102,7 +102,7 @@ def describe(event: Event) -> Line | None:
         case TrainingStarted(first, total, device):
             return Line(f"training on {device}, iterations {first} to {total}", lasting=True)
         case StepLogged():
-            losses = " ".join(f"{loss:.3f}" for loss in event.supervised)
+            losses = " ".join(f"{loss:.3f}" for loss in event.supervised if not math.isnan(loss))
             text = f"iteration {event.iteration}/{event.total_iterations}, loss {losses}"
             return Line(f"{text}, {duration(event.remaining_s)} left", lasting=False, topic="iteration")
         case Validated(iteration, dice, propagation_dice, best):

@@ -22,8 +22,13 @@ if TYPE_CHECKING:
     from napari_rada.data.working import WorkingCase
 
 
-def disagreement(softmax_NCZYX: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Jensen-Shannon divergence of the networks' opinions, (Z, Y, X), in 0..1 of its maximum ln min(N, C)."""
+def disagreement(softmax_NCZYX: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    """Jensen-Shannon divergence of the networks' opinions, (Z, Y, X), in 0..1 of its maximum ln min(N, C).
+
+    None if there is a single network.
+    """
+    if len(softmax_NCZYX) == 1:
+        return None
     mean = softmax_NCZYX.mean(axis=0)
     own = np.mean([_entropy(softmax_CZYX) for softmax_CZYX in softmax_NCZYX], axis=0)
     scale = math.log(min(softmax_NCZYX.shape[:2]))

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from napari_rada.models.device import autocast
-from napari_rada.models.triple_view import NUM_VIEWS, NetworkInput
+from napari_rada.models.triple_view import NetworkInput
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,7 +47,7 @@ def predict_volume(
     config: InferenceConfig,
     control: RunControl,
     on_tile: Callable[[int, int], None] = lambda done, total: None,
-    networks: Sequence[int] = range(NUM_VIEWS),
+    networks: Sequence[int] | None = None,
 ) -> NDArray[np.float32]:
     """Predict tile by tile, tiles overlapping and weighted by a Gaussian.
 
@@ -56,7 +56,7 @@ def predict_volume(
     on_tile
         Called with (batches of tiles done, in all) after each batch.
     networks
-        Which of the networks to ask.
+        Which of the networks to ask; by default all.
 
     Returns
     -------
@@ -100,8 +100,7 @@ def predict_volume(
         )
     model.train(was_training)
     assert isinstance(stacked, torch.Tensor)
-    networks_and_classes = (len(networks), model.num_classes)
-    return np.asarray(stacked[0].reshape(*networks_and_classes, *volume.image.shape).numpy())
+    return np.asarray(stacked[0].reshape(-1, model.num_classes, *volume.image.shape).numpy())
 
 
 def _as_tensor(volume: VolumeInput) -> Tensor:

@@ -79,14 +79,15 @@ class TripleViewModel(nn.Module):
         super().__init__()
         self.num_classes = num_classes
         self.completion = config.completion
-        generators = [torch.Generator().manual_seed(seed * NUM_VIEWS + view) for view in range(NUM_VIEWS)]
+        generators = [torch.Generator().manual_seed(seed * NUM_VIEWS + view) for view in range(config.networks)]
         # torch draws every layer's weights once from the global generator before ours are drawn.
         with torch.random.fork_rng(devices=[]):
             self.networks = nn.ModuleList(ViewNetwork(num_classes, config, generator) for generator in generators)
 
-    def forward(self, inputs: NetworkInput, networks: Sequence[int] = range(NUM_VIEWS)) -> Tensor:
-        """Return the logits of the chosen networks on the same input, (N, B, C, D, H, W)."""
-        return torch.stack([self.networks[network](inputs) for network in networks])
+    def forward(self, inputs: NetworkInput, networks: Sequence[int] | None = None) -> Tensor:
+        """Return the logits of the chosen networks, by default all, on the same input: (N, B, C, D, H, W)."""
+        chosen = range(len(self.networks)) if networks is None else networks
+        return torch.stack([self.networks[network](inputs) for network in chosen])
 
 
 def prior_logits(prior_BCDHW: Tensor) -> Tensor:

@@ -36,8 +36,9 @@ class NetworkLoss(NamedTuple):
     cross: tuple[Tensor, ...]
 
     def total(self, beta: float) -> Tensor:
-        """(1 - 2β) supervised + β (cross 1 + cross 2)."""
-        return (1.0 - 2.0 * beta) * self.supervised + beta * sum(self.cross, torch.zeros_like(self.supervised))
+        """(1 - 2β) supervised + β (cross 1 + cross 2); of fewer networks there are fewer teachers."""
+        taught = sum(self.cross, torch.zeros_like(self.supervised))
+        return (1.0 - len(self.cross) * beta) * self.supervised + beta * taught
 
 
 def network_losses(

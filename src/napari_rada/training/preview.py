@@ -53,7 +53,7 @@ def preview_annotated(
     mask = np.zeros(case.grid.shape, dtype=classes.dtype)
     planes_of_view = view_of_slices(case.annotated)
     share = config.inference.blend
-    for network, pair in enumerate(config.training.view_pairs):
+    for network, pair in enumerate(config.training.view_pairs[: config.model.networks]):
         view = third_view(pair)
         held_out = volume.held_out.get(view)
         if held_out is None:

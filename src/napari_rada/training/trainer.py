@@ -5,6 +5,7 @@ Shape legend: N networks (3), B batch (L labelled, then U unlabelled patches), C
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ from napari_rada.events import (
     Validated,
 )
 from napari_rada.models.device import autocast
-from napari_rada.models.triple_view import NetworkInput, TripleViewModel
+from napari_rada.models.triple_view import NUM_VIEWS, NetworkInput, TripleViewModel
 from napari_rada.training import schedules
 from napari_rada.training.checkpoint import TrainState, save_checkpoint
 from napari_rada.training.losses import entropy
@@ -136,8 +137,9 @@ class Trainer:
         losses, beta, rate = self.step(batch, iteration)
         logged = iteration % self.settings.log_every == 0
         if logged:
-            supervised = tuple(loss.supervised.item() for loss in losses)
-            cross = tuple(float(sum(term.item() for term in loss.cross)) for loss in losses)
+            absent = (math.nan,) * (NUM_VIEWS - len(losses))
+            supervised = tuple(loss.supervised.item() for loss in losses) + absent
+            cross = tuple(float(sum(term.item() for term in loss.cross)) for loss in losses) + absent
         self.state = replace(
             self.state, iteration=iteration, elapsed_s=self.state.elapsed_s + time.monotonic() - started
         )

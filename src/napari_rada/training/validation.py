@@ -49,7 +49,7 @@ def score_held_out(
     counts_2C3 = np.zeros((2, model.num_classes, 3))
     share = config.inference.blend
     for volume in volumes:
-        for network, pair in enumerate(config.training.view_pairs):
+        for network, pair in enumerate(config.training.view_pairs[: config.model.networks]):
             view = third_view(pair)
             held_out = volume.held_out.get(view)
             if held_out is not None:
