@@ -92,7 +92,7 @@ def label(photographer: Photographer) -> None:
 def train(photographer: Photographer, run_dir: Path, iterations: int) -> None:
     """Train for a while; take the picture half way."""
     widget = photographer.open("Train")
-    widget.length.setValue(iterations=iterations)
+    widget.settings.length.setValue(iterations=iterations)
     widget.folder.setValue(run_dir)
     photographer.take("4-ready")
     widget.start()

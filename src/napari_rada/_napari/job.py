@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 from psygnal import Signal
 
+from napari_rada._napari.quiet import no_full_collections
 from napari_rada.control import RunControl
 from napari_rada.errors import RadaError, Stopped
 from napari_rada.events import Event, Listener, Paused, Resumed, Stage, StageProgress, TrainingStarted
@@ -78,7 +79,8 @@ class Task:
         work, self._work = self._work, None
         assert work is not None
         try:
-            result = work(self.control, self._post)
+            with no_full_collections():
+                result = work(self.control, self._post)
         except Stopped:
             self._post(_Interrupted())
         except RadaError as error:

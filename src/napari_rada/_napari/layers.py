@@ -399,8 +399,9 @@ def _probability_layers(prediction: Prediction, stem: str, place: dict[str, Any]
 
 
 def _heat_layer(values: NDArray[np.float32], name: str, colormap: str, place: dict[str, Any]) -> LayerData:
-    """Show a map from 0 to 1 over the image; what is 0 stays clear."""
-    look = {"colormap": colormap, "contrast_limits": (0.0, 1.0), "blending": "additive", "opacity": 0.6}
+    """Show a map from 0 to its highest value over the image; what is 0 stays clear."""
+    top = max(float(values.max(initial=0.0)), 0.01)
+    look = {"colormap": colormap, "contrast_limits": (0.0, top), "blending": "additive", "opacity": 0.6}
     return (values, {"name": name, **place, **look}, "image")
 
 
