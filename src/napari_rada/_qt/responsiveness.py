@@ -1,4 +1,4 @@
-"""Does the window stay alive while networks train, and do they train as fast as without a window?
+"""Measure whether the window stays alive while networks train, and whether they train as fast as without one.
 
 ``python -m napari_rada._qt.responsiveness [--iterations 40]`` opens a window, trains on a synthetic scan of
 183 x 140 x 88 voxels and measures, by a timer that should fire every 10 ms, the longest time for which the main thread
