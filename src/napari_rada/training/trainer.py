@@ -177,13 +177,7 @@ class Trainer:
         )
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        with autocast(self.device):
-            logits_NBCDHW = self.model(network_input(batch))
-        logits_NBCDHW = logits_NBCDHW.float()
-        uncertainty = self._uncertainty(logits_NBCDHW, batch) if beta > 0 else None
-        losses = network_losses(
-            logits_NBCDHW, batch, settings.labelled_patches, settings.view_pairs, knobs, uncertainty
-        )
+        losses = self.losses(batch, knobs)
         objective = torch.stack([loss.total(beta) for loss in losses]).sum()
         self._check_finite("The loss", objective, iteration)
         self.optimiser.zero_grad(set_to_none=True)
@@ -191,6 +185,15 @@ class Trainer:
         self._check_finite("The gradient", gradient_size(self.model), iteration)
         self.optimiser.step()
         return losses, beta, rate
+
+    def losses(self, batch: Batch, knobs: Knobs) -> list[NetworkLoss]:
+        """Run every network once on the batch; each output serves as that of a student and of a teacher."""
+        with autocast(self.device):
+            logits_NBCDHW = self.model(network_input(batch))
+        logits_NBCDHW = logits_NBCDHW.float()
+        uncertainty = self._uncertainty(logits_NBCDHW, batch) if knobs.beta > 0 else None
+        settings = self.settings
+        return network_losses(logits_NBCDHW, batch, settings.labelled_patches, settings.view_pairs, knobs, uncertainty)
 
     def _check_finite(self, what: str, value: Tensor, iteration: int) -> None:
         if not torch.isfinite(value):

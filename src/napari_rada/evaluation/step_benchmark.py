@@ -1,0 +1,196 @@
+"""How long one iteration takes, beside a loop as the method's lineage published it, and what equal iterations give.
+
+``python -m napari_rada.evaluation.step_benchmark DATA_DIR [--iterations N] [--set training.patch=[64,64,64]] …``
+
+The same networks, from the same weights, are trained on the same scan with both loops, and predict it. The lineage's
+loop (SGTC; DeSCO with two networks) draws a batch of its own for each of the three networks. For each student the
+other two run as teachers: once clean on its unlabelled patches, and for the uncertainty T/2 times on these patches
+twice over, with noise. Ours draws one batch, runs every network once on it, and uses each output as that of a student
+and as that of a teacher.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from napari_rada.config import RunConfig, parse_settings
+from napari_rada.control import RunControl
+from napari_rada.data.case import check_trainable
+from napari_rada.data.classes import UNKNOWN
+from napari_rada.data.working import make_working_case
+from napari_rada.errors import RadaError
+from napari_rada.evaluation.scans import find_scans, load_scan, scores
+from napari_rada.events import StepLogged
+from napari_rada.inference.ensemble import assemble
+from napari_rada.inference.sliding import VolumeInput, predict_volume
+from napari_rada.models.triple_view import NUM_VIEWS
+from napari_rada.propagation import make_propagator
+from napari_rada.training.losses import cross_loss, entropy, supervised_loss
+from napari_rada.training.objective import Knobs, NetworkLoss, supervision
+from napari_rada.training.run_folder import RunFolder
+from napari_rada.training.trainer import Trainer, network_input
+from napari_rada.training.volumes import make_volume, nearness_without
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from napari_rada.data.case import Case
+    from napari_rada.data.working import WorkingCase
+    from napari_rada.propagation.base import PseudoLabels
+    from napari_rada.training.patches import Batch
+
+LINEAGE_PASSES = 8
+"""T of the lineage."""
+
+
+class LineageTrainer(Trainer):
+    """The lineage's loop: three batches, and every student's teachers run anew. A baseline, not a way to train."""
+
+    def losses(self, batch: Batch, knobs: Knobs) -> list[NetworkLoss]:
+        """Return the losses of three students on a batch each, `batch` being that of the first."""
+        labelled, unlabelled = self.settings.labelled_patches, self.settings.unlabelled_patches
+        batches = [batch, *(self.sampler.batch(labelled, unlabelled).to(self.device) for _ in range(NUM_VIEWS - 1))]
+        return [self._student_loss(student, own, knobs) for student, own in enumerate(batches)]
+
+    def _student_loss(self, student: int, batch: Batch, knobs: Knobs) -> NetworkLoss:
+        labelled = self.settings.labelled_patches
+        logits_BCDHW = self.model.networks[student](network_input(batch))
+        target, weight = supervision(batch, labelled, student, self.settings.view_pairs[student], knobs)
+        supervised = supervised_loss(logits_BCDHW[:labelled], target, weight)
+        unknown_UDHW = batch.truth_BDHW[labelled:] == UNKNOWN
+        cross = []
+        for teacher in range(NUM_VIEWS):
+            if teacher != student:
+                taught_UCDHW, uncertainty_UDHW = self._ask_teacher(teacher, batch)
+                counted = unknown_UDHW & (uncertainty_UDHW < knobs.threshold)
+                cross.append(cross_loss(logits_BCDHW[labelled:], taught_UCDHW, counted))
+        return NetworkLoss(supervised, tuple(cross))
+
+    @torch.no_grad()
+    def _ask_teacher(self, teacher: int, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Logits (U, C, D, H, W) of a teacher, and its entropy (U, D, H, W) over `LINEAGE_PASSES` noisy passes."""
+        inputs = network_input(batch, first=self.settings.labelled_patches)
+        network = self.model.networks[teacher]
+        logits_UCDHW = network(inputs)
+        twice = type(inputs)(*(torch.cat([value, value]) for value in inputs))
+        mean_UCDHW = torch.zeros_like(logits_UCDHW)
+        for _ in range(LINEAGE_PASSES // 2):
+            noise = torch.clamp(0.1 * torch.randn_like(twice.image_BDHW), -0.2, 0.2)
+            noisy = torch.softmax(network(twice._replace(image_BDHW=twice.image_BDHW + noise)), dim=1)
+            mean_UCDHW += sum(noisy.chunk(2)) / LINEAGE_PASSES
+        return logits_UCDHW, entropy(mean_UCDHW)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One loop on one scan: median seconds per iteration, and Dice of the networks after the last."""
+
+    loop: str
+    iterations: int
+    seconds: float
+    dice: float
+
+
+def compare(case: Case, dense: NDArray[np.uint16], config: RunConfig) -> list[Timing]:
+    """Train the same networks with both loops for as many iterations, and predict the scan with each."""
+    working, pseudo = _prepared(case, config)
+    found = []
+    for loop, trainer_class in (("lineage", LineageTrainer), ("ours", Trainer)):
+        with tempfile.TemporaryDirectory() as folder:
+            found.append(_measure(loop, trainer_class, case, dense, working, pseudo, config, Path(folder) / "run"))
+    return found
+
+
+def _prepared(case: Case, config: RunConfig) -> tuple[WorkingCase, PseudoLabels]:
+    working = make_working_case(
+        case,
+        check_trainable([case]),
+        max_voxels=config.data.max_voxels,
+        crop_margin=config.data.crop_margin,
+        percentiles=config.data.percentiles,
+        window=config.data.window,
+    )
+    propagator = make_propagator(config.propagation)
+    return working, propagator.propagate(
+        working, held_out=True, control=RunControl(), on_progress=lambda done, total: None
+    )
+
+
+def _measure(
+    loop: str,
+    trainer_class: type[Trainer],
+    case: Case,
+    dense: NDArray[np.uint16],
+    working: WorkingCase,
+    pseudo: PseudoLabels,
+    config: RunConfig,
+    folder: Path,
+) -> Timing:
+    classes = check_trainable([case])
+    volume = make_volume(working, pseudo, config.training.view_pairs, completion=config.model.completion)
+    elapsed: list[float] = []
+
+    def listen(event: object) -> None:
+        if isinstance(event, StepLogged):
+            elapsed.append(event.elapsed_s)
+
+    device = torch.device("cpu")
+    run = RunFolder.create(folder, config)
+    trainer = trainer_class([volume], len(classes), config, run, device, RunControl(), listen)
+    trainer.run()
+    inputs = VolumeInput(working.image, pseudo.probability, nearness_without(pseudo.distance, None))
+    softmax_NCZYX = predict_volume(trainer.model, inputs, config.training.patch, config.inference, RunControl())
+    mask = assemble(case, working, classes, softmax_NCZYX.mean(axis=0), None, keep_annotated=True, provenance={}).mask
+    seconds = float(np.median(np.diff([0.0, *elapsed])))
+    return Timing(loop, len(elapsed), seconds, scores(mask, dense, case.grid.spacing, classes)[0])
+
+
+def table(timings: Sequence[Timing]) -> str:
+    """Write a Markdown table."""
+    lines = ["| loop | iterations | s per iteration | Dice |", "|---|---|---|---|"]
+    for timing in timings:
+        lines.append(f"| {timing.loop} | {timing.iterations} | {timing.seconds:.2f} | {timing.dice:.4f} |")
+    return "\n".join(lines) + "\n"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status: 0, or 2 after bad input."""
+    parser = argparse.ArgumentParser(
+        prog="python -m napari_rada.evaluation.step_benchmark",
+        description="Time one iteration of ours and of the lineage's loop on the first scan of a folder.",
+    )
+    parser.add_argument("data", metavar="DATA_DIR", type=Path, help="folder with NAME_label.* beside each image NAME_*")
+    parser.add_argument("--iterations", metavar="N", type=int, default=3)
+    parser.add_argument("--set", metavar="KEY=VALUE", dest="settings", action="append", default=[])
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args(argv)
+    try:
+        settings = {
+            "training.iterations": args.iterations,
+            "training.validate_every": 10**6,
+            **parse_settings(args.settings),
+        }
+        config = RunConfig.from_preset("quick").with_settings(settings)
+        case, dense = load_scan(find_scans(args.data)[0])
+        timings = compare(case, dense, config)
+    except RadaError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    sys.stdout.write(json.dumps([asdict(timing) for timing in timings]) + "\n" if args.json else table(timings))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
