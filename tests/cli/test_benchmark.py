@@ -88,3 +88,22 @@ def test_a_cohort_needs_a_method_that_trains(
     file = request.getfixturevalue("datasets_file")
     done = run_cli("benchmark", "cohort", "--datasets", file, "-o", tmp_path / "out", "--method", "diffusion")
     assert (done.status, "Only methods that train" in done.err) == (2, True)
+
+
+def test_an_ablation_prints_a_row_per_level(
+    request: pytest.FixtureRequest, tmp_path: Path, run_cli: Callable[..., Any]
+) -> None:
+    file, out = request.getfixturevalue("datasets_file"), tmp_path / "out"
+    flags = ["--datasets", file, "-o", out, "--dataset", "balls", "--device", "cpu", *SET]
+    done = run_cli("benchmark", "ablation", "--factor", "views", "--limit", 1, "--seeds", 0, 1, *flags)
+    assert done.status == 0, done.err
+    for level in "123":
+        assert f"| balls | views {level} | 1, 2 seeds |" in done.out
+    assert done.out.splitlines()[0].endswith("| over seeds |")
+    assert "views 3" in (out / "plot.svg").read_text()
+    done = run_cli(
+        "benchmark", "ablation", "--factor", "beta", "--level", "0", "--setting", "cohort", "--limit", 1, *flags
+    )
+    assert "| balls | beta 0 | 1 |" in done.out
+    done = run_cli("benchmark", "ablation", "--factor", "views", "--method", "quick", "--method", "paper", *flags)
+    assert (done.status, "name a single one" in done.err) == (2, True)

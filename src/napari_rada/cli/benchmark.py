@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from napari_rada.cli.commands import output_folder
 from napari_rada.config import PRESETS, parse_settings
 from napari_rada.errors import InputError
+from napari_rada.evaluation.benchmark.ablation import variants
 from napari_rada.evaluation.benchmark.cohort import CohortTask, run_cohort
 from napari_rada.evaluation.benchmark.datasets import load_datasets
 from napari_rada.evaluation.benchmark.ours import HELD_OUT, LABELLED_ONLY, PROPAGATIONS, STAGES, VIEWS, OwnTraining
@@ -49,6 +50,24 @@ def cohort(args: argparse.Namespace, console: Console, control: RunControl) -> b
     log = ResultLog(folder / RESULTS)
     runs = output_folder(folder / "runs")
     rows = run_cohort(collection, methods, task, log, runs, control=control, listener=console)
+    return finish(folder, rows, args, console)
+
+
+def ablation(args: argparse.Namespace, console: Console, control: RunControl) -> bool:
+    """Measure one method at each level of a factor."""
+    collection, bases = _collection(args), check_trains(methods_from(args))
+    if len(bases) > 1:
+        raise InputError("An ablation is of one method; name a single one.")
+    folder = output_folder(args.out)
+    methods = variants(bases[0], args.factor, args.level)
+    log, limit, per_axis = ResultLog(folder / RESULTS), positive(args.limit), positive(args.per_axis) or 1
+    if args.setting == "single":
+        task = SingleTask(args.split, limit, per_axis, args.centre, tuple(args.seeds))
+        rows = run_single(collection, methods, task, log, control=control, listener=console)
+    else:
+        whole = CohortTask(limit, per_axis, args.centre, tuple(args.seeds))
+        runs = output_folder(folder / "runs")
+        rows = run_cohort(collection, methods, whole, log, runs, control=control, listener=console)
     return finish(folder, rows, args, console)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from napari_rada.evaluation.benchmark.factors import FACTORS
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
@@ -19,6 +21,7 @@ def add_benchmark(commands: Any, command: Command, epilog: str) -> None:
     actions = group.add_subparsers(title="benchmarks", metavar="NAME", required=True)
     _add_single(actions, command)
     _add_cohort(actions, command)
+    _add_ablation(actions, command)
     for name, title in (("la2018", "LA2018 left atrium"), ("kits19", "KiTS19 kidney"), ("lits", "LiTS liver")):
         _add_protocol(actions, command, name, title)
     _add_report(actions, command)
@@ -41,6 +44,26 @@ def _add_cohort(actions: Any, command: Command) -> None:
     text = "Train on some scans of a set and test on others that were never seen."
     parser = command(actions, "cohort", "benchmark:cohort", text)
     _add_datasets(parser)
+    _add_methods(parser, "quick")
+    _add_slices(parser)
+    _add_out(parser)
+
+
+def _add_ablation(actions: Any, command: Command) -> None:
+    text = "One method with one part of it switched: a table and a plot of what the part does."
+    parser = command(actions, "ablation", "benchmark:ablation", text)
+    _add_datasets(parser)
+    parser.add_argument("--factor", choices=tuple(FACTORS), required=True, help="what is switched")
+    parser.add_argument("--level", metavar="L", action="append", default=[], help="only this level; may be repeated")
+    parser.add_argument(
+        "--setting",
+        choices=("single", "cohort"),
+        default="single",
+        help="one scan at a time, or a cohort (%(default)s)",
+    )
+    parser.add_argument(
+        "--split", choices=("reported", "settings"), default="settings", help="which single scans (%(default)s)"
+    )
     _add_methods(parser, "quick")
     _add_slices(parser)
     _add_out(parser)

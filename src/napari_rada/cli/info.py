@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from napari_rada.control import RunControl
 
 QT_BINDINGS = ("PyQt6", "PySide6", "PyQt5", "PySide2")
-OPTIONAL = ("antspyx",)
+OPTIONAL = ("antspyx", "open_clip_torch", "scikit-image", "h5py", "pynrrd", "itk-morphologicalcontourinterpolation")
 
 
 def info(args: argparse.Namespace, console: Console, control: RunControl) -> bool:
@@ -34,6 +34,7 @@ def collect() -> dict[str, dict[str, Any]]:
     """Gather the facts, by topic."""
     import torch
 
+    from napari_rada.guidance.store import WeightStore
     from napari_rada.training.run_folder import environment
 
     return {
@@ -44,6 +45,7 @@ def collect() -> dict[str, dict[str, Any]]:
         "folders": {
             "settings": "each run keeps its own in its folder",
             "napari settings": os.environ.get("NAPARI_CONFIG", "napari's own folder, which `napari --info` shows"),
+            "weights of guidance": str(WeightStore().folder),
             "PyTorch cache": torch.hub.get_dir(),
             "temporary files": tempfile.gettempdir(),
         },

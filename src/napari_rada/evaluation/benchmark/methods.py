@@ -28,10 +28,13 @@ class Segmentation:
         (z, y, x) label values on the case's grid.
     parts
         Intermediate masks that are measured as well.
+    note
+        What guided the networks; empty if nothing did.
     """
 
     mask: NDArray[np.integer]
     parts: Mapping[str, NDArray[np.integer]] = field(default_factory=dict)
+    note: str = ""
 
 
 @dataclass(frozen=True)

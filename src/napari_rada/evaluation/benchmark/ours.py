@@ -159,7 +159,7 @@ class OwnTraining:
         """Predict a scan with a trained run."""
         device = self.config.device
         found = pipeline.predict(run_dir, case, device=device, control=control, listener=listener)
-        return Segmentation(found.mask)
+        return Segmentation(found.mask, note=str(found.provenance.get("guidance", "")))
 
 
 def make_own(name: str, settings: Mapping[str, Any], device: str = "auto") -> OwnPropagation | OwnTraining | None:

@@ -99,7 +99,7 @@ def scans_table(rows: Sequence[Row]) -> str:
 def scans_csv(rows: Sequence[Row]) -> str:
     """Write one line per row and class; parts and errors stand in columns of their own."""
     parts = list(dict.fromkeys(name for row in rows for name in row.parts))
-    own = ("dataset", "scan", "method", "seed", "seconds", "cpu_s", "peak_gib", "train_s", "error")
+    own = ("dataset", "scan", "method", "seed", "seconds", "cpu_s", "peak_gib", "train_s", "note", "error")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*own, "class", *METRICS, *(f"dice of {name}" for name in parts)])

@@ -40,6 +40,8 @@ class Row:
         Dice of intermediate masks, for example of single views.
     error
         Why the method failed; empty if it did not.
+    note
+        What guided the networks; empty if nothing did.
     """
 
     task: str
@@ -54,6 +56,7 @@ class Row:
     train_s: float | None = None
     parts: Mapping[str, float] = field(default_factory=dict)
     error: str = ""
+    note: str = ""
 
     def mean(self, metric: str) -> float:
         """Mean of a metric over the classes: ``dice``, ``jaccard``, ``hd95_mm`` or ``asd_mm``."""

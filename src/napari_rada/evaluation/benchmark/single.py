@@ -111,7 +111,7 @@ def score_row(row: Row, scan: DenseScan, found: Segmentation, case: Case) -> Row
     spacing, classes = case.grid.spacing, scan.classes
     metrics = evaluate_masks(found.mask, scan.labels, spacing, classes)
     parts = {name: scores(mask, scan.labels, spacing, classes)[0] for name, mask in found.parts.items()}
-    return replace(row, classes=metrics, parts=parts)
+    return replace(row, classes=metrics, parts=parts, note=found.note)
 
 
 def _measure(

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import pytest
+
+from napari_rada.config import RunConfig
+from napari_rada.errors import InputError
+from napari_rada.evaluation.benchmark.ablation import variants
+from napari_rada.evaluation.benchmark.factors import FACTORS
+from napari_rada.evaluation.benchmark.ours import OwnTraining, make_own
+
+
+@pytest.fixture
+def base() -> OwnTraining:
+    method = make_own("quick", {"training.iterations": 7})
+    assert isinstance(method, OwnTraining)
+    return method
+
+
+@pytest.mark.parametrize("factor", FACTORS)
+def test_every_level_changes_the_settings_in_its_own_way(base: OwnTraining, factor: str) -> None:
+    found = variants(base, factor)
+    assert [method.name for method in found] == [f"{factor} {level}" for level in FACTORS[factor]]
+    assert all(method.config.training.iterations == 7 for method in found)
+    assert len({method.config.to_yaml() for method in found}) == len(found)
+
+
+def test_only_the_factor_is_switched(base: OwnTraining) -> None:
+    (two,) = variants(base, "views", ["2"])
+    assert two.config == base.config.with_settings({"model.networks": 2})
+    assert variants(base, "beta", ["0"])[0].config.training.cross.beta_max == 0
+
+
+def test_unknown_factors_and_levels(base: OwnTraining) -> None:
+    with pytest.raises(InputError, match="no factor colour; choose among beta, propagation"):
+        variants(base, "colour")
+    with pytest.raises(InputError, match="views has no level 4; choose among 1, 2, 3"):
+        variants(base, "views", ["4"])
+
+
+def test_the_default_levels_are_among_those_that_are_compared() -> None:
+    config = RunConfig.from_preset("paper")
+    assert config.training.cross.beta_max == 0.1
+    assert config.model.networks == 3
