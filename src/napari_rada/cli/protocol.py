@@ -41,4 +41,12 @@ def protocol(args: argparse.Namespace, console: Console, control: RunControl) ->
         control=control,
         listener=console,
     )
-    return finish(folder, done.rows, args, console, table=comparison_table(definition, done.rows), notes=done.notes)
+    notes = [*done.notes, *_changes(args)]
+    return finish(folder, done.rows, args, console, table=comparison_table(definition, done.rows), notes=notes)
+
+
+def _changes(args: argparse.Namespace) -> list[str]:
+    """Say where a run departs from the paper's settings."""
+    methods = [method for method in args.method or [] if method != args.default_method]
+    found = [f"method {method}" for method in methods] + list(args.settings)
+    return [f"Not the paper's settings: {', '.join(found)}."] if found else []

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from napari_rada.errors import InputError
+from napari_rada.evaluation.benchmark.ours import OwnTraining, make_own
 from napari_rada.evaluation.protocols.definitions import PROTOCOLS
+from napari_rada.evaluation.protocols.run import protocol_settings
 from napari_rada.evaluation.protocols.sources import Source
 from napari_rada.evaluation.protocols.splits import choose_split
 
@@ -73,3 +75,11 @@ def test_too_few_scans_are_told(tmp_path: Path) -> None:
         choose_split(sources(numbered(1)), KITS, tmp_path)
     with pytest.raises(InputError, match="0 with labels to train on"):
         choose_split(sources(list("abc"), frozenset("ab")), KITS, tmp_path)
+
+
+def test_the_patch_is_the_papers_unless_it_is_set() -> None:
+    for definition, patch in ((LA, (80, 112, 112)), (KITS, (64, 128, 128)), (LITS, (64, 176, 176))):
+        method = make_own("paper", protocol_settings(definition))
+        assert isinstance(method, OwnTraining)
+        assert method.config.training.patch == patch
+        assert method.config.training.iterations == 6000

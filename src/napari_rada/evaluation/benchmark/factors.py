@@ -25,5 +25,5 @@ FACTORS: dict[str, Levels] = {
         "3": {"model.networks": 3},
     },
 }
-"""`beta`: largest weight of cross supervision. `propagation`: where pseudo-labels come from. `views`: how many of the three
-networks, each with its pair of views, take part."""
+"""`beta`: largest weight of cross supervision. `propagation`: where pseudo-labels come from. `views`: how many of the
+three networks, each with its pair of views, take part."""
