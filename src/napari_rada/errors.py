@@ -30,5 +30,9 @@ class WeightsError(RadaError):
     """A file of published weights is missing, damaged, unknown or out of reach."""
 
 
+class NotEnoughMemoryError(RadaError):
+    """Memory ran out, and nothing is left that would save any."""
+
+
 class Stopped(Exception):
     """Raised inside long computations when their `StopToken` was set; never shown to the user."""

@@ -5,8 +5,18 @@ from __future__ import annotations
 import gc
 import re
 import sys
+from functools import wraps
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import psutil
+
+from napari_rada.errors import NotEnoughMemoryError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 GIB = 2**30
 _SHORTAGE = re.compile(
@@ -37,6 +47,24 @@ def release() -> None:
         torch.cuda.empty_cache()
     if torch.backends.mps.is_available():
         torch.mps.empty_cache()
+
+
+def shortage_explained(function: Callable[P, R]) -> Callable[P, R]:
+    """Let a function raise `NotEnoughMemoryError`, one sentence, where memory runs out and nothing else helps."""
+
+    @wraps(function)
+    def explaining(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+        raise NotEnoughMemoryError(
+            f"Memory ran out ({in_words(free_memory())} of main memory are free now); close other programs, crop the "
+            "scan, or lower data.max_voxels."
+        )
+
+    return explaining
 
 
 def in_words(size: float) -> str:

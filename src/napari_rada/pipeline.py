@@ -15,16 +15,18 @@ from napari_rada.control import RunControl
 from napari_rada.data.case import Case, check_trainable
 from napari_rada.data.working import WorkingCase, make_working_case
 from napari_rada.errors import ConfigError, InputError, RadaError, RunFolderError, Stopped
-from napari_rada.events import Event, FinishReason, Listener, RunFinished, Stage, StageProgress, ignore
+from napari_rada.events import Event, FinishReason, Listener, Notice, RunFinished, Stage, StageProgress, ignore
 from napari_rada.inference.cleanup import CleanUp, clean_up
 from napari_rada.inference.ensemble import assemble, disagreement
 from napari_rada.inference.sliding import VolumeInput, blank_prior, predict_volume
 from napari_rada.inference.suggest import Suggestion, suggest_slice
+from napari_rada.memory import shortage_explained
 from napari_rada.models.device import resolve_device
 from napari_rada.models.triple_view import TripleViewModel
 from napari_rada.prediction import Prediction
 from napari_rada.propagation import make_propagator
 from napari_rada.training.checkpoint import Checkpoint, load_checkpoint, save_weights
+from napari_rada.training.economy import Rung, ladder, run_within_memory
 from napari_rada.training.preview import preview_annotated
 from napari_rada.training.run_folder import RunFolder
 from napari_rada.training.snapshot import find_case, load_cases, load_classes, save_snapshot
@@ -65,6 +67,7 @@ class TrainingResult:
     propagation_dice: float | None
 
 
+@shortage_explained
 def propagate(
     case: Case, config: RunConfig | None = None, *, control: RunControl | None = None, listener: Listener = ignore
 ) -> Prediction:
@@ -94,6 +97,7 @@ def propagate(
         )
 
 
+@shortage_explained
 def train(
     cases: Sequence[Case],
     run_dir: Path | str,
@@ -133,6 +137,7 @@ def train(
     return _train(folder, cases, classes, config, None, control or RunControl(), listener)
 
 
+@shortage_explained
 def resume(run_dir: Path | str, *, control: RunControl | None = None, listener: Listener = ignore) -> TrainingResult:
     """Go on with a run from its last checkpoint; on the CPU bit for bit as if it had never stopped.
 
@@ -149,6 +154,7 @@ def resume(run_dir: Path | str, *, control: RunControl | None = None, listener: 
     return _train(folder, cases, load_classes(folder), config, checkpoint, control or RunControl(), listener)
 
 
+@shortage_explained
 def continue_training(
     run_dir: Path | str,
     cases: Sequence[Case],
@@ -207,6 +213,7 @@ def continue_training(
     return _train(folder, cases, classes, config, start, control or RunControl(), listener)
 
 
+@shortage_explained
 def predict(
     run_dir: Path | str,
     case: Case,
@@ -261,6 +268,7 @@ def predict(
             config.inference,
             control,
             on_tile=lambda done, total: listener(StageProgress(Stage.PREDICT, done, total)),
+            on_shortage=lambda change: listener(Notice(f"Memory ran out; prediction begins again with {change}.")),
         )
         mean_CZYX = softmax_NCZYX.mean(axis=0)
         if pseudo is not None:
@@ -278,6 +286,7 @@ def predict(
     return clean_up(prediction, tidy or CleanUp(), case.known if config.inference.keep_annotated else None)
 
 
+@shortage_explained
 def preview(
     run_dir: Path | str,
     case: Case,
@@ -363,9 +372,14 @@ def _train(
             told(RunFinished(FinishReason.STOPPED, 0))
             return TrainingResult(folder.path, FinishReason.STOPPED, 0, None, None)
         device = resolve_device(config.device)
-        trainer = Trainer(volumes, len(classes), config, folder, device, control, told, checkpoint)
+
+        def make(rung: Rung, start: Checkpoint | None) -> Trainer:
+            return Trainer(
+                volumes, len(classes), rung.config, folder, rung.device, control, told, start, economy=rung.economy
+            )
+
         try:
-            reason = trainer.run()
+            trainer, reason = run_within_memory(make, ladder(config, device), folder, checkpoint, told)
         except RadaError as error:
             with suppress(RunFolderError):  # the folder itself may be what is wrong
                 folder.log(f"failed: {error}")

@@ -5,12 +5,14 @@ Shape legend: N networks, C classes, Z Y X volume, D H W tile, B tiles per batch
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import ceil, prod
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 
+from napari_rada.memory import is_out_of_memory, release
 from napari_rada.models.device import autocast
 from napari_rada.models.triple_view import NetworkInput
 
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
     from napari_rada.control import RunControl
     from napari_rada.data.grid import Shape
     from napari_rada.models.triple_view import TripleViewModel
+
+
+SMALLEST_TILE = 16
+"""Tiles are not halved below this many voxels."""
 
 
 class VolumeInput(NamedTuple):
@@ -48,8 +54,11 @@ def predict_volume(
     control: RunControl,
     on_tile: Callable[[int, int], None] = lambda done, total: None,
     networks: Sequence[int] | None = None,
+    on_shortage: Callable[[str], None] = lambda change: None,
 ) -> NDArray[np.float32]:
     """Predict tile by tile, tiles overlapping and weighted by a Gaussian.
+
+    Where memory runs out it begins again with one tile at a time, then with smaller ones, at last on the CPU.
 
     Parameters
     ----------
@@ -57,6 +66,8 @@ def predict_volume(
         Called with (batches of tiles done, in all) after each batch.
     networks
         Which of the networks to ask; by default all.
+    on_shortage
+        Called with what is changed when memory ran out.
 
     Returns
     -------
@@ -67,12 +78,66 @@ def predict_volume(
     ------
     Stopped
         If a stop was requested; looked at before every batch of tiles.
+    MemoryError, RuntimeError
+        If memory runs out with the smallest tiles too.
     """
+    device, was_training = next(model.parameters()).device, model.training
+    model.eval()
+    try:
+        rungs = _ladder(tile, config, device)
+        for rung, following in pairwise(rungs):
+            try:
+                return _predict(model, volume, rung, control, on_tile, networks)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            release()  # after the error, whose frames held the tensors
+            on_shortage(following.change)
+            model.to(following.device)
+        return _predict(model, volume, rungs[-1], control, on_tile, networks)
+    finally:
+        model.to(device)
+        model.train(was_training)
+
+
+class _Rung(NamedTuple):
+    """One step of the ladder: what was changed, and everything as it is then."""
+
+    change: str
+    tile: Shape
+    config: InferenceConfig
+    device: torch.device
+
+
+def _ladder(tile: Shape, config: InferenceConfig, device: torch.device) -> list[_Rung]:
+    rungs = [_Rung("", tile, config, device)]
+    if config.tiles_per_batch > 1:
+        single = config.model_copy(update={"tiles_per_batch": 1})
+        rungs.append(rungs[-1]._replace(change="one tile at a time", config=single))
+    for _ in range(2):
+        depth, height, width = (max(min(side, SMALLEST_TILE), side // 2) for side in rungs[-1].tile)
+        if (depth, height, width) != rungs[-1].tile:
+            change = f"tiles of {[depth, height, width]} voxels"
+            rungs.append(rungs[-1]._replace(change=change, tile=(depth, height, width)))
+    if device.type != "cpu":
+        change = "the processor instead of the graphics card"
+        rungs.append(rungs[-1]._replace(change=change, device=torch.device("cpu")))
+    return rungs
+
+
+def _predict(
+    model: TripleViewModel,
+    volume: VolumeInput,
+    rung: _Rung,
+    control: RunControl,
+    on_tile: Callable[[int, int], None],
+    networks: Sequence[int] | None,
+) -> NDArray[np.float32]:
     # MONAI takes seconds to import; nothing before the first prediction needs it.
     from monai.inferers.utils import sliding_window_inference
 
-    device = next(model.parameters()).device
-    total = _count_batches(volume.image.shape, tile, config)
+    config, device = rung.config, rung.device
+    total = _count_batches(volume.image.shape, rung.tile, config)
     done = 0
 
     def predict_tiles(tiles_BIDHW: Tensor) -> Tensor:
@@ -86,19 +151,16 @@ def predict_volume(
         softmax_BNCDHW = torch.softmax(logits_NBCDHW.float(), dim=2).movedim(0, 1)
         return softmax_BNCDHW.flatten(1, 2).to(tiles_BIDHW.device)
 
-    was_training = model.training
-    model.eval()
     with torch.inference_mode():
         stacked = sliding_window_inference(
             _as_tensor(volume),
-            tile,
+            rung.tile,
             config.tiles_per_batch,
             predict_tiles,
             overlap=config.overlap,
             mode="gaussian",
             padding_mode="replicate",
         )
-    model.train(was_training)
     assert isinstance(stacked, torch.Tensor)
     return np.asarray(stacked[0].reshape(-1, model.num_classes, *volume.image.shape).numpy())
 

@@ -46,8 +46,13 @@ def why_unusable(device: torch.device) -> str | None:
     return None if device.type == "cpu" else "it is not one of cpu, cuda, mps"
 
 
-def autocast(device: torch.device) -> AbstractContextManager[object]:
-    """Mixed precision where it pays: bfloat16 on GPUs that have it; float32 elsewhere (bfloat16 is slow on CPUs)."""
-    if device.type == "cuda" and torch.cuda.is_bf16_supported():
-        return torch.autocast("cuda", dtype=torch.bfloat16)
+def autocasts(device: torch.device) -> bool:
+    """Tell whether mixed precision pays: on GPUs that have bfloat16; on CPUs it is slow."""
+    return device.type == "cuda" and torch.cuda.is_bf16_supported()
+
+
+def autocast(device: torch.device, *, always: bool = False) -> AbstractContextManager[object]:
+    """Mixed precision (bfloat16) where it pays, or `always`, to save memory; float32 elsewhere."""
+    if always or autocasts(device):
+        return torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext()

@@ -40,6 +40,8 @@ class TrainState:
         Highest `dice` so far.
     first, first_elapsed_s
         Iterations and training time of the run that this one continues; the schedules begin anew after them.
+    rung
+        Steps taken to save memory (see `training.economy`).
     """
 
     iteration: int
@@ -50,6 +52,7 @@ class TrainState:
     best_dice: float | None = None
     first: int = 0
     first_elapsed_s: float = 0.0
+    rung: int = 0
 
     def continued(self, iterations: int) -> TrainState:
         """Return the state from which training goes on for `iterations` more, on another annotation."""
@@ -193,7 +196,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise RunFolderError(f"The checkpoint {path} has format {found}; this version reads format {FORMAT}.")
     try:
         state, model = TrainState(**content["state"]), content["model"]
-        if not (type(state.iteration) is int and type(state.total_iterations) is int and isinstance(model, dict)):
+        counts = (state.iteration, state.total_iterations, state.first, state.rung)
+        if not all(type(count) is int and count >= 0 for count in counts) or not isinstance(model, dict):
             raise TypeError
     except (KeyError, TypeError):
         raise RunFolderError(f"The checkpoint {path} is incomplete.") from None

@@ -28,6 +28,7 @@ from napari_rada.models.device import autocast
 from napari_rada.models.triple_view import NUM_VIEWS, NetworkInput, TripleViewModel
 from napari_rada.training import schedules
 from napari_rada.training.checkpoint import TrainState, save_checkpoint
+from napari_rada.training.economy import AS_CONFIGURED, average, recomputed, split
 from napari_rada.training.losses import entropy
 from napari_rada.training.objective import Knobs, clean_uncertainty, network_losses
 from napari_rada.training.patches import PatchSampler
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from napari_rada.control import RunControl
     from napari_rada.events import Listener
     from napari_rada.training.checkpoint import Checkpoint
+    from napari_rada.training.economy import Economy
     from napari_rada.training.objective import NetworkLoss
     from napari_rada.training.patches import Batch
     from napari_rada.training.run_folder import RunFolder
@@ -62,6 +64,8 @@ class Trainer:
         Training volumes on the working grid, at least one labelled.
     checkpoint
         Where to go on; None starts afresh.
+    economy
+        How memory is saved.
     """
 
     def __init__(
@@ -74,6 +78,8 @@ class Trainer:
         control: RunControl,
         listener: Listener,
         checkpoint: Checkpoint | None = None,
+        *,
+        economy: Economy = AS_CONFIGURED,
     ) -> None:
         self.volumes = volumes
         self.config = config
@@ -82,7 +88,9 @@ class Trainer:
         self.device = device
         self.control = control
         self.listener = listener
-        self.state = checkpoint.state if checkpoint else TrainState(0, self.settings.iterations)
+        self.economy = economy
+        state = checkpoint.state if checkpoint else TrainState(0, self.settings.iterations)
+        self.state = replace(state, rung=economy.rung)
         self.model = TripleViewModel(num_classes, config.model, config.seed)
         if checkpoint:
             checkpoint.fill(self.model)
@@ -177,23 +185,30 @@ class Trainer:
         )
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        losses = self.losses(batch, knobs)
-        objective = torch.stack([loss.total(beta) for loss in losses]).sum()
-        self._check_finite("The loss", objective, iteration)
         self.optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(objective)
+        batches = split(batch, settings.labelled_patches, self.economy.parts)
+        losses = average([self._backward(part, knobs, iteration) for part in batches])
         self._check_finite("The gradient", gradient_size(self.model), iteration)
         self.optimiser.step()
         return losses, beta, rate
 
+    def _backward(self, batch: Batch, knobs: Knobs, iteration: int) -> list[NetworkLoss]:
+        """Add the gradient of a batch, or a part of one; returns its losses."""
+        losses = self.losses(batch, knobs)
+        objective = torch.stack([loss.total(knobs.beta) for loss in losses]).sum()
+        self._check_finite("The loss", objective, iteration)
+        torch.autograd.backward(objective / self.economy.parts)
+        return losses
+
     def losses(self, batch: Batch, knobs: Knobs) -> list[NetworkLoss]:
         """Run every network once on the batch; each output serves as that of a student and of a teacher."""
-        with autocast(self.device):
-            logits_NBCDHW = self.model(network_input(batch))
+        inputs = network_input(batch)
+        with autocast(self.device, always=self.economy.autocast):
+            logits_NBCDHW = recomputed(self.model, inputs) if self.economy.recompute else self.model(inputs)
         logits_NBCDHW = logits_NBCDHW.float()
-        uncertainty = self._uncertainty(logits_NBCDHW, batch) if knobs.beta > 0 else None
-        settings = self.settings
-        return network_losses(logits_NBCDHW, batch, settings.labelled_patches, settings.view_pairs, knobs, uncertainty)
+        labelled = self.settings.labelled_patches // self.economy.parts
+        uncertainty = self._uncertainty(logits_NBCDHW, batch, labelled) if knobs.beta > 0 else None
+        return network_losses(logits_NBCDHW, batch, labelled, self.settings.view_pairs, knobs, uncertainty)
 
     def _check_finite(self, what: str, value: Tensor, iteration: int) -> None:
         if not torch.isfinite(value):
@@ -202,16 +217,16 @@ class Trainer:
                 "lower training.learning_rate and resume from the last checkpoint."
             )
 
-    def _uncertainty(self, logits_NBCDHW: Tensor, batch: Batch) -> Tensor | None:
+    def _uncertainty(self, logits_NBCDHW: Tensor, batch: Batch, labelled: int) -> Tensor | None:
         """Entropy (nat) of each network on the unlabelled patches, (N, U, D, H, W)."""
-        labelled, cross = self.settings.labelled_patches, self.settings.cross
+        cross = self.settings.cross
         if self.settings.unlabelled_patches == 0:
             return None
         if cross.noisy_passes == 0:
             return clean_uncertainty(logits_NBCDHW, labelled)
         inputs = network_input(batch, first=labelled)
         mean_NUCDHW = torch.zeros_like(logits_NBCDHW[:, labelled:])
-        with torch.no_grad(), autocast(self.device):
+        with torch.no_grad(), autocast(self.device, always=self.economy.autocast):
             for _ in range(cross.noisy_passes):
                 noise = torch.randn_like(inputs.image_BDHW).mul_(cross.noise).clamp_(-2 * cross.noise, 2 * cross.noise)
                 noisy = inputs._replace(image_BDHW=inputs.image_BDHW + noise)

@@ -1,0 +1,181 @@
+"""What training does when memory runs out: one step down a short ladder, and on from the last checkpoint.
+
+In this order, each beside those before: mixed precision where it is not on anyway; the batch in parts whose gradients
+are added up; patches of half the side, twice; activations computed again instead of kept; the processor instead of the
+graphics card. The step that was reached is kept in the checkpoint, so that a resumed run does not fall down the same
+stairs again. The ladder has an end, and so have the attempts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import gcd
+from typing import TYPE_CHECKING
+
+import torch
+from torch.utils.checkpoint import checkpoint as recomputing
+
+from napari_rada.errors import NotEnoughMemoryError
+from napari_rada.events import FinishReason, Listener, Notice
+from napari_rada.memory import is_out_of_memory, release
+from napari_rada.models.device import autocasts
+from napari_rada.training.checkpoint import Checkpoint, load_checkpoint
+from napari_rada.training.objective import NetworkLoss
+from napari_rada.training.patches import Batch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor
+
+    from napari_rada.config import RunConfig
+    from napari_rada.models.triple_view import NetworkInput, TripleViewModel
+    from napari_rada.training.run_folder import RunFolder
+    from napari_rada.training.trainer import Trainer
+
+SMALLEST_SIDE = 16
+"""Patches are not halved below this many voxels."""
+
+
+@dataclass(frozen=True)
+class Economy:
+    """How an iteration is made to need less memory; by default not at all.
+
+    Parameters
+    ----------
+    rung
+        Steps taken down the ladder.
+    autocast
+        Mixed precision (bfloat16) also where it does not pay.
+    parts
+        The batch is computed in this many parts, one after the other.
+    recompute
+        Activations are computed again in the backward pass instead of being kept.
+    """
+
+    rung: int = 0
+    autocast: bool = False
+    parts: int = 1
+    recompute: bool = False
+
+
+AS_CONFIGURED = Economy()
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One step of the ladder: what was changed last, in words, and everything as it is on this step."""
+
+    change: str
+    config: RunConfig
+    device: torch.device
+    economy: Economy = AS_CONFIGURED
+
+
+def ladder(config: RunConfig, device: torch.device) -> tuple[Rung, ...]:
+    """Return all steps for a run on a device, first the one that changes nothing."""
+    rungs = [Rung("", config, device)]
+
+    def down(change: str, **changes: object) -> None:
+        last = rungs[-1]
+        fields = {key: value for key, value in changes.items() if key in ("config", "device")}
+        saved = {key: value for key, value in changes.items() if key not in fields}
+        economy = replace(last.economy, rung=len(rungs), **saved)  # type: ignore[arg-type]
+        rungs.append(replace(last, change=change, economy=economy, **fields))  # type: ignore[arg-type]
+
+    if device.type in ("cpu", "cuda") and not autocasts(device):
+        down("mixed precision (bfloat16)", autocast=True)
+    training = config.training
+    parts = gcd(training.labelled_patches, training.unlabelled_patches)
+    if parts > 1:
+        down(f"the batch in {parts} parts", parts=parts)
+    for _ in range(2):
+        patch = rungs[-1].config.training.patch
+        smaller = [max(min(side, SMALLEST_SIDE), side // 2) for side in patch]
+        if smaller != list(patch):
+            settings = {"training.patch": smaller}
+            down(f"patches of {smaller} voxels", config=rungs[-1].config.with_settings(settings))
+    down("activations computed twice instead of kept", recompute=True)
+    if device.type != "cpu":
+        down("the processor instead of the graphics card", device=torch.device("cpu"))
+    return tuple(rungs)
+
+
+def run_within_memory(
+    make: Callable[[Rung, Checkpoint | None], Trainer],
+    rungs: Sequence[Rung],
+    folder: RunFolder,
+    checkpoint: Checkpoint | None,
+    listener: Listener,
+) -> tuple[Trainer, FinishReason]:
+    """Train, a step further down whenever memory runs out; each step is told once, as a `Notice`.
+
+    Parameters
+    ----------
+    make
+        Builds the trainer of a step.
+    checkpoint
+        Where to begin; later attempts begin with the last checkpoint in the folder.
+
+    Raises
+    ------
+    NotEnoughMemoryError
+        If memory ran out on the last step too.
+    """
+    position = min(checkpoint.state.rung, len(rungs) - 1) if checkpoint else 0
+    while True:
+        try:
+            trainer = make(rungs[position], checkpoint)
+            return trainer, trainer.run()
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+        # Only here are the frames of the error gone, and with them the tensors that they held.
+        trainer = None  # type: ignore[assignment]
+        release()
+        position += 1
+        if position == len(rungs):
+            raise NotEnoughMemoryError(
+                "Memory ran out with every way of saving it (see docs/reliability.md); lower model.filters or "
+                "data.max_voxels, or use a machine with more memory; the last checkpoint is kept."
+            )
+        if folder.last_checkpoint.exists():
+            checkpoint = load_checkpoint(folder.last_checkpoint)
+        iteration = checkpoint.state.iteration if checkpoint else 0
+        folder.forget_after(iteration)
+        listener(Notice(f"Memory ran out; training goes on from iteration {iteration} with {rungs[position].change}."))
+
+
+def split(batch: Batch, labelled: int, parts: int) -> list[Batch]:
+    """Split a batch into equal parts; in each, as in the whole, the labelled patches come first."""
+    if parts == 1:
+        return [batch]
+    unlabelled = len(batch.image_BDHW) - labelled
+    first, second = labelled // parts, unlabelled // parts
+    return [
+        Batch(*(torch.cat([t[n * first :][:first], t[labelled + n * second :][:second]]) for t in batch))
+        for n in range(parts)
+    ]
+
+
+def average(parts: Sequence[Sequence[NetworkLoss]]) -> list[NetworkLoss]:
+    """Average the losses of the parts of a batch, per network, for the log."""
+
+    def mean(values: Sequence[Tensor]) -> Tensor:
+        return torch.stack([value.detach() for value in values]).mean()
+
+    return [
+        NetworkLoss(
+            mean([loss.supervised for loss in losses]),
+            tuple(mean(terms) for terms in zip(*(loss.cross for loss in losses), strict=True)),
+        )
+        for losses in zip(*parts, strict=True)
+    ]
+
+
+def recomputed(model: TripleViewModel, inputs: NetworkInput) -> Tensor:
+    """Return what the model returns, (N, B, C, D, H, W), and keep no network's activations for the backward pass.
+
+    Batch normalisation sees every batch twice then, which moves its running statistics a little faster.
+    """
+    return torch.stack([recomputing(network, inputs, use_reentrant=False) for network in model.networks])
