@@ -32,6 +32,7 @@ class Server:
     """What is served and how.
 
     `cut_after` bytes a connection is closed while `cuts` last; `refuse` is the status of every answer if it is not 0.
+    While `hold` is not set, nothing follows the first half.
     """
 
     body: bytes = field(default_factory=alpha_bytes)
@@ -43,6 +44,10 @@ class Server:
     redirect_to: str = ""
     url: str = ""
     asked: list[str] = field(default_factory=list)
+    hold: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.hold.set()
 
     @property
     def sha256(self) -> str:
@@ -91,7 +96,10 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
             if server.cuts:
                 server.cuts -= 1
                 body = body[: server.cut_after]
-            self.wfile.write(body)
+            half = len(body) // 2
+            self.wfile.write(body[:half])
+            server.hold.wait()
+            self.wfile.write(body[half:])
 
     return Handler
 

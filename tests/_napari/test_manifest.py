@@ -22,7 +22,7 @@ def test_the_manifest_is_valid(manifest):
 
 def test_the_docks_have_their_names_and_lie_in_the_segment_menu(manifest):
     widgets = {widget.display_name: widget.command for widget in manifest.contributions.widgets}
-    assert list(widgets) == ["Label slices", "Train", "Predict"]
+    assert list(widgets) == ["Label slices", "Train", "Predict", "Guidance weights"]
     menu = manifest.contributions.menus["napari/layers/segment"]
     assert [item.command for item in menu] == list(widgets.values())
 

@@ -28,6 +28,8 @@ class RunState(str, Enum):
     PROPAGATING = "propagating"
     TRAINING = "training"
     PREDICTING = "predicting"
+    DOWNLOADING = "downloading"
+    CHECKING = "checking"
     PAUSING = "pausing"
     PAUSED = "paused"
     STOPPING = "stopping"
@@ -41,6 +43,8 @@ _STATE_OF_STAGE = {
     Stage.PROPAGATE: RunState.PROPAGATING,
     Stage.TRAIN: RunState.TRAINING,
     Stage.PREDICT: RunState.PREDICTING,
+    Stage.DOWNLOAD: RunState.DOWNLOADING,
+    Stage.VERIFY: RunState.CHECKING,
 }
 
 
