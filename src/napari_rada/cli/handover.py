@@ -1,0 +1,69 @@
+"""export, report: results for other programs and for people. Each returns False if it was stopped before its end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_rada import io
+from napari_rada.cli.commands import output_folder
+from napari_rada.errors import InputError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from napari_rada.cli.console import Console
+    from napari_rada.control import RunControl
+
+SUFFIX = {"nifti": ".nii.gz", "tiff": ".tif"}
+
+
+def export(args: argparse.Namespace, console: Console, control: RunControl) -> bool:
+    """Export masks, or the annotation of a run."""
+    folders = [source for source in args.sources if Path(source).is_dir()]
+    if folders and len(args.sources) > 1:
+        raise InputError(f"{folders[0]} is a folder; export one run at a time, or mask files only.")
+    if folders:
+        written = _export_run(Path(folders[0]), args.to, args.out)
+    elif args.to == "nnunet":
+        raise InputError("An nnU-Net dataset is made of images and annotated slices; name a run folder, not masks.")
+    else:
+        written = _export_masks([Path(source) for source in args.sources], args.to, Path(args.out))
+    console.result({"written": written}, "\n".join(str(path) for path in written))
+    return True
+
+
+def report(args: argparse.Namespace, console: Console, control: RunControl) -> bool:
+    """Write the report of a run."""
+    from napari_rada.report.page import write_report
+
+    page = write_report(args.run_dir, args.out, device=args.device or "auto", control=control, listener=console)
+    console.result({"report": page}, str(page))
+    return True
+
+
+def _export_run(run_dir: Path, to: str, out: str) -> list[Path]:
+    from napari_rada.io.export import export_nnunet
+    from napari_rada.training.run_folder import RunFolder
+    from napari_rada.training.snapshot import load_cases, load_classes
+
+    folder = RunFolder.open(run_dir)
+    cases = load_cases(folder, folder.config())
+    target = output_folder(out)
+    if to == "nnunet":
+        return [export_nnunet(cases, load_classes(folder), target)]
+    paths = []
+    for case in cases:
+        if case.is_labelled:
+            paths.append(target / f"{case.name}_labels{SUFFIX[to]}")
+            io.save_labels(case, paths[-1])
+    return paths
+
+
+def _export_masks(masks: list[Path], to: str, out: Path) -> list[Path]:
+    from napari_rada.io.export import export_volume
+
+    if len(masks) == 1 and io.suffix_of(out):
+        return [export_volume(masks[0], out)]
+    folder = output_folder(out)
+    return [export_volume(mask, folder / f"{io.stem_of(mask)}{SUFFIX[to]}") for mask in masks]

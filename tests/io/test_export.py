@@ -1,0 +1,86 @@
+"""Handing masks and annotations to other programs."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from tests.engine import CENTRE, ball, ball_case, ball_image, tiny_config
+
+from napari_rada import pipeline
+from napari_rada.cli import main
+from napari_rada.data.case import Case
+from napari_rada.data.classes import ClassInfo, ClassTable
+from napari_rada.errors import InputError
+from napari_rada.io import read_sidecar, read_volume, write_volume
+from napari_rada.io.export import export_nnunet, export_volume, with_ignore
+
+CLASSES = ClassTable((ClassInfo(0, "nothing"), ClassInfo(3, "liver"), ClassInfo(7, "tumour")))
+
+
+def two_labels(name="scan") -> Case:
+    labels = ball() * 3
+    labels[CENTRE[0], CENTRE[1], CENTRE[2]] = 7
+    return Case.create(ball_image(ball()), labels, slices=list(enumerate(CENTRE)), classes=CLASSES, name=name)
+
+
+def test_unknown_voxels_carry_the_ignore_label():
+    case = two_labels()
+    labels = with_ignore(case, CLASSES)
+    assert set(np.unique(labels)) == {0, 1, 2, 3}
+    assert (labels[~case.known] == 3).all()
+    assert (labels[case.known] < 3).all()
+    assert labels[CENTRE] == 2
+
+
+def test_a_dataset_for_nnunet(tmp_path):
+    plain = ball_case("plain", seed=1, labelled=False)
+    folder = export_nnunet([two_labels("scan 1.nii.gz"), plain], CLASSES, tmp_path / "Dataset501_Liver")
+    description = json.loads((folder / "dataset.json").read_text())
+    assert description["labels"] == {"background": 0, "liver": 1, "tumour": 2, "ignore": 3}
+    assert description["numTraining"] == 1
+    image = read_volume(folder / "imagesTr" / "scan_1_0000.nii.gz")
+    labels = read_volume(folder / "labelsTr" / "scan_1.nii.gz")
+    assert labels.grid.matches(image.grid)
+    assert labels.array.dtype == np.uint8
+    np.testing.assert_array_equal(labels.array, with_ignore(two_labels(), CLASSES))
+    assert [path.name for path in (folder / "imagesTs").iterdir()] == ["plain_0000.nii.gz"]
+
+
+def test_what_makes_no_dataset_is_told(tmp_path):
+    with pytest.raises(InputError, match="the same name"):
+        export_nnunet([two_labels("a"), two_labels("a")], CLASSES, tmp_path / "d")
+    with pytest.raises(InputError, match="at least one to learn from"):
+        export_nnunet([ball_case(labelled=False)], CLASSES, tmp_path / "d")
+    assert not (tmp_path / "d").exists()
+    export_nnunet([two_labels()], CLASSES, tmp_path / "d")
+    with pytest.raises(InputError, match="holds a dataset already"):
+        export_nnunet([two_labels()], CLASSES, tmp_path / "d")
+
+
+def test_a_mask_changes_its_format_and_keeps_its_place(tmp_path):
+    case = two_labels()
+    write_volume(tmp_path / "mask.nii.gz", ball().astype(np.uint8), case.grid)
+    out = export_volume(tmp_path / "mask.nii.gz", tmp_path / "mask.tif")
+    np.testing.assert_array_equal(read_volume(out).array, ball())
+    assert read_volume(out).grid.spacing == pytest.approx(case.grid.spacing)
+    with pytest.raises(InputError, match="one of the inputs"):
+        export_volume(tmp_path / "mask.nii.gz", tmp_path / "mask.nii.gz")
+
+
+def test_the_command_line_exports_runs_and_masks(tmp_path, capsys):
+    run = tmp_path / "run"
+    pipeline.train([ball_case()], run, tiny_config(training__iterations=1))
+    assert main(["export", str(run), "--to", "nifti", "-o", str(tmp_path / "out")]) == 0
+    labels = tmp_path / "out" / "ball_labels.nii.gz"
+    assert len(read_sidecar(labels)) == 3
+    assert main(["export", str(run), "--to", "nnunet", "-o", str(tmp_path / "Dataset500_Ball")]) == 0
+    assert (tmp_path / "Dataset500_Ball" / "labelsTr" / "ball.nii.gz").exists()
+    assert main(["export", str(labels), str(labels), "--to", "tiff", "-o", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out" / "ball_labels.tif").exists()
+    capsys.readouterr()
+    assert main(["export", str(labels), "--to", "nnunet", "-o", str(tmp_path / "x")]) == 2
+    assert "name a run folder, not masks" in capsys.readouterr().err
+    assert main(["export", str(run), str(labels), "--to", "tiff", "-o", str(tmp_path / "x")]) == 2
+    assert "one run at a time" in capsys.readouterr().err
