@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from napari_rada._napari.layers import case_from_layers
     from napari_rada.config import RunConfig
     from napari_rada.control import RunControl
     from napari_rada.data.case import Case
@@ -35,6 +36,7 @@ __all__ = [
     "RunConfig",
     "RunControl",
     "__version__",
+    "case_from_layers",
     "continue_training",
     "load_case",
     "load_cases",
@@ -58,6 +60,7 @@ _HOME = {
     "RadaError": "errors",
     "RunConfig": "config",
     "RunControl": "control",
+    "case_from_layers": "_napari.layers",
     "continue_training": "pipeline",
     "load_case": "io",
     "load_cases": "io",

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
+from tests.engine import ball_case, tiny_config
 
+from napari_rada import pipeline
 from napari_rada._napari.job import RunState
 from napari_rada._napari.layers import grid_of
 from napari_rada._napari.planes import go_to, viewed_slice
@@ -223,3 +225,21 @@ def test_several_images_are_predicted_together(widget, viewer, wait, engine):
     assert [case.name for case in engine.cases] == ["scan", "second"]
     assert [layer.name for layer in viewer.layers][-2:] == ["scan mask", "second mask"]
     assert widget.mask_layer is viewer.layers["scan mask"]
+
+
+def test_a_report_is_written_and_opened_and_a_dataset_exported(widget, viewer, wait, tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr("qtpy.QtGui.QDesktopServices.openUrl", lambda url: opened.append(url.toLocalFile()))
+    pipeline.train([ball_case()], tmp_path / "run", tiny_config(training__iterations=1))
+    widget.run.setValue(tmp_path / "run")
+    widget.more_button.entries["Report of the run"].trigger()
+    wait(lambda: opened == [str(tmp_path / "run" / "report.html")], 60)
+    assert "Wrote" in widget.message.value()
+    target = tmp_path / "Dataset500_Ball"
+    monkeypatch.setattr("qtpy.QtWidgets.QFileDialog.getExistingDirectory", lambda *arguments: str(target))
+    widget.more_button.entries["Export the run for nnU-Net…"].trigger()
+    wait(lambda: (target / "dataset.json").exists() and not widget.handover_job.is_running)
+    widget.export_nnunet(target)
+    wait(lambda: "holds a dataset already" in widget.message.value())
+    widget.more_button.entries["Copy as command"].trigger()
+    assert "lies in no file" in widget.message.value()

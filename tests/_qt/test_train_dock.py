@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QGuiApplication
 from tests.engine import ball_case, tiny_config
 
 from napari_rada import pipeline
@@ -371,3 +372,31 @@ def test_a_run_is_loaded_after_a_restart(viewer, dock, qtbot, wait, tmp_path):
     widget.load_run(tmp_path)
     wait(lambda: not widget.loading_job.is_running)
     assert "is not a run folder" in widget.message.value()
+
+
+def test_settings_are_copied_as_script_and_command(widget, viewer, tmp_path):
+    entries = widget.buttons.more.entries
+    entries["Copy as script"].trigger()
+    assert "Copied what Start would do as a script." in widget.message.value()
+    copied = QGuiApplication.clipboard().text()
+    assert copied == widget.as_script()
+    assert "viewer.layers['scan'], viewer.layers['labels']" in copied
+    entries["Copy as command"].trigger()
+    assert "lies in no file; save it first" in widget.message.value()
+
+
+def test_rates_are_drawn_on_demand_and_the_plot_is_saved(widget, wait, tmp_path, monkeypatch, qtbot):
+    widget.start()
+    wait(lambda: widget.state is RunState.IDLE)
+    plot = widget.plot
+    assert not plot.rates["beta"].isVisibleTo(plot)
+    plot.rate_boxes["beta"].setChecked(True)
+    assert plot.rates["beta"].isVisibleTo(plot)
+    np.testing.assert_allclose(plot.rate_curves["beta"].getOriginalDataset()[1], 0.1)
+    out = tmp_path / "plot.png"
+    monkeypatch.setattr("qtpy.QtWidgets.QFileDialog.getSaveFileName", lambda *arguments: (str(out), ""))
+    click(qtbot, plot.save_button)
+    assert out.stat().st_size > 1000
+    out = tmp_path / "nowhere" / "plot.png"
+    click(qtbot, plot.save_button)
+    assert "cannot be written" in widget.message.value()

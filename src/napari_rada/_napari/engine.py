@@ -179,6 +179,34 @@ def predicting(
     return work
 
 
+def reporting(run_dir: Path, device: str) -> Work:
+    """Work that writes the report of a run and returns its path."""
+
+    def work(control: RunControl, listener: Listener) -> Path:
+        _keep_out_triton()
+        from napari_rada.report.page import write_report
+
+        return write_report(run_dir, device=device, control=control, listener=listener)
+
+    return work
+
+
+def exporting_nnunet(run_dir: Path, folder: Path) -> Work:
+    """Work that writes the cases of a run as a dataset for nnU-Net v2 and returns its folder."""
+
+    def work(control: RunControl, listener: Listener) -> Path:
+        del control, listener
+        _keep_out_triton()
+        from napari_rada.io.export import export_nnunet
+        from napari_rada.training.run_folder import RunFolder
+        from napari_rada.training.snapshot import load_cases, load_classes
+
+        run = RunFolder.open(run_dir)
+        return export_nnunet(load_cases(run, run.config()), load_classes(run), folder)
+
+    return work
+
+
 def suggesting(load: LoadEngine, prediction: Prediction, annotated: Sequence[AnnotatedSlice]) -> Work:
     """Work that returns the `Suggestion` of the slice to annotate next."""
 

@@ -51,6 +51,12 @@ class History:
         y = np.array([getattr(step, kind)[network] for step in self.steps], dtype=np.float64)
         return decimate(x, y, max_points)
 
+    def rate(self, kind: Literal["beta", "learning_rate"], max_points: int = MAX_POINTS) -> Series:
+        """Return iterations and β or learning rate."""
+        x = np.array([step.iteration for step in self.steps], dtype=np.float64)
+        y = np.array([getattr(step, kind) for step in self.steps], dtype=np.float64)
+        return decimate(x, y, max_points)
+
     def dice(self) -> Series:
         """Return iterations and Dice on held-out annotated voxels."""
         x = [validation.iteration for validation in self.validations]

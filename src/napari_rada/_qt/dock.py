@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from napari.qt.threading import create_worker
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QEvent, QSize, Qt, QTimer
+from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import QDockWidget, QFormLayout, QFrame, QLabel, QMainWindow, QScrollArea, QVBoxLayout, QWidget
 
 from napari_rada._napari.devices import list_devices
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from napari_rada._qt.device_combo import DeviceCombo
     from napari_rada._qt.theme import Colours
 
+_closing: dict[int, QWidget] = {}
+"""Docks that were closed and wait for Qt to delete them."""
 WIDTH, HEIGHT = 330, 560
 TITLE_SUFFIX = " (napari-rada)"
 """What napari adds to a dock's name; left out on tabs, which are narrow."""
@@ -110,7 +113,14 @@ class Dock(QWidget):
         elif self._docked and self.parent() is None:
             self._docked = False
             self.shut()
-            self.deleteLater()
+            self._delete_by_qt()
+
+    def _delete_by_qt(self) -> None:
+        """Let Qt delete the widgets, in its order: Python's garbage collector, if it comes first, crashes on plots."""
+        key = id(self)
+        _closing[key] = self
+        self.destroyed.connect(partial(_closing.pop, key, None))
+        self.deleteLater()
 
     def _join_tabs(self) -> None:
         """Put this dock behind the plugin's other docks instead of squeezing it under them."""
@@ -128,6 +138,13 @@ class Dock(QWidget):
 
     def _on_theme_changed(self) -> None:
         self.apply_colours(self.colours)
+
+
+def copy_text(text: str) -> None:
+    """Put text on the clipboard."""
+    clipboard = QGuiApplication.clipboard()
+    assert clipboard is not None
+    clipboard.setText(text)
 
 
 def form(**fields: QWidget) -> QFormLayout:

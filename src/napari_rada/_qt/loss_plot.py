@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyqtgraph as pg
+from psygnal import Signal
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QFileDialog, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
-from napari_rada._napari.history import NETWORKS
+from napari_rada._napari.history import NETWORKS, History
 from napari_rada._qt.curve_plot import CurvePlot
+from napari_rada.errors import InputError
 
 if TYPE_CHECKING:
-    from napari_rada._napari.history import History, LossKind
+    from pathlib import Path
+
+    from napari_rada._napari.history import LossKind
     from napari_rada._qt.theme import Colours
 
 LOSS_HEIGHT, DICE_HEIGHT = 200, 100
+RATES: dict[Literal["beta", "learning_rate"], str] = {"beta": "β", "learning_rate": "Learning rate"}
 KINDS: tuple[LossKind, ...] = ("supervised", "cross")
 
 
 class LossPlot(QWidget):
     """One curve per network and loss kind on a logarithmic axis; under it the Dice.
 
-    Each part is hidden until there is something to see in it.
+    Each part is hidden until there is something to see in it; β and the learning rate until they are asked for.
     """
+
+    refused = Signal(str)
+    """The plot could not be saved; the sentence says why."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -42,28 +50,48 @@ class LossPlot(QWidget):
         }
         self.dice_curve = self.dice.add_curve(symbol="o", symbolSize=5)
         self.propagation_line = self.dice.add_level()
+        self.rates = {kind: CurvePlot(DICE_HEIGHT, log=kind == "learning_rate") for kind in RATES}
+        self.rate_curves = {kind: plot.add_curve() for kind, plot in self.rates.items()}
+        self.rate_boxes = {kind: QCheckBox(label) for kind, label in RATES.items()}
+        self.save_button = QPushButton("Save plot…")
+        self.save_button.setToolTip("Save the curves as a PNG picture")
+        self._history = History()
+        row = QHBoxLayout()
+        for box in self.rate_boxes.values():
+            row.addWidget(box)
+            box.toggled.connect(lambda _on: self._draw_rates())
+        row.addWidget(self.save_button)
+        self.save_button.clicked.connect(lambda: self._on_save_clicked())
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(2)
-        for widget in (self.legend, self.losses, self.dice_caption, self.dice):
+        for widget in (self.legend, self.losses, self.dice_caption, self.dice, *self.rates.values()):
             layout.addWidget(widget)
+        layout.addLayout(row)
+        for plot in self.rates.values():
+            plot.box.setXLink(self.losses.box)
+            plot.hide()
         self.hide()
 
     def set_data(self, history: History) -> None:
         """Draw a history; call it a few times a second at most."""
+        self._history = history
         for (kind, network), curve in self.curves.items():
             x, y = history.losses(kind, network)
             curve.setData(x, np.where(y > 0, y, np.nan))
         if history.validations:
             self._draw_dice(history)
+        self._draw_rates()
         self.setVisible(bool(history.steps))
         for widget in (self.dice, self.dice_caption):
             widget.setVisible(bool(history.validations))
 
     def setColours(self, colours: Colours) -> None:
         """Take the colours of another theme."""
-        for plot in (self.losses, self.dice):
+        for plot in (self.losses, self.dice, *self.rates.values()):
             plot.setColours(colours)
+        for curve in self.rate_curves.values():
+            curve.setPen(pg.mkPen(colours.text, width=1))
         for (kind, network), curve in self.curves.items():
             curve.setPen(_pen(colours.networks[network], kind))
         self.dice_curve.setPen(pg.mkPen(colours.text, width=1.5))
@@ -71,6 +99,26 @@ class LossPlot(QWidget):
         self.dice_curve.setSymbolPen(None)
         self.propagation_line.setPen(pg.mkPen(colours.muted, style=Qt.PenStyle.DashLine))
         self.legend.setText(_legend(colours))
+
+    def save(self, path: Path | str) -> None:
+        """Save the curves as they are shown; raises `InputError` if the picture cannot be written."""
+        if not self.grab().save(str(path)):
+            raise InputError(f"{path} cannot be written; name a .png file in a folder that can.")
+
+    def _on_save_clicked(self) -> None:
+        chosen, _kind = QFileDialog.getSaveFileName(self, "Save the plot", "training.png", "PNG (*.png)")
+        if not chosen:
+            return
+        try:
+            self.save(chosen)
+        except InputError as error:
+            self.refused.emit(str(error))
+
+    def _draw_rates(self) -> None:
+        for kind, plot in self.rates.items():
+            plot.setVisible(self.rate_boxes[kind].isChecked())
+            if self.rate_boxes[kind].isChecked():
+                self.rate_curves[kind].setData(*self._history.rate(kind))
 
     def _draw_dice(self, history: History) -> None:
         last = history.validations[-1]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari.layers import Image, Labels
+from qtpy.QtCore import QUrl
+from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QCheckBox, QFileDialog, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_rada._napari.edits import accept_plane
-from napari_rada._napari.engine import load_pipeline, predicting, suggesting
+from napari_rada._napari.engine import exporting_nnunet, load_pipeline, predicting, reporting, suggesting
 from napari_rada._napari.job import Job, RunState
 from napari_rada._napari.layers import (
     DISAGREEMENT,
@@ -22,12 +25,14 @@ from napari_rada._napari.layers import (
 )
 from napari_rada._napari.planes import describe, go_to, viewed_slice
 from napari_rada._napari.preview import add_layers
+from napari_rada._napari.recipes import predict_command
 from napari_rada._qt import shortcuts
 from napari_rada._qt.clean_up_panel import CleanUpPanel
 from napari_rada._qt.device_combo import DeviceCombo
-from napari_rada._qt.dock import Dock, fill_devices, form
+from napari_rada._qt.dock import Dock, copy_text, fill_devices, form
 from napari_rada._qt.job_row import JobRow
 from napari_rada._qt.layer_combo import LayerCombo
+from napari_rada._qt.menu_button import MenuButton
 from napari_rada._qt.progress import volumes
 from napari_rada._qt.run_combo import RunCombo
 from napari_rada._qt.section import Section
@@ -37,7 +42,6 @@ from napari_rada.events import Notice
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from napari.components import ViewerModel
 
@@ -74,6 +78,8 @@ class PredictWidget(Dock):
         self._pump = JobPump(self.job, self)
         self.suggestion_job = Job("suggestion", spawn)
         self._suggestion_pump = JobPump(self.suggestion_job, self)
+        self.handover_job = Job("report", spawn)
+        self._handover_pump = JobPump(self.handover_job, self)
         self.run = RunCombo(self.session)
         self.image = LayerCombo(napari_viewer, Image, empty="no image open")
         self.labels = LayerCombo(napari_viewer, Labels, empty="as in the run", optional=True)
@@ -137,10 +143,33 @@ class PredictWidget(Dock):
                 raise InputError(f"{path} cannot be written; name a file that ends in .nii.gz, .nii or .tif.")
             self.message.setValue(f"Saved {saved[0]}.")
 
+    def report(self) -> None:
+        """Write the report of the chosen run in a worker, and open it in the browser."""
+        with self.telling_errors():
+            self.handover_job.start(reporting(self._checked_run(), self.device.value()))
+            self.message.setValue("Writing the report…")
+
+    def export_nnunet(self, folder: Path | str) -> None:
+        """Write the annotated cases of the chosen run as a raw dataset of nnU-Net v2, in a worker."""
+        with self.telling_errors():
+            self.handover_job.start(exporting_nnunet(self._checked_run(), Path(folder)))
+            self.message.setValue("Writing the dataset…")
+
+    def as_command(self) -> str:
+        """Return the command that predicts the chosen image; raises `RadaError` if there is none."""
+        run_dir, images = self._checked_input()
+        return predict_command(images[0], run_dir, self.device.value(), self.clean_up.value())
+
     def apply_colours(self, colours: Colours) -> None:
         """Take the colours of a theme."""
         super().apply_colours(colours)
         self.row.setColours(colours)
+
+    def _checked_run(self) -> Path:
+        run_dir = self.run.value()
+        if run_dir is None:
+            raise InputError("There is no run yet; train first, or open a run folder.")
+        return run_dir
 
     def _checked_input(self) -> tuple[Path, list[Image]]:
         run_dir, labels = self.run.value(), self.labels.value()
@@ -206,6 +235,15 @@ class PredictWidget(Dock):
         self.accept_button.setToolTip(shortcuts.with_key(tip, shortcuts.ACCEPT))
         self.save_button = QPushButton("Save mask…")
         self.save_button.setToolTip("Save the mask as NIfTI or TIFF in the geometry of the image's file")
+        self.more_button = MenuButton(
+            "More",
+            "A report of the run, its annotation for other programs, the prediction as a command",
+            {
+                "Report of the run": self.report,
+                "Export the run for nnU-Net…": self._on_export_clicked,
+                "Copy as command": self._on_copy_clicked,
+            },
+        )
         self.column.addLayout(form(Run=self.run, Image=self.image))
         self.column.addWidget(self.several)
         self.column.addLayout(form(Labels=self.labels, Outputs=self.outputs, Device=self.device))
@@ -217,7 +255,10 @@ class PredictWidget(Dock):
         for button in (self.suggest_button, self.accept_button):
             buttons.addWidget(button)
         self.column.addLayout(buttons)
-        self.column.addWidget(self.save_button)
+        last = QHBoxLayout()
+        for button in (self.save_button, self.more_button):
+            last.addWidget(button)
+        self.column.addLayout(last)
         self.column.addStretch(1)
 
     def _connect(self) -> None:
@@ -226,6 +267,8 @@ class PredictWidget(Dock):
         self.suggest_button.clicked.connect(lambda: self.suggest())
         self.accept_button.clicked.connect(lambda: self.accept())
         self.save_button.clicked.connect(lambda: self._on_save_clicked())
+        self.handover_job.succeeded.connect(self._on_handed_over)
+        self.handover_job.failed.connect(self.show_error)
         self.run.refused.connect(self.show_error)
         self.job.state_changed.connect(self._on_state_changed)
         self.job.event.connect(self._on_event)
@@ -235,7 +278,7 @@ class PredictWidget(Dock):
         self.suggestion_job.failed.connect(self.show_error)
         for part in (self.run, self.image, self.labels):
             self.on_shut(part.shut)
-        for job in (self.job, self.suggestion_job):
+        for job in (self.job, self.suggestion_job, self.handover_job):
             self.on_shut(job.stop)
         self.on_shut(shortcuts.bind_keys(self.viewer, {shortcuts.SUGGEST: self.suggest, shortcuts.ACCEPT: self.accept}))
 
@@ -277,6 +320,21 @@ class PredictWidget(Dock):
             go_to(self.viewer, self._image, suggestion.plane)
             where = describe(grid_of(self._image), suggestion.plane)
             self.message.setValue(f"Annotate {where} next (score {suggestion.score:.2f}).")
+
+    def _on_handed_over(self, path: Path) -> None:
+        self.message.setValue(f"Wrote {path}.")
+        if path.suffix == ".html":
+            QDesktopServices.openUrl(QUrl.fromLocalFile(str(path)))
+
+    def _on_export_clicked(self) -> None:
+        chosen = QFileDialog.getExistingDirectory(self, "Folder for the dataset, called DatasetNNN_Name")
+        if chosen:
+            self.export_nnunet(chosen)
+
+    def _on_copy_clicked(self) -> None:
+        with self.telling_errors():
+            copy_text(self.as_command())
+            self.message.setValue("Copied the prediction as a command.")
 
     def _on_save_clicked(self) -> None:
         name = "mask" if self.mask_layer is None else str(self.mask_layer.name)

@@ -8,10 +8,14 @@ from psygnal import Signal
 from qtpy.QtWidgets import QGridLayout, QPushButton, QWidget
 
 from napari_rada._napari.job import RunState
+from napari_rada._qt.menu_button import MenuButton
 from napari_rada._qt.theme import emphasise
 
 if TYPE_CHECKING:
     from napari_rada._qt.theme import Colours
+
+
+LOAD = "Load run…"
 
 
 class RunButtons(QWidget):
@@ -23,6 +27,8 @@ class RunButtons(QWidget):
     stopRequested = Signal()
     continueRequested = Signal()
     loadRequested = Signal()
+    copyRequested = Signal(str)
+    """What Start would do is wanted as a `command` or as a `script`."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -31,12 +37,22 @@ class RunButtons(QWidget):
         self.pause = self._button("Pause", "Wait after the present iteration", 0, 1)
         self.stop = self._button("Stop", "End after the present iteration; a checkpoint is saved", 0, 2)
         self.proceed = self._button("Continue training", "", 1, 0, 2)
-        self.load = self._button("Load run…", "Bring back a run from disk: layers, settings, curve and networks", 1, 2)
+        self.more = MenuButton(
+            "More",
+            "Load a run, copy these settings as a command or as a script",
+            {
+                LOAD: lambda: self.loadRequested.emit(),
+                "Copy as command": lambda: self.copyRequested.emit("command"),
+                "Copy as script": lambda: self.copyRequested.emit("script"),
+            },
+        )
+        layout = self.layout()
+        assert isinstance(layout, QGridLayout)
+        layout.addWidget(self.more, 1, 2)
         self.start.clicked.connect(lambda: self.startRequested.emit())
         self.pause.clicked.connect(self._on_pause_clicked)
         self.stop.clicked.connect(lambda: self.stopRequested.emit())
         self.proceed.clicked.connect(lambda: self.continueRequested.emit())
-        self.load.clicked.connect(lambda: self.loadRequested.emit())
 
     def set_data(self, state: RunState, run: str | None) -> None:
         """Show a state; `run` names the run that can be continued, if there is one."""
@@ -48,7 +64,7 @@ class RunButtons(QWidget):
         self.pause.setEnabled(waiting or state is RunState.TRAINING)
         self.stop.setEnabled(not idle and state is not RunState.STOPPING)
         self.proceed.setEnabled(idle and run is not None)
-        self.load.setEnabled(idle)
+        self.more.entries[LOAD].setEnabled(idle)
         self.proceed.setToolTip(
             f"Train on from {run} with the annotation as it is now; that run is kept"
             if run

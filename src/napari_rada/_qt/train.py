@@ -16,7 +16,8 @@ from napari_rada._napari.history import History
 from napari_rada._napari.job import Job, RunState
 from napari_rada._napari.layers import check_aligned, full_resolution, is_output, source_of, take_snapshot
 from napari_rada._napari.preview import add_layers
-from napari_rada._qt.dock import Dock, fill_devices, form
+from napari_rada._napari.recipes import train_command, train_script
+from napari_rada._qt.dock import Dock, copy_text, fill_devices, form
 from napari_rada._qt.folder_edit import FolderEdit, data_folder, fresh_run_folder
 from napari_rada._qt.layer_combo import LayerCombo
 from napari_rada._qt.loss_plot import LossPlot
@@ -146,6 +147,17 @@ class TrainWidget(Dock):
             self.loading_job.start(loading(Path(run_dir)))
             self.message.setValue("Loading the run…")
 
+    def as_command(self) -> str:
+        """Return the command that does what Start would do now; raises `RadaError` if that cannot be done."""
+        self._snapshot()
+        image, labels = self.image.value(), self.labels.value()
+        return train_command(image, labels, self.annotated, self.folder.value(), self.config(), None)
+
+    def as_script(self) -> str:
+        """Return the lines for napari's console that do what Start would do now; raises `RadaError` likewise."""
+        self._snapshot()
+        return train_script(self.image.value(), self.labels.value(), self.folder.value(), self.config(), None)
+
     def apply_colours(self, colours: Colours) -> None:
         """Take the colours of a theme."""
         super().apply_colours(colours)
@@ -195,11 +207,13 @@ class TrainWidget(Dock):
         self.buttons.stopRequested.connect(self.stop)
         self.buttons.continueRequested.connect(self.continue_training)
         self.buttons.loadRequested.connect(self._on_load_requested)
+        self.buttons.copyRequested.connect(self._on_copy_requested)
         self.settings.valueChanged.connect(self._on_settings_changed)
         self.image.valueChanged.connect(self._on_layers_changed)
         self.labels.valueChanged.connect(self._on_layers_changed)
         self.session.annotation_changed.connect(self._on_annotation_changed)
         self.preview.checkpointRequested.connect(self.job.request_checkpoint)
+        self.plot.refused.connect(self.show_error)
         self._redraw.timeout.connect(lambda: self.plot.set_data(self.history))
         self.job.state_changed.connect(self._on_state_changed)
         self.job.event.connect(self._on_event)
@@ -247,6 +261,11 @@ class TrainWidget(Dock):
         else:
             base = data_folder()
         self.folder.setValue(fresh_run_folder("run" if image is None else str(image.name), base))
+
+    def _on_copy_requested(self, what: str) -> None:
+        with self.telling_errors():
+            copy_text(self.as_command() if what == "command" else self.as_script())
+            self.message.setValue(f"Copied what Start would do as a {what}.")
 
     def _on_load_requested(self) -> None:
         start = self.run_dir.parent if self.run_dir else self.folder.value().parent

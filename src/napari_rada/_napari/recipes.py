@@ -1,0 +1,76 @@
+"""What the docks would do now, as text: a command for a terminal, a script for napari's console."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from napari_rada._napari.layers import source_of
+from napari_rada._napari.setting_fields import as_text
+from napari_rada.errors import InputError
+from napari_rada.io import to_file
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from napari.layers import Image, Labels
+
+    from napari_rada.config import RunConfig
+    from napari_rada.data.slices import AnnotatedSlice
+    from napari_rada.inference.cleanup import CleanUp
+
+
+def train_command(
+    image: Image, labels: Labels, planes: Sequence[AnnotatedSlice], run_dir: Path, config: RunConfig, old: Path | None
+) -> str:
+    """Return the command that trains as the dock would, or continues run `old`.
+
+    Raises
+    ------
+    InputError
+        If a layer lies in no file.
+    """
+    files = [_file(image), _file(labels)]
+    slices = ";".join(f"{axis}:{index}" for axis, index in to_file(planes, files[1]))
+    words = ["napari-rada", "train", ",".join([*map(str, files), slices]), "-o", str(run_dir)]
+    words += ["--preset", config.preset] if old is None else ["--continue", str(old), "--preset", config.preset]
+    for name, value in config.changes().items():
+        words += ["--set", f"{name}={_typed(value)}"]
+    return shlex.join(words)
+
+
+def train_script(image: Image, labels: Labels, run_dir: Path, config: RunConfig, old: Path | None) -> str:
+    """Return the lines that train as the dock would, for napari's console; the window waits meanwhile."""
+    layers = f"viewer.layers[{str(image.name)!r}], viewer.layers[{str(labels.name)!r}]"
+    call = f"rada.train([case], {str(run_dir)!r}, config)"
+    if old is not None:
+        call = f"rada.continue_training({str(old)!r}, [case], {str(run_dir)!r}, config)"
+    return "\n".join(
+        [
+            "import napari_rada as rada",
+            f"case = rada.case_from_layers({layers})",
+            f"config = rada.RunConfig.from_preset({config.preset!r}).with_settings({config.changes()!r})",
+            call,
+        ]
+    )
+
+
+def predict_command(image: Image, run_dir: Path, device: str, tidy: CleanUp) -> str:
+    """Return the command that predicts as the dock would; raises `InputError` if the image lies in no file."""
+    words = ["napari-rada", "predict", str(run_dir), str(_file(image)), "-o", f"{image.name} mask.nii.gz"]
+    words += ["--device", device]
+    if tidy.min_part_ml > 0:
+        words += ["--min-part", f"{tidy.min_part_ml:g}"]
+    return shlex.join([*words, *(["--fill-holes"] if tidy.fill_holes else [])])
+
+
+def _typed(value: Any) -> str:
+    return {"none": "null", "yes": "true", "no": "false"}.get(as_text(value), as_text(value))
+
+
+def _file(layer: Image | Labels) -> Path:
+    source = source_of(layer)
+    if source is None:
+        raise InputError(f"Layer '{layer.name}' lies in no file; save it first, so that a command can name it.")
+    return source

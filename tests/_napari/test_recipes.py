@@ -1,0 +1,72 @@
+"""What the docks would do, as text that does it."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.engine import ball_case, tiny_config
+
+from napari_rada import pipeline
+from napari_rada._napari.files import read_layers
+from napari_rada._napari.layers import set_annotated_slices
+from napari_rada._napari.recipes import predict_command, train_command, train_script
+from napari_rada.cli.parser import make_parser
+from napari_rada.cli.settings import config_from
+from napari_rada.data.slices import AnnotatedSlice
+from napari_rada.errors import InputError
+from napari_rada.inference.cleanup import CleanUp
+from napari_rada.io import find_cases
+
+PLANES = [AnnotatedSlice(0, 10), AnnotatedSlice(2, 12)]
+
+
+@pytest.fixture
+def layers(tmp_path):
+    """Image and labels as they are read from files."""
+    from napari.layers import Layer
+
+    from napari_rada.io import write_volume
+
+    case = ball_case()
+    write_volume(tmp_path / "scan 1.nii.gz", case.image, case.grid)
+    write_volume(tmp_path / "labels.nii.gz", case.labels.astype(np.uint8), case.grid)
+    return [Layer.create(*read_layers(str(tmp_path / name))[0]) for name in ("scan 1.nii.gz", "labels.nii.gz")]
+
+
+def test_the_command_has_the_same_cases_and_settings(layers, tmp_path):
+    config = tiny_config(seed=5, data__window=[0.0, 1.0])
+    command = train_command(*layers, PLANES, tmp_path / "my run", config, None)
+    args = make_parser().parse_args(shlex.split(command)[1:])
+    assert config_from(args) == config
+    assert args.out == str(tmp_path / "my run")
+    (files,) = find_cases(args.cases)
+    assert files.load().annotated == tuple(PLANES)
+    continued = train_command(*layers, PLANES, tmp_path / "new", config, tmp_path / "old")
+    assert make_parser().parse_args(shlex.split(continued)[1:]).old_run == str(tmp_path / "old")
+
+
+def test_the_script_runs_in_the_console(layers, tmp_path, viewer):
+    image, labels = layers
+    set_annotated_slices(labels, PLANES)
+    viewer.add_layer(image)
+    viewer.add_layer(labels)
+    config = tiny_config(training__iterations=1)
+    exec(train_script(image, labels, tmp_path / "run", config, None), {"viewer": viewer})  # noqa: S102 - our own text
+    assert pipeline.RunFolder.open(tmp_path / "run").config() == config
+    script = train_script(image, labels, tmp_path / "new", config, tmp_path / "run")
+    exec(script, {"viewer": viewer})  # noqa: S102
+    assert len(pipeline.RunFolder.open(tmp_path / "new").steps()) == 2
+
+
+def test_a_prediction_as_a_command(layers):
+    command = predict_command(layers[0], Path("run"), "cpu", CleanUp(2.5, fill_holes=True))
+    args = make_parser().parse_args(shlex.split(command)[1:])
+    assert (args.run_dir, args.device, args.min_part, args.fill_holes) == ("run", "cpu", 2.5, True)
+
+
+def test_layers_without_files_make_no_command(image, labels, tmp_path):
+    with pytest.raises(InputError, match="lies in no file; save it first"):
+        train_command(image, labels, PLANES, tmp_path, tiny_config(), None)
