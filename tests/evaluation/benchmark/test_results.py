@@ -27,6 +27,9 @@ def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
     assert [again.row("t", scan) for scan in "ab"] == rows
     assert again.has("t", "a")
     assert not again.has("other", "a")
+    assert not again.has("t", "b"), "what failed is tried again"
+    again.add(row("b"))
+    assert ResultLog(tmp_path / "r.jsonl").row("t", "b").error == ""
     assert rows[0].mean("dice") == pytest.approx(0.45)
     assert rows[0].mean("hd95_mm") == math.inf
 

@@ -82,6 +82,9 @@ def test_the_scans_for_settings_are_others(datasets_file: Path, tmp_path: Path) 
 def test_a_failure_is_recorded_and_the_rest_goes_on(datasets_file: Path, tmp_path: Path) -> None:
     rows = run(datasets_file, Painter(fails_on="b"), SingleTask(), tmp_path)
     assert [row.error for row in rows] == ["too dark", "", ""]
+    painter = Painter()
+    assert not any(row.error for row in run(datasets_file, painter, SingleTask(), tmp_path))
+    assert [name for name, _ in painter.seen] == ["b"]
 
 
 def test_a_stop_keeps_what_is_done(datasets_file: Path, tmp_path: Path) -> None:

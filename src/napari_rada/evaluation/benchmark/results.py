@@ -99,8 +99,9 @@ class ResultLog:
             self._read()
 
     def has(self, task: str, scan: str) -> bool:
-        """Tell whether a scan of a task is done."""
-        return (task, scan) in self._rows
+        """Tell whether a scan of a task is done; one that failed is tried again."""
+        row = self._rows.get((task, scan))
+        return row is not None and not row.error
 
     def row(self, task: str, scan: str) -> Row:
         """Return a finished row."""
