@@ -10,7 +10,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from napari_rada._napari.layers import case_from_layers
     from napari_rada.config import RunConfig
     from napari_rada.control import RunControl
     from napari_rada.data.case import Case
@@ -36,7 +35,6 @@ __all__ = [
     "RunConfig",
     "RunControl",
     "__version__",
-    "case_from_layers",
     "continue_training",
     "load_case",
     "load_cases",
@@ -60,7 +58,6 @@ _HOME = {
     "RadaError": "errors",
     "RunConfig": "config",
     "RunControl": "control",
-    "case_from_layers": "_napari.layers",
     "continue_training": "pipeline",
     "load_case": "io",
     "load_cases": "io",

@@ -49,7 +49,8 @@ def train_script(image: Image, labels: Labels, run_dir: Path, config: RunConfig,
     return "\n".join(
         [
             "import napari_rada as rada",
-            f"case = rada.case_from_layers({layers})",
+            "from napari_rada._napari.layers import case_from_layers",
+            f"case = case_from_layers({layers})",
             f"config = rada.RunConfig.from_preset({config.preset!r}).with_settings({config.changes()!r})",
             call,
         ]
