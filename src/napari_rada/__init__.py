@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from napari_rada.io import load_case, load_cases, save_mask
     from napari_rada.pipeline import continue_training, predict, propagate, resume, suggest, train
     from napari_rada.prediction import Prediction
+    from napari_rada.training.estimate import estimate_memory
 
     __version__: str
 
@@ -36,6 +37,7 @@ __all__ = [
     "RunControl",
     "__version__",
     "continue_training",
+    "estimate_memory",
     "load_case",
     "load_cases",
     "make_sample",
@@ -59,6 +61,7 @@ _HOME = {
     "RunConfig": "config",
     "RunControl": "control",
     "continue_training": "pipeline",
+    "estimate_memory": "training.estimate",
     "load_case": "io",
     "load_cases": "io",
     "make_sample": "data.sample",

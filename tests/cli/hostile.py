@@ -385,7 +385,7 @@ def tiff_pixels_beyond_the_end(b: Bench) -> Command:
     return tiff_tag(b, 273, 2**31 - 1)
 
 
-@answered("bad.tif")
+@answered("the lists of two pages lie over each other")
 def tiff_page_list_in_a_circle(b: Bench) -> Command:
     content = bytearray(b.tiff(STACK[0], STACK[1], metadata=None).read_bytes())
     first = struct.unpack_from("<I", content, 4)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,7 +21,12 @@ def test_the_table_is_long_enough() -> None:
 def test_answer(name: str, run_cli: Callable[..., Any], scan: Any, run_dir: Path, tmp_path: Path) -> None:
     row = ROWS[name]
     bench = Bench(tmp_path, scan, run_dir)
-    command = row.make(bench)
+    try:
+        command = row.make(bench)
+    except OSError:  # Windows makes no symbolic links without the right to do so, and has no such names
+        if os.name != "nt":
+            raise
+        pytest.skip("this system cannot make such a file")
     ran = run_cli(*command)
     assert ran.status == row.status, ran.err
     assert row.answer in ran.err + ran.out

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, BinaryIO
+from bisect import bisect
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from napari_rada.errors import InputError
 from napari_rada.memory import free_memory, in_words
@@ -21,6 +22,18 @@ MAX_REST = 2**20
 """Bytes that may follow the voxels of a NIfTI file and are ignored."""
 CHUNK = 2**20
 
+
+class _TiffLayout(NamedTuple):
+    """Types of a count and an offset, bytes of an entry, and where the first offset lies."""
+
+    counter: str
+    offset: str
+    entry: int
+    first: int
+
+
+_TIFF_LAYOUTS = {42: _TiffLayout("H", "I", 12, 4), 43: _TiffLayout("Q", "Q", 20, 8)}
+_BYTE_ORDERS = {b"II": "<", b"MM": ">"}
 # Where `vox_offset` lies, by the size of the header, which is the file's first number: NIfTI-1 and NIfTI-2.
 _OFFSET_FIELD = {348: (108, "f"), 540: (168, "q")}
 
@@ -115,3 +128,46 @@ def check_rest(path: Path, file: BinaryIO) -> None:
                 f"{path} goes on for more than {in_words(MAX_REST)} behind the voxels that its header announces; its "
                 "header is damaged, export it again."
             )
+
+
+def check_pages(file: BinaryIO, size: int) -> None:
+    """Check that the page lists of a TIFF file lie in it side by side, so that reading them comes to an end.
+
+    Parameters
+    ----------
+    file
+        At its beginning.
+    size
+        Of the file, bytes.
+
+    Raises
+    ------
+    ValueError
+        If one lies beyond the end or over another. What does not begin as a TIFF file is left to the reader.
+    """
+    head = file.read(16)
+    order, version = _BYTE_ORDERS.get(head[:2], ""), head[2:4]
+    if not order or len(head) < 16:
+        return
+    number = struct.unpack(order + "H", version)[0]
+    if number not in _TIFF_LAYOUTS:
+        return
+    layout = _TIFF_LAYOUTS[number]
+    offset = struct.unpack_from(order + layout.offset, head, layout.first)[0]
+    count_size, offset_size = struct.calcsize(order + layout.counter), struct.calcsize(order + layout.offset)
+    starts: list[int] = []
+    ends: list[int] = []
+    while offset:
+        file.seek(min(offset, size))
+        found = file.read(count_size)
+        entries = struct.unpack(order + layout.counter, found)[0] if len(found) == count_size else size
+        end = offset + count_size + entries * layout.entry + offset_size
+        if end > size:
+            raise ValueError("the list of a page lies beyond its end")
+        at = bisect(starts, offset)
+        if (at and ends[at - 1] > offset) or (at < len(starts) and starts[at] < end):
+            raise ValueError("the lists of two pages lie over each other")
+        starts.insert(at, offset)
+        ends.insert(at, end)
+        file.seek(end - offset_size)
+        offset = struct.unpack(order + layout.offset, file.read(offset_size))[0]

@@ -12,7 +12,7 @@ import tifffile
 from napari_rada.data.grid import Grid
 from napari_rada.errors import InputError
 from napari_rada.io.files import log_caught
-from napari_rada.io.limits import DEFLATE_RATIO, check_announced
+from napari_rada.io.limits import DEFLATE_RATIO, check_announced, check_pages
 from napari_rada.io.volume import Volume
 
 if TYPE_CHECKING:
@@ -83,6 +83,8 @@ def read_tiff(path: Path) -> Volume:
         If the file is damaged, is not a single stack, or holds colours, channels or time points.
     """
     try:
+        with path.open("rb") as file:
+            check_pages(file, path.stat().st_size)
         with log_caught("tifffile") as messages, np.errstate(all="ignore"), tifffile.TiffFile(path) as tif:
             series = tif.series
             _check_whole(messages)

@@ -15,6 +15,7 @@ from napari_rada.errors import RadaError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from napari_rada.evaluation.reliability.endurance import Trend
     from napari_rada.evaluation.reliability.kills import Kill
 
 
@@ -28,7 +29,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     kills.add_argument("--count", type=int, default=30, metavar="N", help="kills to make (%(default)s)")
     kills.add_argument("--iterations", type=int, default=300, metavar="N", help="of the killed run (%(default)s)")
     kills.set_defaults(run=_kills)
-    for command in (kills,):
+    endurance = commands.add_parser("endurance", help="train long and watch memory, file handles and threads")
+    endurance.add_argument("--iterations", type=int, default=2000, metavar="N", help="(%(default)s)")
+    endurance.set_defaults(run=_endurance)
+    rounds = commands.add_parser("rounds", help="train and predict again and again, and watch the same")
+    rounds.add_argument("--count", type=int, default=20, metavar="N", help="rounds (%(default)s)")
+    rounds.set_defaults(run=_rounds)
+    fuzz = commands.add_parser("fuzz", help="read files that were damaged at random")
+    fuzz.add_argument("--count", type=int, metavar="N", help="files to read; by default as many as the time allows")
+    fuzz.add_argument("--seconds", type=float, default=120.0, metavar="S", help="(%(default)s)")
+    fuzz.set_defaults(run=_fuzz)
+    for command in (kills, endurance, rounds, fuzz):
         command.add_argument("--seed", type=int, default=0, metavar="S", help="(%(default)s)")
         command.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args(argv)
@@ -62,6 +73,47 @@ def _kills(args: argparse.Namespace, folder: Path) -> bool:
     ]
     _print(args, {**asdict(report), "survived": report.survived}, lines)
     return report.survived == len(report.kills)
+
+
+def _endurance(args: argparse.Namespace, folder: Path) -> bool:
+    from napari_rada.evaluation.reliability.endurance import train_long
+
+    return _print_trend(args, train_long(folder, args.iterations), "iterations", 1000)
+
+
+def _rounds(args: argparse.Namespace, folder: Path) -> bool:
+    from napari_rada.evaluation.reliability.endurance import train_and_predict
+
+    return _print_trend(args, train_and_predict(folder, args.count), "rounds of training and prediction", 1)
+
+
+def _print_trend(args: argparse.Namespace, found: Trend, what: str, per: int) -> bool:
+    lines = [
+        f"{found.steps} {what}: resident memory {found.first / 2**20:.1f} to {found.last / 2**20:.1f} MiB after the "
+        f"warm-up, slope {found.slope * per / 2**10:+.0f} KiB per {per if per > 1 else 'round'}; file handles "
+        f"{found.handles[0]} to {found.handles[1]}, threads {found.threads[0]} to {found.threads[1]}."
+    ]
+    _print(args, asdict(found), lines)
+    return not found.leaks
+
+
+def _fuzz(args: argparse.Namespace, folder: Path) -> bool:
+    from napari_rada.evaluation.reliability.fuzz import fuzz
+
+    seconds = None if args.count else args.seconds
+    report = fuzz(folder, count=args.count, seconds=seconds, seed=args.seed)
+    lines = ["| file | tried | refused | read |", "|---|---|---|---|"]
+    for name, tried in report.tried.items():
+        refused = report.refused.get(name, 0)
+        lines.append(f"| {name} | {tried} | {refused} | {tried - refused} |")
+    lines += [
+        "",
+        f"{sum(report.tried.values())} damaged files, {len(report.failures)} answered with anything but one sentence; "
+        f"slowest {report.slowest_s:.2f} s ({report.slowest}); resident memory grew by {report.grown / 2**20:.0f} MiB.",
+        *report.failures,
+    ]
+    _print(args, asdict(report), lines)
+    return not report.failures
 
 
 def _print(args: argparse.Namespace, data: dict[str, object], lines: Sequence[str]) -> None:

@@ -39,7 +39,7 @@ KINDS: tuple[Kind, ...] = ("step", "checkpoint", "predict", "step", "checkpoint"
 """In turn; iterations and writes are where most can be lost."""
 INTERVAL_S = 0.1
 """Seconds between two checkpoints of the runs that are killed."""
-STEP_S, WRITE_S, PREDICT_S = 0.8, 0.004, 0.3
+STEP_S, WRITE_S, PREDICT_S = 3.0, 0.004, 0.3
 """Longest random delay after the first iteration, after a write was seen, and after the first tile."""
 PATIENCE_S = 300.0
 
@@ -141,7 +141,6 @@ def _kill_train(place: Place, run_dir: Path, kind: Kind, startup: float, rng: np
             time.sleep(rng.uniform(0, startup))
         else:
             _wait_for_word(child, "iteration ")
-        if kind == "step":
             time.sleep(rng.uniform(0, STEP_S))
         if kind == "checkpoint":
             _wait_for(child, lambda: any((run_dir / "checkpoints").glob(f"{PREFIX}-*")))
