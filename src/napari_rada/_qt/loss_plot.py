@@ -39,6 +39,7 @@ class LossPlot(QWidget):
         self.losses = CurvePlot(LOSS_HEIGHT, log=True)
         self.dice = CurvePlot(DICE_HEIGHT)
         self.dice.box.setXLink(self.losses.box)
+        self.dice.box.setLimits(minYRange=0.04)
         self.dice.hide()
         self.legend = QLabel()
         self.legend.setWordWrap(True)

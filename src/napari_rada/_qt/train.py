@@ -333,6 +333,7 @@ class TrainWidget(Dock):
             self.image.setValue(added[0])
             if len(added) > 1:
                 self.labels.setValue(added[1])
+                self.viewer.layers.selection.active = added[1]
         self.settings.setValue(run.config)
         self.history = History.of(run.steps, run.validations)
         self.plot.set_data(self.history)
