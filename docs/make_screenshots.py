@@ -1,7 +1,7 @@
 """Drive a real window through the whole loop, check every step, and take the pictures of the documentation.
 
 Label, propagate, train, pause, preview, resume, stop, predict, suggest, accept, correct, undo, continue, save, close,
-reopen, restore: on the built-in sample, or with ``--scan IMAGE DENSE_LABELS`` on a scan of one's own, whose dense labels
+reopen, restore: on the built-in sample, or with ``--scan IMAGE DENSE_LABELS`` on another scan, whose dense labels
 stand in for the person who paints. Needs a display; on a machine without one:
 
     xvfb-run -a -s "-screen 0 1600x1000x24" python docs/make_screenshots.py --out docs/images

@@ -400,3 +400,17 @@ def test_rates_are_drawn_on_demand_and_the_plot_is_saved(widget, wait, tmp_path,
     out = tmp_path / "nowhere" / "plot.png"
     click(qtbot, plot.save_button)
     assert "cannot be written" in widget.message.value()
+
+
+def test_a_check_tells_memory_and_time_and_trains_nothing(widget, viewer, qtbot, wait, engine):
+    click(qtbot, widget.buttons.check)
+    wait(lambda: widget.message.value().startswith("Ready to start: about"))
+    assert "of main memory" in widget.message.value()
+    assert engine.calls == []
+    viewer.layers["labels"].metadata["annotated_slices"] = [{"axis": 0, "index": 6}]
+    widget.check()
+    wait(lambda: "no annotated coronal and no sagittal slice" in widget.message.value())
+    viewer.layers["scan"].data = np.ones_like(viewer.layers["scan"].data)
+    widget.check()
+    wait(lambda: "a constant image cannot be segmented" in widget.message.value())
+    assert widget.buttons.start.isEnabled()

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from napari_rada.inference.suggest import Suggestion
     from napari_rada.pipeline import TrainingResult
     from napari_rada.prediction import Prediction
+    from napari_rada.training.preflight import Preflight
 
 
 class Engine(Protocol):
@@ -133,6 +134,20 @@ def continuing(load: LoadEngine, old: Path, snapshots: Sequence[Snapshot], run_d
     def work(control: RunControl, listener: Listener) -> TrainingResult:
         cases = [snapshot.to_case(config.data.non_finite) for snapshot in snapshots]
         return load().continue_training(old, cases, run_dir, config, control=control, listener=listener)
+
+    return work
+
+
+def checking(snapshots: Sequence[Snapshot], config: RunConfig) -> Work:
+    """Work that checks whether a run can start and returns a `Preflight`."""
+
+    def work(control: RunControl, listener: Listener) -> Preflight:
+        del control
+        _keep_out_triton()
+        from napari_rada.training.preflight import preflight
+
+        listener(StageProgress(Stage.PREPARE, 0, 1))
+        return preflight([snapshot.to_case(config.data.non_finite) for snapshot in snapshots], config)
 
     return work
 

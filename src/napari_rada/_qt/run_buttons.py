@@ -27,6 +27,7 @@ class RunButtons(QWidget):
     stopRequested = Signal()
     continueRequested = Signal()
     loadRequested = Signal()
+    checkRequested = Signal()
     copyRequested = Signal(str)
     """What Start would do is wanted as a `command` or as a `script`."""
 
@@ -36,7 +37,10 @@ class RunButtons(QWidget):
         self.start = self._button("Start", "Train new networks on a copy of the layers as they are now", 0, 0)
         self.pause = self._button("Pause", "Wait after the present iteration", 0, 1)
         self.stop = self._button("Stop", "End after the present iteration; a checkpoint is saved", 0, 2)
-        self.proceed = self._button("Continue training", "", 1, 0, 2)
+        self.proceed = self._button("Continue training", "", 1, 0)
+        self.check = self._button(
+            "Check", "Can it start, how much memory will it take, and how long? Nothing is trained", 1, 1
+        )
         self.more = MenuButton(
             "More",
             "Load a run, copy these settings as a command or as a script",
@@ -52,6 +56,7 @@ class RunButtons(QWidget):
         self.start.clicked.connect(lambda: self.startRequested.emit())
         self.pause.clicked.connect(self._on_pause_clicked)
         self.stop.clicked.connect(lambda: self.stopRequested.emit())
+        self.check.clicked.connect(lambda: self.checkRequested.emit())
         self.proceed.clicked.connect(lambda: self.continueRequested.emit())
 
     def set_data(self, state: RunState, run: str | None) -> None:
@@ -60,6 +65,7 @@ class RunButtons(QWidget):
         idle = state is RunState.IDLE
         waiting = state in (RunState.PAUSED, RunState.PAUSING)
         self.start.setEnabled(idle)
+        self.check.setEnabled(idle)
         self.pause.setText("Resume" if waiting else "Pause")
         self.pause.setEnabled(waiting or state is RunState.TRAINING)
         self.stop.setEnabled(not idle and state is not RunState.STOPPING)

@@ -11,7 +11,7 @@ from napari.utils.notifications import show_info
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QFileDialog, QLabel
 
-from napari_rada._napari.engine import continuing, load_pipeline, loading, training
+from napari_rada._napari.engine import checking, continuing, load_pipeline, loading, training
 from napari_rada._napari.history import History
 from napari_rada._napari.job import Job, RunState
 from napari_rada._napari.layers import check_aligned, full_resolution, is_output, source_of, take_snapshot
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from napari_rada.data.slices import AnnotatedSlice
     from napari_rada.events import Event
     from napari_rada.pipeline import TrainingResult
+    from napari_rada.training.preflight import Preflight
 
 REDRAW_MS = 250
 """The plot follows at most four times a second."""
@@ -75,6 +76,8 @@ class TrainWidget(Dock):
         self._can_continue = False
         self.job = Job("training", spawn)
         self._pump = JobPump(self.job, self)
+        self.checking_job = Job("check", spawn)
+        self._checking_pump = JobPump(self.checking_job, self)
         self.loading_job = Job("loading", spawn)
         self._loading_pump = JobPump(self.loading_job, self)
         self.image = LayerCombo(napari_viewer, Image, empty="no image open")
@@ -126,6 +129,12 @@ class TrainWidget(Dock):
             snapshot, run_dir, config = self._snapshot(), self.folder.value(), self.config()
             work = continuing(self._load_engine, self.run_dir, [snapshot], run_dir, config)
             self._run(work, snapshot, run_dir)
+
+    def check(self) -> None:
+        """Tell whether a run can start, the memory that it needs and how long it will take, without training."""
+        with self.telling_errors():
+            self.checking_job.start(checking([self._snapshot()], self.config()))
+            self.message.setValue("Checking…")
 
     def pause(self) -> None:
         """Let training wait after the present iteration."""
@@ -206,6 +215,7 @@ class TrainWidget(Dock):
         self.buttons.resumeRequested.connect(self.resume)
         self.buttons.stopRequested.connect(self.stop)
         self.buttons.continueRequested.connect(self.continue_training)
+        self.buttons.checkRequested.connect(self.check)
         self.buttons.loadRequested.connect(self._on_load_requested)
         self.buttons.copyRequested.connect(self._on_copy_requested)
         self.settings.valueChanged.connect(self._on_settings_changed)
@@ -219,13 +229,15 @@ class TrainWidget(Dock):
         self.job.event.connect(self._on_event)
         self.job.succeeded.connect(self._on_succeeded)
         self.job.failed.connect(self.show_error)
+        self.checking_job.succeeded.connect(self._on_checked)
+        self.checking_job.failed.connect(self.show_error)
         self.loading_job.succeeded.connect(self._on_loaded)
         self.loading_job.failed.connect(self.show_error)
         self.on_shut(lambda: self.session.annotation_changed.disconnect(self._on_annotation_changed))
         for part in (self.image, self.labels):
             self.on_shut(part.shut)
         self.on_shut(self._redraw.stop)
-        for job in (self.job, self.loading_job, self.preview.job):
+        for job in (self.job, self.checking_job, self.loading_job, self.preview.job):
             self.on_shut(job.stop)
 
     def _on_settings_changed(self) -> None:
@@ -324,6 +336,10 @@ class TrainWidget(Dock):
         if result.reason is FinishReason.COMPLETED:
             show_info(f"Training finished after {result.iteration} iterations.{dice}")
         self._propose_folder()
+
+    def _on_checked(self, found: Preflight) -> None:
+        lines = [f"Ready to start: about {duration(found.seconds)} of training.", str(found.memory), *found.hints]
+        self.message.setValue(" ".join(lines), "info" if found.memory.fits and not found.hints else "warning")
 
     def _on_loaded(self, run: LoadedRun) -> None:
         for layers in run.layers:

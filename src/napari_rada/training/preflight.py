@@ -1,0 +1,110 @@
+"""What can be told before a run starts: whether it can learn, how much memory and how long it will take."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
+
+import torch
+
+from napari_rada.data.case import check_trainable
+from napari_rada.models.device import autocast, resolve_device
+from napari_rada.models.triple_view import NetworkInput, TripleViewModel
+from napari_rada.training.estimate import MemoryEstimate, estimate_memory
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_rada.config import RunConfig
+    from napari_rada.data.case import Case
+
+SMALL = 16
+"""Least side of the patch that is timed."""
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """The outcome of a check.
+
+    Parameters
+    ----------
+    memory
+        What the run needs and what is free.
+    seconds
+        Rough training time; that of the budget if there is one.
+    hints
+        What would make the run better, one sentence each; nothing that keeps it from starting.
+    """
+
+    memory: MemoryEstimate
+    seconds: float
+    hints: tuple[str, ...]
+
+
+def preflight(cases: Sequence[Case], config: RunConfig) -> Preflight:
+    """Check cases and settings without training; takes about as long as half an iteration.
+
+    Raises
+    ------
+    InputError
+        If the cases cannot teach anything.
+    ConfigError
+        If the device cannot be used here.
+    """
+    classes = check_trainable(cases)
+    memory = estimate_memory([case.grid.shape for case in cases], len(classes), config)
+    budget = config.training.minutes
+    seconds = 60.0 * budget if budget else config.training.iterations * seconds_per_iteration(len(classes), config)
+    return Preflight(memory, seconds, tuple(_hints(cases)))
+
+
+def seconds_per_iteration(num_classes: int, config: RunConfig) -> float:
+    """Time a step on a smaller patch and scale it by the number of voxels; validation and saving are not in it.
+
+    Parameters
+    ----------
+    num_classes
+        Background included.
+    """
+    training, device = config.training, resolve_device(config.device)
+    side = [max(SMALL, size // 2) for size in training.patch]
+    model = TripleViewModel(num_classes, config.model, config.seed).to(device).to(memory_format=torch.channels_last_3d)
+    with torch.random.fork_rng(devices=[]):
+        image = torch.rand((1, *side))
+    prior = torch.full((1, num_classes, *side), 1.0 / num_classes)
+    inputs = NetworkInput(*(part.to(device) for part in (image, prior, image)))
+    forward = backward = 0.0
+    for _ in range(2):  # the first is a warm-up
+        started = _now(device)
+        with autocast(device):
+            logits = model(inputs)
+        between = _now(device)
+        torch.autograd.backward(logits.float().square().mean())
+        forward, backward = between - started, _now(device) - between
+    share = prod(training.patch) / prod(side)
+    batch = training.labelled_patches + training.unlabelled_patches
+    noisy = training.cross.noisy_passes * training.unlabelled_patches
+    return share * (batch * (forward + backward) + noisy * forward)
+
+
+def _hints(cases: Sequence[Case]) -> list[str]:
+    hints = []
+    for case in cases:
+        axes = {plane.axis for plane in case.annotated}
+        if case.is_labelled and len(axes) < 3:
+            missing = [case.grid.plane_name(axis) for axis in range(3) if axis not in axes]
+            hints.append(
+                f"{case.name} has no annotated {' and no '.join(missing)} slice; one in every direction is best."
+            )
+        if case.labels is not None and not all(case.labels[plane.selector()].any() for plane in case.annotated):
+            empty = sum(not case.labels[plane.selector()].any() for plane in case.annotated)
+            hints.append(f"{case.name} has {empty} empty annotated slice{'s' if empty > 1 else ''}: nothing is there.")
+    return hints
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

@@ -1,0 +1,45 @@
+"""Checks before a run."""
+
+from __future__ import annotations
+
+import pytest
+from tests.engine import CENTRE, ball, ball_case, ball_image, tiny_config
+
+from napari_rada.data.case import Case
+from napari_rada.data.slices import AnnotatedSlice
+from napari_rada.errors import ConfigError, InputError
+from napari_rada.training.preflight import preflight, seconds_per_iteration
+
+
+def test_a_good_case_has_no_hints():
+    found = preflight([ball_case()], tiny_config())
+    assert found.hints == ()
+    assert found.memory.fits
+    assert found.seconds > 0
+
+
+def test_a_time_budget_is_the_time():
+    assert preflight([ball_case()], tiny_config(training__minutes=3)).seconds == 180
+
+
+def test_more_work_takes_longer():
+    small = seconds_per_iteration(2, tiny_config())
+    large = seconds_per_iteration(2, tiny_config(training__patch=[32, 32, 32], model__filters=16))
+    assert large > 3 * small
+
+
+def test_missing_directions_and_empty_slices_are_told():
+    labels = ball()
+    slices = [AnnotatedSlice(0, CENTRE[0]), AnnotatedSlice(0, 0)]
+    found = preflight([Case.create(ball_image(labels), labels, slices=slices, name="scan")], tiny_config())
+    assert found.hints == (
+        "scan has no annotated coronal and no sagittal slice; one in every direction is best.",
+        "scan has 1 empty annotated slice: nothing is there.",
+    )
+
+
+def test_what_cannot_start_is_refused():
+    with pytest.raises(InputError, match="No case has annotated slices"):
+        preflight([ball_case(labelled=False)], tiny_config())
+    with pytest.raises(ConfigError):
+        preflight([ball_case()], tiny_config(device="cuda:99"))
