@@ -22,8 +22,9 @@ class DeviceCombo(QComboBox):
 
     valueChanged = Signal(str)
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    def __init__(self, preferred: str = AUTOMATIC.name, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        self._preferred = preferred
         self._choices: tuple[DeviceChoice, ...] = ()
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(8)
@@ -47,6 +48,8 @@ class DeviceCombo(QComboBox):
         """Offer other devices; the choice stays if it is among them."""
         before = self._choices[self.currentIndex()].name if self._choices else AUTOMATIC.name
         names = [choice.name for choice in choices]
+        if self._preferred in [choice.name for choice in choices if not choice.unusable]:
+            before, self._preferred = self._preferred, ""  # once: from then on the choice is the user's
         self.blockSignals(True)
         self.clear()
         self._choices = tuple(choices)
@@ -62,3 +65,4 @@ class DeviceCombo(QComboBox):
                 self.setItemData(row, f"Cannot be used: {choice.unusable}.", Qt.ItemDataRole.ToolTipRole)
         self.setCurrentIndex(names.index(before) if before in names else 0)
         self.blockSignals(False)
+        self.valueChanged.emit(self.value())

@@ -24,6 +24,7 @@ from napari_rada._napari.layers import (
     take_snapshot,
 )
 from napari_rada._napari.planes import describe, go_to, viewed_slice
+from napari_rada._napari.preferences import preferences
 from napari_rada._napari.preview import add_layers
 from napari_rada._napari.recipes import predict_command
 from napari_rada._qt import shortcuts
@@ -85,7 +86,7 @@ class PredictWidget(Dock):
         self.labels = LayerCombo(napari_viewer, Labels, empty="as in the run", optional=True)
         self.several = QCheckBox("All selected image layers")
         self.outputs = OutputChoice()
-        self.device = DeviceCombo()
+        self.device = DeviceCombo(preferences().device)
         self.clean_up = CleanUpPanel()
         self.row = JobRow(self.job, "Predict", "Segment the image, into new layers on top of it")
         self._build()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from psygnal import Signal
 from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QHBoxLayout, QVBoxLayout, QWidget
 
+from napari_rada._napari.preferences import preferences
 from napari_rada._napari.setting_fields import as_text
 from napari_rada._qt.config_form import ConfigForm
 from napari_rada._qt.device_combo import DeviceCombo
@@ -36,7 +37,8 @@ def viewer_threads() -> int:
 def viewer_config(preset: str, settings: dict[str, Any] | None = None) -> RunConfig:
     """Return a preset for a computation beside a window, with settings replaced; raises `ConfigError`."""
     base = RunConfig.from_preset(preset)
-    threads = {} if base.threads is not None else {"threads": viewer_threads()}
+    wanted = preferences().threads or (viewer_threads() if base.threads is None else None)
+    threads = {} if wanted is None else {"threads": wanted}
     return base.with_settings({**threads, **(settings or {})})
 
 
@@ -50,7 +52,7 @@ class RunSettings(QWidget):
         super().__init__(parent)
         self.preset = PresetCombo()
         self.length = RunLength()
-        self.device = DeviceCombo()
+        self.device = DeviceCombo(preferences().device)
         self.advanced = ConfigForm(IN_SIGHT)
         self.section = Section("Advanced", self.advanced, tip="Every other setting of the run")
         layout = QVBoxLayout(self)

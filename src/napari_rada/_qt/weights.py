@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLabel, QMessageBox, QPushButton
 
 from napari_rada._napari.job import Job, RunState
+from napari_rada._napari.preferences import preferences
 from napari_rada._napari.weights import consent_question, fetching, importing, states_of, verifying
 from napari_rada._qt.dock import Dock, form
 from napari_rada._qt.job_row import JobRow
@@ -36,7 +37,7 @@ class WeightsWidget(Dock):
 
     def __init__(self, napari_viewer: ViewerModel, *, store: WeightStore | None = None) -> None:
         super().__init__(napari_viewer)
-        self.store = store or WeightStore()
+        self.store = store or WeightStore(preferences().cache)
         self.job = Job("work on the weights", spawn)
         self._pump = JobPump(self.job, self)
         self.model = QComboBox()
