@@ -73,6 +73,7 @@ class FakeEngine:
     go: threading.Event = field(default_factory=threading.Event)
     cases: list[Case] = field(default_factory=list)
     calls: list[tuple[str, Any]] = field(default_factory=list)
+    cohorts: list[list[Case]] = field(default_factory=list)
     options: list[tuple[str, Any]] = field(default_factory=list)
     threads: set[int] = field(default_factory=set)
 
@@ -90,6 +91,7 @@ class FakeEngine:
 
     def train(self, cases: Any, run_dir: Any, config: Any = None, *, control: RunControl, listener: Listener) -> Any:
         self._begin("train", cases[0], config)
+        self.cohorts.append(list(cases))
         return self._train(run_dir, 0, control, listener)
 
     def continue_training(

@@ -18,6 +18,7 @@ from napari_rada._qt.folder_edit import data_folder
 from napari_rada._qt.train import TrainWidget
 from napari_rada.data.grid import Grid
 from napari_rada.errors import InputError
+from napari_rada.io import write_volume
 
 PLANES = [(0, 6), (1, 7), (2, 8)]
 
@@ -414,3 +415,26 @@ def test_a_check_tells_memory_and_time_and_trains_nothing(widget, viewer, qtbot,
     widget.check()
     wait(lambda: "a constant image cannot be segmented" in widget.message.value())
     assert widget.buttons.start.isEnabled()
+
+
+def test_selected_layers_and_a_folder_make_a_cohort(widget, viewer, wait, engine, tmp_path):
+    scan = viewer.layers["scan"]
+    place = {"scale": scan.scale, "affine": scan.affine, "units": scan.units}
+    plain = viewer.add_image(scan.data[::-1], name="plain", scale=(2.0, 2.0, 2.0))
+    other = viewer.add_image(scan.data + 1, name="left out", **place)
+    case = ball_case("on disk")
+    write_volume(tmp_path / "disk.nii.gz", case.image, case.grid)
+    (tmp_path / "cases.csv").write_text("name,image\non disk,disk.nii.gz\n")
+    widget.image.setValue(scan)
+    viewer.layers.selection = {scan, plain}
+    widget.cohort.layers.setChecked(True)
+    widget.cohort.setValue(tmp_path)
+    widget.start()
+    wait(lambda: widget.state is RunState.IDLE)
+    (cases,) = engine.cohorts
+    assert [(one.name, len(one.annotated)) for one in cases] == [("scan", 3), ("plain", 0), ("on disk", 0)]
+    assert other.name not in [one.name for one in cases]
+    widget.cohort.setValue(tmp_path / "nowhere")
+    widget.start()
+    assert "is no folder" in widget.message.value()
+    assert widget.state is RunState.IDLE

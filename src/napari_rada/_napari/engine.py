@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
+from napari_rada import io
 from napari_rada.events import Stage, StageProgress
 
 if TYPE_CHECKING:
@@ -118,27 +119,36 @@ def propagation(load: LoadEngine, snapshot: Snapshot, config: RunConfig) -> Work
     return work
 
 
-def training(load: LoadEngine, snapshots: Sequence[Snapshot], run_dir: Path, config: RunConfig) -> Work:
-    """Work that trains on snapshots and returns a `TrainingResult`."""
+def training(
+    load: LoadEngine, snapshots: Sequence[Snapshot], run_dir: Path, config: RunConfig, folder: Path | None = None
+) -> Work:
+    """Work that trains on snapshots and a folder of cases and returns a `TrainingResult`."""
 
     def work(control: RunControl, listener: Listener) -> TrainingResult:
-        cases = [snapshot.to_case(config.data.non_finite) for snapshot in snapshots]
+        cases = _cases(snapshots, folder, config, listener)
         return load().train(cases, run_dir, config, control=control, listener=listener)
 
     return work
 
 
-def continuing(load: LoadEngine, old: Path, snapshots: Sequence[Snapshot], run_dir: Path, config: RunConfig) -> Work:
+def continuing(
+    load: LoadEngine,
+    old: Path,
+    snapshots: Sequence[Snapshot],
+    run_dir: Path,
+    config: RunConfig,
+    folder: Path | None = None,
+) -> Work:
     """Work that trains on from run `old` into `run_dir` and returns a `TrainingResult`."""
 
     def work(control: RunControl, listener: Listener) -> TrainingResult:
-        cases = [snapshot.to_case(config.data.non_finite) for snapshot in snapshots]
+        cases = _cases(snapshots, folder, config, listener)
         return load().continue_training(old, cases, run_dir, config, control=control, listener=listener)
 
     return work
 
 
-def checking(snapshots: Sequence[Snapshot], config: RunConfig) -> Work:
+def checking(snapshots: Sequence[Snapshot], config: RunConfig, folder: Path | None = None) -> Work:
     """Work that checks whether a run can start and returns a `Preflight`."""
 
     def work(control: RunControl, listener: Listener) -> Preflight:
@@ -147,7 +157,7 @@ def checking(snapshots: Sequence[Snapshot], config: RunConfig) -> Work:
         from napari_rada.training.preflight import preflight
 
         listener(StageProgress(Stage.PREPARE, 0, 1))
-        return preflight([snapshot.to_case(config.data.non_finite) for snapshot in snapshots], config)
+        return preflight(_cases(snapshots, folder, config, listener), config)
 
     return work
 
@@ -230,3 +240,11 @@ def suggesting(load: LoadEngine, prediction: Prediction, annotated: Sequence[Ann
         return load().suggest(prediction, annotated)
 
     return work
+
+
+def _cases(snapshots: Sequence[Snapshot], folder: Path | None, config: RunConfig, listener: Listener) -> list[Case]:
+    """Load everything that a run learns from."""
+    cases = [snapshot.to_case(config.data.non_finite) for snapshot in snapshots]
+    if folder is not None:
+        cases += io.load_cases([str(folder)], non_finite=config.data.non_finite, listener=listener)
+    return cases

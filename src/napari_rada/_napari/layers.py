@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from napari.layers import Image
 
 from napari_rada._napari.geometry import as_stored, grid_of_world, upright
 from napari_rada.data.case import Case
@@ -19,7 +20,8 @@ from napari_rada.io.files import suffix_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from napari.layers import Image, Labels
+    from napari.components import ViewerModel
+    from napari.layers import Labels
     from numpy.typing import NDArray
 
     from napari_rada.data.case import NonFinite
@@ -291,6 +293,21 @@ def watch_edits(layer: Labels, callback: Callable[..., None]) -> Callable[[], No
             emitter.disconnect(callback)
 
     return unwatch
+
+
+def selected_images(viewer: ViewerModel) -> list[Image]:
+    """Return the image layers that are selected in the layer list, outputs of this plugin left out, bottom first."""
+    chosen = [layer for layer in viewer.layers if layer in viewer.layers.selection]
+    return [layer for layer in chosen if isinstance(layer, Image) and not is_output(layer)]
+
+
+def lies_on(image_layer: Image, labels_layer: Labels) -> bool:
+    """Tell whether both layers put the same voxel at the same place."""
+    try:
+        check_aligned(image_layer, labels_layer)
+    except InputError:
+        return False
+    return True
 
 
 def is_output(layer: Image | Labels) -> bool:

@@ -6,16 +6,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
+from napari.layers import Labels
 from psygnal import Signal
 
 from napari_rada._napari.annotation import AnnotationModel
 from napari_rada._napari.classes import ClassModel
+from napari_rada._napari.layers import is_output, lies_on
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from napari.components import ViewerModel
-    from napari.layers import Labels
+    from napari.layers import Image
 
     from napari_rada.config import RunConfig
 
@@ -75,6 +77,12 @@ class Session:
         if layer not in self._classes:
             self._classes[layer] = ClassModel(layer, self.annotation(layer))
         return self._classes[layer]
+
+    def labels_on(self, viewer: ViewerModel, image: Image) -> Labels | None:
+        """Return the annotation of an image: of the Labels layers on its voxels the one with most annotated slices."""
+        layers = [layer for layer in viewer.layers if isinstance(layer, Labels) and not is_output(layer)]
+        fitting = [layer for layer in layers if layer.editable and lies_on(image, layer)]
+        return max(fitting, key=lambda layer: len(self.annotation(layer).complete), default=None)
 
     def _on_annotation_changed(self) -> None:
         self.annotation_changed.emit()

@@ -19,8 +19,8 @@ from napari_rada._napari.layers import (
     OUTPUTS,
     check_aligned,
     grid_of,
-    is_output,
     prediction_to_layer_data,
+    selected_images,
     take_snapshot,
 )
 from napari_rada._napari.planes import describe, go_to, viewed_slice
@@ -38,7 +38,7 @@ from napari_rada._qt.progress import volumes
 from napari_rada._qt.run_combo import RunCombo
 from napari_rada._qt.section import Section
 from napari_rada._qt.worker import JobPump, spawn
-from napari_rada.errors import InputError, RadaError
+from napari_rada.errors import InputError
 from napari_rada.events import Notice
 
 if TYPE_CHECKING:
@@ -192,10 +192,8 @@ class PredictWidget(Dock):
     def _chosen_images(self) -> list[Image]:
         """Return the chosen image first, then, if wanted, the other selected ones."""
         chosen = self.image.value()
-        selected = [layer for layer in self.viewer.layers if layer in self.viewer.layers.selection]
-        others = [layer for layer in selected if isinstance(layer, Image) and layer is not chosen]
-        wanted = [layer for layer in others if not is_output(layer)] if self.several.isChecked() else []
-        return [layer for layer in (chosen, *wanted) if layer is not None]
+        others = selected_images(self.viewer) if self.several.isChecked() else []
+        return [layer for layer in (chosen, *(o for o in others if o is not chosen)) if layer is not None]
 
     def _checked_target(self) -> tuple[Image, Labels, AnnotatedSlice]:
         if self.prediction is None or self._image is None:
@@ -203,18 +201,12 @@ class PredictWidget(Dock):
         plane = viewed_slice(self.viewer, self._image)
         if plane is None:
             raise InputError("The viewer shows no slice of the predicted image; turn to a plane first.")
-        labels = self.labels.value() or self._annotation_of(self._image)
+        labels = self.labels.value() or self.session.labels_on(self.viewer, self._image)
         if labels is None:
             raise InputError(
                 f"No Labels layer lies on '{self._image.name}'; press New labels in the dock Label slices first."
             )
         return self._image, labels, plane
-
-    def _annotation_of(self, image: Image) -> Labels | None:
-        """Return the annotation of an image: of the Labels layers on its voxels the one with most annotated slices."""
-        fitting = [layer for layer in self.viewer.layers if isinstance(layer, Labels) and not is_output(layer)]
-        fitting = [layer for layer in fitting if layer.editable and _lies_on(image, layer)]
-        return max(fitting, key=lambda layer: len(self.session.annotation(layer).complete), default=None)
 
     def _annotated(self, labels: Labels | None) -> Sequence[AnnotatedSlice] | None:
         return None if labels is None else self.session.annotation(labels).complete
@@ -366,11 +358,3 @@ class OutputChoice(QWidget):
         """Tick exactly these outputs."""
         for name, box in self.boxes.items():
             box.setChecked(name in outputs)
-
-
-def _lies_on(image: Image, labels: Labels) -> bool:
-    try:
-        check_aligned(image, labels)
-    except RadaError:
-        return False
-    return True

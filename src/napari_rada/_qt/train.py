@@ -14,9 +14,17 @@ from qtpy.QtWidgets import QFileDialog, QLabel
 from napari_rada._napari.engine import checking, continuing, load_pipeline, loading, training
 from napari_rada._napari.history import History
 from napari_rada._napari.job import Job, RunState
-from napari_rada._napari.layers import check_aligned, full_resolution, is_output, source_of, take_snapshot
+from napari_rada._napari.layers import (
+    check_aligned,
+    full_resolution,
+    is_output,
+    selected_images,
+    source_of,
+    take_snapshot,
+)
 from napari_rada._napari.preview import add_layers
 from napari_rada._napari.recipes import train_command, train_script
+from napari_rada._qt.cohort_panel import CohortPanel
 from napari_rada._qt.dock import Dock, copy_text, fill_devices, form
 from napari_rada._qt.folder_edit import FolderEdit, data_folder, fresh_run_folder
 from napari_rada._qt.layer_combo import LayerCombo
@@ -84,6 +92,7 @@ class TrainWidget(Dock):
         self.labels = LayerCombo(napari_viewer, Labels, empty="no labels yet")
         self.settings = RunSettings()
         self.folder = FolderEdit("Choose the folder of the run")
+        self.cohort = CohortPanel()
         self.buttons = RunButtons()
         self.progress = ProgressLine()
         self.plot = LossPlot()
@@ -117,23 +126,24 @@ class TrainWidget(Dock):
     def start(self) -> None:
         """Copy the layers and train new networks in a worker."""
         with self.telling_errors():
-            snapshot, run_dir, config = self._snapshot(), self.folder.value(), self.config()
+            snapshots, run_dir, config = self._snapshots(), self.folder.value(), self.config()
+            work = training(self._load_engine, snapshots, run_dir, config, self.cohort.value())
             self.history = History()
-            self._run(training(self._load_engine, [snapshot], run_dir, config), snapshot, run_dir)
+            self._run(work, snapshots[0], run_dir)
 
     def continue_training(self) -> None:
         """Copy the layers and train on from the latest run, into a run folder of its own; the curve goes on."""
         with self.telling_errors():
             if self.run_dir is None or not self._can_continue:
                 raise InputError("There is no run to continue; start one, or load one from disk.")
-            snapshot, run_dir, config = self._snapshot(), self.folder.value(), self.config()
-            work = continuing(self._load_engine, self.run_dir, [snapshot], run_dir, config)
-            self._run(work, snapshot, run_dir)
+            snapshots, run_dir, config = self._snapshots(), self.folder.value(), self.config()
+            work = continuing(self._load_engine, self.run_dir, snapshots, run_dir, config, self.cohort.value())
+            self._run(work, snapshots[0], run_dir)
 
     def check(self) -> None:
         """Tell whether a run can start, the memory that it needs and how long it will take, without training."""
         with self.telling_errors():
-            self.checking_job.start(checking([self._snapshot()], self.config()))
+            self.checking_job.start(checking(self._snapshots(), self.config(), self.cohort.value()))
             self.message.setValue("Checking…")
 
     def pause(self) -> None:
@@ -158,13 +168,13 @@ class TrainWidget(Dock):
 
     def as_command(self) -> str:
         """Return the command that does what Start would do now; raises `RadaError` if that cannot be done."""
-        self._snapshot()
+        self._snapshots()
         image, labels = self.image.value(), self.labels.value()
         return train_command(image, labels, self.annotated, self.folder.value(), self.config(), None)
 
     def as_script(self) -> str:
         """Return the lines for napari's console that do what Start would do now; raises `RadaError` likewise."""
-        self._snapshot()
+        self._snapshots()
         return train_script(self.image.value(), self.labels.value(), self.folder.value(), self.config(), None)
 
     def apply_colours(self, colours: Colours) -> None:
@@ -174,7 +184,8 @@ class TrainWidget(Dock):
             part.setColours(colours)
         self.summary.setStyleSheet(f"color: {colours.muted}")
 
-    def _snapshot(self) -> Snapshot:
+    def _snapshots(self) -> list[Snapshot]:
+        """Copy the chosen layers, then those of the cohort."""
         image, labels = self.image.value(), self.labels.value()
         if image is None or labels is None:
             raise InputError("Training needs an Image layer and a Labels layer with annotated slices.")
@@ -183,7 +194,16 @@ class TrainWidget(Dock):
             raise InputError(
                 f"No slice of '{labels.name}' is marked as annotated; mark at least one in the dock Label slices."
             )
-        return take_snapshot(image, labels, self.annotated)
+        return [take_snapshot(image, labels, self.annotated), *map(self._snapshot_of, self._other_images())]
+
+    def _other_images(self) -> list[Image]:
+        wanted = selected_images(self.viewer) if self.cohort.layers.isChecked() else []
+        return [layer for layer in wanted if layer is not self.image.value()]
+
+    def _snapshot_of(self, image: Image) -> Snapshot:
+        labels = self.session.labels_on(self.viewer, image)
+        planes = self.session.annotation(labels).complete if labels else ()
+        return take_snapshot(image, labels, planes) if planes else take_snapshot(image)
 
     def _run(self, work: Work, snapshot: Snapshot, run_dir: Path) -> None:
         self.job.start(work)
@@ -203,6 +223,7 @@ class TrainWidget(Dock):
         self.column.addLayout(form(Image=self.image, Labels=self.labels))
         self.column.addWidget(self.summary)
         self.column.addWidget(self.settings)
+        self.column.addWidget(Section("More scans", self.cohort, tip="Learn from several scans, annotated or not"))
         self.column.addLayout(form(Folder=self.folder))
         section = Section("Preview while training", self.preview, tip="Look at the mask before the run is over")
         for widget in (self.buttons, self.progress, self.message, self.notices, self.plot, section):
@@ -287,7 +308,7 @@ class TrainWidget(Dock):
 
     def _on_state_changed(self, state: RunState) -> None:
         idle = state is RunState.IDLE
-        for widget in (self.image, self.labels, self.settings, self.folder):
+        for widget in (self.image, self.labels, self.settings, self.cohort, self.folder):
             widget.setEnabled(idle)
         self._draw_buttons()
         self.preview.set_state(state)

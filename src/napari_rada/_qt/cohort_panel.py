@@ -1,0 +1,51 @@
+"""More scans for a run: other layers, annotated or not, and a folder of cases."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from psygnal import Signal
+from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
+
+from napari_rada._qt.dock import form
+from napari_rada._qt.folder_edit import FolderEdit
+from napari_rada.errors import InputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class CohortPanel(QWidget):
+    """Choose what is learned from beside the image above."""
+
+    valueChanged = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.layers = QCheckBox("All selected image layers")
+        self.layers.setToolTip(
+            "Learn from every image layer selected in the layer list: where a labels layer on its voxels has annotated "
+            "slices, as an annotated scan, else as one that nobody annotated"
+        )
+        self.folder = FolderEdit("Choose a folder with a cases.csv")
+        self.folder.setToolTip("Columns name, image, labels, slices; only image must be filled")
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(6)
+        layout.addWidget(self.layers)
+        layout.addLayout(form(Folder_of_cases=self.folder))
+        self.layers.toggled.connect(lambda _on: self.valueChanged.emit())
+        self.folder.valueChanged.connect(lambda _folder: self.valueChanged.emit())
+
+    def value(self) -> Path | None:
+        """Return the folder of cases, None if none is named; raises `InputError` if it is no folder."""
+        if not self.folder.line.text().strip():
+            return None
+        folder = self.folder.value()
+        if not folder.is_dir():
+            raise InputError(f"{folder} is no folder; choose one that holds a cases.csv, or leave the line empty.")
+        return folder
+
+    def setValue(self, folder: Path | None) -> None:
+        """Name a folder of cases, or none."""
+        self.folder.line.setText("" if folder is None else str(folder))
