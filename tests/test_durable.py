@@ -3,9 +3,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from napari_rada import durable
+from napari_rada import durable, io
+from napari_rada.data.grid import Grid
 from napari_rada.durable import PREFIX, remove_leftovers, write_text, written_whole
 from napari_rada.errors import InputError, RunFolderError
 
@@ -91,3 +93,19 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
     remove_leftovers(tmp_path)
     assert [path.exists() for path in (*dead, alive, other)] == [False, False, True, True]
     assert durable.PREFIX == ".part"
+
+
+@pytest.mark.parametrize("name", ["mask.nii.gz", "mask.nii", "mask.tif"])
+def test_an_old_result_stays_whole_when_the_disk_is_full(tmp_path, monkeypatch, name):
+    grid, path = Grid.from_spacing((4, 5, 6)), tmp_path / name
+    io.write_volume(path, np.ones(grid.shape, np.uint8), grid)
+
+    def refuse(descriptor):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", refuse)
+        with pytest.raises(InputError, match=r"cannot be written \(No space left on device\); choose another place"):
+            io.write_volume(path, np.zeros(grid.shape, np.uint8), grid)
+    assert io.read_volume(path).array.all()
+    assert [found.name for found in tmp_path.iterdir()] == [name]

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
+from napari_rada.durable import written_whole
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -47,7 +49,8 @@ def save_picture(path: Path, case: Case, truth: Labels, mask: Labels) -> None:
         pen.text((left, BORDER + LINE), f"{case.grid.plane_name(axis)}, slice {index}", fill=TEXT)
         sheet.paste(panel, (left, BORDER + 2 * LINE))
         left += panel.width + BORDER
-    sheet.save(path)
+    with written_whole(path) as temporary:
+        sheet.save(temporary)
 
 
 def _shown_index(case: Case, truth: Labels, axis: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from html import escape
@@ -16,6 +15,7 @@ from napari_rada.errors import InputError
 from napari_rada.events import Listener, ignore
 from napari_rada.report.chart import Series, line_chart
 from napari_rada.report.pictures import colour_of, slice_picture
+from napari_rada.text import read_json
 from napari_rada.training.run_folder import RunFolder
 from napari_rada.training.snapshot import load_cases, load_classes
 
@@ -206,8 +206,8 @@ def _changes(changes: dict[str, Any]) -> str:
 
 def _environment(folder: RunFolder) -> str:
     try:
-        found = json.loads(folder.environment_file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = dict(read_json(folder.environment_file))
+    except (OSError, ValueError, TypeError):
         return "<p>Not known: environment.json is missing or damaged.</p>"
     return _table((name, "not installed" if value is None else value) for name, value in found.items())
 

@@ -24,13 +24,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from napari_rada.data.case import Case
 from napari_rada.data.classes import ClassTable
 from napari_rada.errors import InputError
 from napari_rada.io import check_same_grid, read_volume
+from napari_rada.text import parse_yaml, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -187,13 +187,13 @@ def load_datasets(file: Path | str, root: Path | str | None = None) -> Collectio
     """
     file = Path(file)
     try:
-        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+        raw = parse_yaml(read_text(file))
         datasets = tuple(Dataset.model_validate(entry) for entry in raw["datasets"])
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise InputError(f"{file}: {where or 'data set'}: {first['msg'].removeprefix('Value error, ')}.") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())[:120]
         raise InputError(
             f"{file} is no readable file of data sets ({reason}); it needs a list called datasets."
