@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     kills = commands.add_parser("kills", help="kill training and prediction at random moments")
     kills.add_argument("--count", type=int, default=30, metavar="N", help="kills to make (%(default)s)")
-    kills.add_argument("--iterations", type=int, default=300, metavar="N", help="of the killed run (%(default)s)")
+    kills.add_argument("--iterations", type=int, default=200, metavar="N", help="of the killed run (%(default)s)")
     kills.set_defaults(run=_kills)
     endurance = commands.add_parser("endurance", help="train long and watch memory, file handles and threads")
     endurance.add_argument("--iterations", type=int, default=2000, metavar="N", help="(%(default)s)")
