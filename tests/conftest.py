@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from napari_rada.data.sample import Sample, make_sample
+from napari_rada.guidance.store import CACHE_VARIABLE
 from tests.clip import MODEL, architecture
 
 if TYPE_CHECKING:
@@ -23,6 +24,14 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 def _one_thread() -> None:
     """Use one thread: on volumes this small more of them only wait for each other, above all on a busy machine."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_weights_of_this_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Look for weights in an empty folder, whatever this machine has in its cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CACHE_VARIABLE, str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
@@ -13,13 +14,21 @@ from napari_rada.text import parse_yaml, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 PresetName: TypeAlias = Literal["quick", "standard", "paper"]
+ViewPairs: TypeAlias = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+ClipModel: TypeAlias = Literal["ViT-B-16-quickgelu", "ViT-L-14-quickgelu", "ViT-L-14-336-quickgelu"]
+CtWindow: TypeAlias = Literal["soft tissue", "liver", "lung", "mediastinum", "bone", "brain"]
 
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _check_view_pairs(name: str, pairs: ViewPairs) -> None:
+    for pair in pairs:
+        if len(set(pair)) != 2 or not set(pair) <= {0, 1, 2}:
+            raise ValueError(f"{name} must each name two different views of 0, 1, 2, found {pair}")
 
 
 class DataConfig(_Frozen):
@@ -128,6 +137,9 @@ class CrossConfig(_Frozen):
     """Cross supervision: every network is taught by the other two on unlabelled patches."""
 
     beta_max: float = Field(0.1, ge=0, lt=0.5, description="Largest weight of one teacher; 0 switches it off.")
+    schedule: Literal["rampup", "linear", "constant"] = Field(
+        "rampup", description="How the weight of a teacher grows to its largest: exp(-5 (1 - t)²), t, or at once."
+    )
     noisy_passes: int = Field(8, ge=0, le=32, description="Noisy passes for the uncertainty; 0 uses the clean one.")
     noise: float = Field(0.1, ge=0, description="Standard deviation of the input noise, clamped to twice that.")
 
@@ -149,7 +161,7 @@ class TrainingConfig(_Frozen):
     cross: CrossConfig = CrossConfig()
     alpha: float = Field(0.97, gt=0, le=1, description="Trust in a pseudo-label per slice of distance, at the start.")
     alpha_every: int = Field(1000, ge=1, description="Iterations between two cosine steps of alpha towards 0.")
-    view_pairs: tuple[tuple[int, int], tuple[int, int], tuple[int, int]] = Field(
+    view_pairs: ViewPairs = Field(
         ((2, 1), (2, 0), (1, 0)),
         description="Which two views are the truth of each network; view = array axis (0 z, 1 y, 2 x).",
     )
@@ -162,11 +174,53 @@ class TrainingConfig(_Frozen):
 
     @model_validator(mode="after")
     def _views_exist(self) -> TrainingConfig:
-        for pair in self.view_pairs:
-            if len(set(pair)) != 2 or not set(pair) <= {0, 1, 2}:
-                raise ValueError(f"view_pairs must each name two different views of 0, 1, 2, found {pair}")
+        _check_view_pairs("view_pairs", self.view_pairs)
         if min(self.patch) < 8:
             raise ValueError(f"patch must be at least 8 voxels along every axis, found {self.patch}")
+        return self
+
+
+class GuidanceConfig(_Frozen):
+    """Region and text guidance by a frozen Alpha-CLIP (paper; METHOD section 4)."""
+
+    source: Literal["none", "text", "region", "region+text"] = Field(
+        "region+text", description="What guides the networks: nothing, text prompts (SGTC), regions, or both (RADA)."
+    )
+    mode: Literal["auto", "required"] = Field(
+        "auto", description="Without weights: train without guidance and say so (auto), or refuse (required)."
+    )
+    model: ClipModel = Field("ViT-B-16-quickgelu", description="CLIP model, by open_clip's name.")
+    clip_weights: Path | None = Field(None, description="File of OpenAI's CLIP; None looks in the weights' cache.")
+    alpha_weights: Path | None = Field(None, description="File of Alpha-CLIP; None looks in the weights' cache.")
+    plane_pairs: ViewPairs | None = Field(
+        None, description="Which two views' slices each network is shown; None: those that are its truth (view_pairs)."
+    )
+    window: CtWindow | tuple[float, float] | None = Field(
+        None, description="Intensity window of the region prompts: a CT preset or (lower, upper); None: that of data."
+    )
+    templates: tuple[str, ...] = Field(
+        ("An image containing the {name}, with the rest being background",),
+        min_length=1,
+        description="Text prompts of classes that have none of their own; {name} is the class's name.",
+    )
+    prompts: dict[int, str] = Field(default={}, description="Text prompt by label value; wins over the class table.")
+    reduction: int = Field(4, ge=1, le=64, description="How much narrower the adapter's middle layer is.")
+    width: int = Field(
+        256, ge=8, le=2048, description="Length of the projected prompt and of the pooled image feature."
+    )
+    controller: tuple[Annotated[int, Field(ge=1, le=1024)], ...] = Field(
+        (256, 128, 64, 8), min_length=1, description="Layers of the controller; the last is added to the features."
+    )
+
+    @model_validator(mode="after")
+    def _is_usable(self) -> GuidanceConfig:
+        if self.plane_pairs is not None:
+            _check_view_pairs("plane_pairs", self.plane_pairs)
+        if isinstance(self.window, tuple) and not self.window[0] < self.window[1]:
+            raise ValueError(f"window must be (lower, upper) with lower < upper, found {self.window}")
+        for template in self.templates:
+            if "{name}" not in template or "{" in template.replace("{name}", ""):
+                raise ValueError(f"a template needs the place {{name}} and no other, found {template!r}")
         return self
 
 
@@ -196,6 +250,7 @@ class RunConfig(_Frozen):
     propagation: PropagationConfig = DiffusionConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
+    guidance: GuidanceConfig = GuidanceConfig()
     inference: InferenceConfig = InferenceConfig()
 
     @classmethod

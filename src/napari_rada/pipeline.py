@@ -16,17 +16,19 @@ from napari_rada.data.case import Case, check_trainable
 from napari_rada.data.working import WorkingCase, make_working_case
 from napari_rada.errors import ConfigError, InputError, RadaError, RunFolderError, Stopped
 from napari_rada.events import Event, FinishReason, Listener, Notice, RunFinished, Stage, StageProgress, ignore
+from napari_rada.guidance.files import find_files
 from napari_rada.inference.cleanup import CleanUp, clean_up
 from napari_rada.inference.ensemble import assemble, disagreement
 from napari_rada.inference.sliding import VolumeInput, blank_prior, predict_volume
 from napari_rada.inference.suggest import Suggestion, suggest_slice
 from napari_rada.memory import shortage_explained
 from napari_rada.models.device import resolve_device
-from napari_rada.models.triple_view import TripleViewModel
+from napari_rada.models.triple_view import TripleViewModel, guide_in
 from napari_rada.prediction import Prediction
 from napari_rada.propagation import make_propagator
 from napari_rada.training.checkpoint import Checkpoint, load_checkpoint, save_weights
 from napari_rada.training.economy import Rung, ladder, run_within_memory
+from napari_rada.training.guiding import built_alike, describe_guidance, prepare_guide
 from napari_rada.training.preview import preview_annotated
 from napari_rada.training.run_folder import RunFolder
 from napari_rada.training.snapshot import find_case, load_cases, load_classes, save_snapshot
@@ -121,8 +123,8 @@ def train(
     ------
     InputError
         If the cases cannot teach anything.
-    ConfigError, MissingDependencyError
-        If the device or the propagation that is asked for cannot be used here.
+    ConfigError, MissingDependencyError, WeightsError
+        If the device, the propagation or the guidance that is asked for cannot be used here.
     RunFolderError
         If `run_dir` holds a run already or cannot be written.
     """
@@ -132,6 +134,7 @@ def train(
         config = config.for_cohort()
     resolve_device(config.device)
     make_propagator(config.propagation)  # a missing package is told before anything is written
+    find_files(config.guidance)  # so are missing weights, where they are required
     folder = RunFolder.create(Path(run_dir), config)
     save_snapshot(folder, cases, classes)
     return _train(folder, cases, classes, config, None, control or RunControl(), listener)
@@ -193,10 +196,10 @@ def continue_training(
     before = parent.config()
     config = config or before
     free = {"dropout": before.model.dropout, "prior_dropout": before.model.prior_dropout}
-    if config.model.model_copy(update=free) != before.model:
+    if config.model.model_copy(update=free) != before.model or not built_alike(config.guidance, before.guidance):
         raise ConfigError(
-            f"The networks of {parent.path} are built differently (settings model.*); keep those settings to continue "
-            "this run, or start a new one."
+            f"The networks of {parent.path} are built differently (settings model.* and guidance.*); keep those "
+            "settings to continue this run, or start a new one."
         )
     classes, checkpoint = load_classes(parent), load_checkpoint(parent.last_checkpoint)
     cases = [_with_classes(case, classes) for case in cases]
@@ -281,7 +284,7 @@ def predict(
             mean_CZYX,
             disagreement(softmax_NCZYX),
             keep_annotated=config.inference.keep_annotated,
-            provenance={"run": str(folder.path), "iteration": checkpoint.state.iteration, "method": "three networks"},
+            provenance=_provenance(folder, checkpoint),
         )
     return clean_up(prediction, tidy or CleanUp(), case.known if config.inference.keep_annotated else None)
 
@@ -367,6 +370,7 @@ def _train(
 
     with _threads(config):
         try:
+            guide = prepare_guide(folder, cases, classes, config, checkpoint, control, told)
             volumes = [_volume(case, classes, config, control, told) for case in cases]
         except Stopped:
             told(RunFinished(FinishReason.STOPPED, 0))
@@ -374,8 +378,9 @@ def _train(
         device = resolve_device(config.device)
 
         def make(rung: Rung, start: Checkpoint | None) -> Trainer:
+            plan, size = rung.config, len(classes)
             return Trainer(
-                volumes, len(classes), rung.config, folder, rung.device, control, told, start, economy=rung.economy
+                volumes, size, plan, folder, rung.device, control, told, start, economy=rung.economy, guide=guide
             )
 
         try:
@@ -450,9 +455,16 @@ def _checkpoint_for_prediction(folder: RunFolder, weights: Weights) -> Checkpoin
 
 
 def _model(checkpoint: Checkpoint, classes: ClassTable, config: RunConfig, device: str) -> TripleViewModel:
-    model = TripleViewModel(len(classes), config.model, config.seed)
+    model = TripleViewModel(len(classes), config.model, config.seed, guide_in(checkpoint.model, config.guidance))
     checkpoint.fill(model)
     return model.to(resolve_device(device)).to(memory_format=torch.channels_last_3d)
+
+
+def _provenance(folder: RunFolder, checkpoint: Checkpoint) -> dict[str, str | int | float]:
+    """Say which networks made something."""
+    found: dict[str, str | int | float] = {"run": str(folder.path), "iteration": checkpoint.state.iteration}
+    guidance = describe_guidance(folder)
+    return found | {"method": "three networks"} | ({"guidance": guidance} if guidance else {})
 
 
 def _check_completable(case: Case, config: RunConfig) -> None:

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from napari_rada.config import CosineDecay, StepDecay
+from napari_rada.config import CosineDecay, CrossConfig, StepDecay
 from napari_rada.training import schedules
 
 
@@ -15,8 +15,14 @@ def test_ramp_rises_from_exp_minus_five_to_one():
 
 def test_beta_is_the_lineage_ramp():
     # SGTC: 0.1 * rampup(t / 150, 40); 40 * 150 = 6000 iterations.
-    assert math.isclose(schedules.cross_weight(3000, 6000, 0.1), 0.1 * math.exp(-5 * 0.25))
-    assert schedules.cross_weight(6000, 6000, 0.1) == 0.1
+    assert math.isclose(schedules.cross_weight(3000, 6000, CrossConfig()), 0.1 * math.exp(-5 * 0.25))
+    assert schedules.cross_weight(6000, 6000, CrossConfig()) == 0.1
+
+
+@pytest.mark.parametrize(("schedule", "values"), [("linear", (0.05, 0.1, 0.2)), ("constant", (0.2, 0.2, 0.2))])
+def test_beta_has_other_schedules_for_comparison(schedule, values):
+    cross = CrossConfig(beta_max=0.2, schedule=schedule)
+    assert tuple(schedules.cross_weight(t, 100, cross) for t in (25, 50, 100)) == pytest.approx(values)
 
 
 def test_trust_falls_in_steps_along_a_cosine():

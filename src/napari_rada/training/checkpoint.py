@@ -149,7 +149,7 @@ class Checkpoint:
             If they are those of networks that are built differently.
         """
         try:
-            model.load_state_dict(self.model)
+            model.load(self.model)
         except (RuntimeError, TypeError, AttributeError):
             raise RunFolderError(
                 "The checkpoint does not fit the settings in config.yaml; one of the two files was changed."

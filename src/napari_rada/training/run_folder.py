@@ -6,6 +6,7 @@ cases.json         the cases and their class table; images by path and content h
 annotations/       the annotated slices as they were at the start, with sidecars
 losses.csv         one line per logged iteration    validation.csv   held-out Dice
 checkpoints/       last.pt (goes on bit for bit), best.pt (highest held-out Dice)
+guidance.json      what guides the networks, or why nothing does    guidance.npz   its features
 continued.json     the run whose weights this one began with, if any
 run.log            what was told while it ran
 ```
@@ -127,6 +128,16 @@ class RunFolder:
     def parent_file(self) -> Path:
         """The continued run as JSON; absent in a run that began afresh."""
         return self.path / "continued.json"
+
+    @property
+    def guidance_file(self) -> Path:
+        """What guides the networks, or why nothing does, as JSON; absent before that is settled."""
+        return self.path / "guidance.json"
+
+    @property
+    def features_file(self) -> Path:
+        """Features of the prompts; absent if nothing guides the networks."""
+        return self.path / "guidance.npz"
 
     @property
     def annotations(self) -> Path:

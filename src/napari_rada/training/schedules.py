@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from napari_rada.config import CosineDecay, StepDecay
+    from napari_rada.config import CosineDecay, CrossConfig, StepDecay
 
 
 def rampup(iteration: int, total: int) -> float:
@@ -15,9 +15,12 @@ def rampup(iteration: int, total: int) -> float:
     return math.exp(-5.0 * rest * rest)
 
 
-def cross_weight(iteration: int, total: int, beta_max: float) -> float:
+def cross_weight(iteration: int, total: int, cross: CrossConfig) -> float:
     """β: weight of one teacher (METHOD section 3; lineage: 0.1 times the ramp)."""
-    return beta_max * rampup(iteration, total)
+    if cross.schedule == "constant":
+        return cross.beta_max
+    growth = rampup(iteration, total) if cross.schedule == "rampup" else min(iteration, total) / total
+    return cross.beta_max * growth
 
 
 def trust(iteration: int, total: int, alpha: float, every: int) -> float:

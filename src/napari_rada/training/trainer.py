@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from napari_rada.config import RunConfig
     from napari_rada.control import RunControl
     from napari_rada.events import Listener
+    from napari_rada.models.guided import Guide
     from napari_rada.training.checkpoint import Checkpoint
     from napari_rada.training.economy import Economy
     from napari_rada.training.objective import NetworkLoss
@@ -66,6 +67,8 @@ class Trainer:
         Where to go on; None starts afresh.
     economy
         How memory is saved.
+    guide
+        The encoded prompts; None trains without guidance.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class Trainer:
         checkpoint: Checkpoint | None = None,
         *,
         economy: Economy = AS_CONFIGURED,
+        guide: Guide | None = None,
     ) -> None:
         self.volumes = volumes
         self.config = config
@@ -91,7 +95,7 @@ class Trainer:
         self.economy = economy
         state = checkpoint.state if checkpoint else TrainState(0, self.settings.iterations)
         self.state = replace(state, rung=economy.rung)
-        self.model = TripleViewModel(num_classes, config.model, config.seed)
+        self.model = TripleViewModel(num_classes, config.model, config.seed, guide)
         if checkpoint:
             checkpoint.fill(self.model)
         self.model.to(device).to(memory_format=torch.channels_last_3d)
@@ -176,7 +180,7 @@ class Trainer:
         settings, first = self.settings, self.state.first
         since, total = iteration - first, self.state.total_iterations - first
         rate = schedules.learning_rate(since, total, settings.learning_rate, settings.decay)
-        beta = schedules.cross_weight(since, total, settings.cross.beta_max)
+        beta = schedules.cross_weight(since, total, settings.cross)
         knobs = Knobs(
             alpha=schedules.trust(since, total, settings.alpha, settings.alpha_every),
             beta=beta,
