@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -19,12 +19,13 @@ from napari_rada.events import Event, FinishReason, Listener, Notice, RunFinishe
 from napari_rada.guidance.files import find_files
 from napari_rada.inference.cleanup import CleanUp, clean_up
 from napari_rada.inference.ensemble import assemble, disagreement
+from napari_rada.inference.explain import class_heat
 from napari_rada.inference.sliding import VolumeInput, blank_prior, predict_volume
 from napari_rada.inference.suggest import Suggestion, suggest_slice
 from napari_rada.memory import shortage_explained
-from napari_rada.models.device import resolve_device
+from napari_rada.models.device import computing, resolve_device
 from napari_rada.models.triple_view import TripleViewModel, guide_in
-from napari_rada.prediction import Prediction
+from napari_rada.prediction import Explanation, Prediction
 from napari_rada.propagation import make_propagator
 from napari_rada.training.checkpoint import Checkpoint, load_checkpoint, save_weights
 from napari_rada.training.economy import Rung, ladder, run_within_memory
@@ -36,7 +37,7 @@ from napari_rada.training.trainer import Trainer
 from napari_rada.training.volumes import Volume, make_volume, nearness_without
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from napari_rada.data.classes import ClassTable
     from napari_rada.data.slices import AnnotatedSlice
@@ -85,7 +86,7 @@ def propagate(
     config = config or RunConfig.from_preset("quick")
     control = control or RunControl()
     classes = check_trainable([case])
-    with _threads(config):
+    with computing(config.threads):
         working = _prepare(case, classes, config)
         pseudo = _propagate(working, config, control, listener, held_out=False)
         return assemble(
@@ -260,7 +261,7 @@ def predict(
     if not case.is_labelled:
         case = find_case(folder, case, config) or case
     _check_completable(case, config)
-    with _threads(config):
+    with computing(config.threads):
         model = _model(checkpoint, classes, config, device)
         working = _prepare(case, classes, config)
         inputs, pseudo = _network_input(working, config, control, listener)
@@ -320,7 +321,7 @@ def preview(
     checkpoint = load_checkpoint(folder.last_checkpoint)
     if not case.is_labelled:
         case = find_case(folder, case, config) or case
-    with _threads(config):
+    with computing(config.threads):
         model = _model(checkpoint, classes, config, device)
         working = _prepare(case, classes, config)
         volume = _volume(case, classes, config, control, listener)
@@ -337,6 +338,54 @@ def preview(
         "method": "annotated slices, held out",
     }
     return Prediction(case.name, mask, probability, None, case.grid, classes, case.source, provenance)
+
+
+def explain(
+    run_dir: Path | str,
+    case: Case,
+    class_name: str,
+    *,
+    device: str = "auto",
+    control: RunControl | None = None,
+    listener: Listener = ignore,
+) -> Explanation:
+    """Show where the networks of a run, and their guidance, look for a class (the paper's figure 6).
+
+    Parameters
+    ----------
+    class_name
+        Name of a foreground class of the run, or its label value.
+
+    Raises
+    ------
+    InputError
+        If the run has no such class, or its networks find nothing of it in the scan; also as `predict`.
+    RunFolderError, Stopped
+        As `predict`.
+    """
+    control = control or RunControl()
+    folder = RunFolder.open(Path(run_dir))
+    config, classes = folder.config(), load_classes(folder)
+    class_index = classes.find(class_name)
+    checkpoint = _checkpoint_for_prediction(folder, "best")
+    if not case.is_labelled:
+        case = find_case(folder, case, config) or case
+    _check_completable(case, config)
+    with computing(config.threads):
+        model = _model(checkpoint, classes, config, device)
+        working = _prepare(case, classes, config)
+        inputs, _ = _network_input(working, config, control, listener)
+
+        def on_network(done: int, total: int) -> None:
+            listener(StageProgress(Stage.PREDICT, done, total))
+
+        heat = class_heat(model, inputs, class_index, config.training.patch, config.inference, control, on_network)
+    name = classes.classes[class_index].name
+    if not heat.any():
+        raise InputError(f"{case.name}: the networks find nothing of {name} here, so there is nothing to explain.")
+    return Explanation(
+        case.name, name, working.map_to_full(heat), case.grid, case.source, _provenance(folder, checkpoint)
+    )
 
 
 def suggest(prediction: Prediction, annotated: Sequence[AnnotatedSlice] = ()) -> Suggestion:
@@ -368,7 +417,7 @@ def _train(
             folder.log(str(event))
         listener(event)
 
-    with _threads(config):
+    with computing(config.threads):
         try:
             guide = prepare_guide(folder, cases, classes, config, checkpoint, control, told)
             volumes = [_volume(case, classes, config, control, told) for case in cases]
@@ -473,22 +522,3 @@ def _check_completable(case: Case, config: RunConfig) -> None:
             f"{case.name}: this run completes annotated slices and the scan has none; annotate three slices in it, "
             "or train on several cases to predict scans that nobody annotated."
         )
-
-
-@contextmanager
-def _threads(config: RunConfig) -> Iterator[None]:
-    """Set the CPU threads for a computation and flush denormals, which only speeds up; then put both back."""
-    threads, flushed = torch.get_num_threads(), _denormals_are_flushed()
-    torch.set_flush_denormal(True)
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        torch.set_flush_denormal(flushed)
-
-
-def _denormals_are_flushed() -> bool:
-    """Tell whether this thread takes denormal numbers for 0; torch can set this but not say it."""
-    return not bool((torch.full((1,), torch.finfo(torch.float32).tiny) / 2).item())

@@ -58,3 +58,27 @@ class Prediction:
         """Volume of every foreground class in millilitres."""
         per_voxel = self.grid.voxel_volume_ml
         return {c.name: float((self.mask == c.value).sum()) * per_voxel for c in self.classes.classes[1:]}
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Where the networks look for one class.
+
+    Parameters
+    ----------
+    name, grid, source
+        Of the case.
+    class_name
+        The class.
+    heat
+        (z, y, x) float32 in 0..1: Grad-CAM, the mean of the networks'.
+    provenance
+        Run folder, iteration, guidance (which says so if its weights were random).
+    """
+
+    name: str
+    class_name: str
+    heat: NDArray[np.float32]
+    grid: Grid
+    source: Path | None = None
+    provenance: Mapping[str, str | int | float] = field(default_factory=dict)

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from napari_rada.cli.benchmark_parser import add_benchmark
+from napari_rada.cli.explain import add_explain
 from napari_rada.cli.handover_parser import add_handover
 from napari_rada.errors import InputError
 
@@ -61,6 +62,7 @@ def make_parser() -> argparse.ArgumentParser:
         _add_info,
     ):
         add(commands)
+    add_explain(commands, _command)
     add_handover(commands, _command)
     add_benchmark(commands, _command, EPILOG)
     return parser

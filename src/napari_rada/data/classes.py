@@ -57,6 +57,20 @@ class ClassTable:
         """Label value of each class index."""
         return tuple(info.value for info in self.classes)
 
+    def find(self, name: str) -> int:
+        """Return the index of a foreground class, by its name in any case or by its label value.
+
+        Raises
+        ------
+        InputError
+            If there is no such class.
+        """
+        for index, info in enumerate(self.classes[1:], start=1):
+            if name.strip().lower() in (info.name.lower(), str(info.value)):
+                return index
+        known = ", ".join(f"{info.name} ({info.value})" for info in self.classes[1:])
+        raise InputError(f"There is no class {name!r}; the classes are {known}.")
+
     @property
     def dtype(self) -> np.dtype[np.unsignedinteger]:
         """Smallest unsigned integer type that holds every label value."""

@@ -145,7 +145,7 @@ def _predict(
         control.check()
         tiles = tiles_BIDHW.to(device, memory_format=torch.channels_last_3d)
         with autocast(device):
-            logits_NBCDHW = model(_as_input(tiles), networks)
+            logits_NBCDHW = model(as_input(tiles), networks)
         done += 1
         on_tile(done, total)
         softmax_BNCDHW = torch.softmax(logits_NBCDHW.float(), dim=2).movedim(0, 1)
@@ -153,7 +153,7 @@ def _predict(
 
     with torch.inference_mode():
         stacked = sliding_window_inference(
-            _as_tensor(volume),
+            as_tensor(volume),
             rung.tile,
             config.tiles_per_batch,
             predict_tiles,
@@ -165,13 +165,14 @@ def _predict(
     return np.asarray(stacked[0].reshape(-1, model.num_classes, *volume.image.shape).numpy())
 
 
-def _as_tensor(volume: VolumeInput) -> Tensor:
+def as_tensor(volume: VolumeInput) -> Tensor:
     """Stack the input's channels: (1, 2 + C, Z, Y, X), image first, nearness last."""
     prior, nearness = volume.prior.astype(np.float32), volume.nearness.astype(np.float32)
     return torch.from_numpy(np.concatenate([volume.image[None], prior, nearness[None]]))[None]
 
 
-def _as_input(tiles_BIDHW: Tensor) -> NetworkInput:
+def as_input(tiles_BIDHW: Tensor) -> NetworkInput:
+    """Take the stacked channels of tiles apart again."""
     return NetworkInput(tiles_BIDHW[:, 0], tiles_BIDHW[:, 1:-1], tiles_BIDHW[:, -1])
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_rada.data.case import Case
-    from napari_rada.prediction import Prediction
+    from napari_rada.prediction import Explanation, Prediction
 
 
 def check_result(path: Path | str, inputs: Sequence[Path | str] = ()) -> Path:
@@ -86,6 +86,11 @@ def save_disagreement(prediction: Prediction, path: Path | str, *, inputs: Seque
     _save(prediction, prediction.disagreement, path, inputs)
 
 
+def save_heat(explanation: Explanation, path: Path | str, *, inputs: Sequence[Path | str] = ()) -> None:
+    """Write where the networks look for a class, float32 in 0..1. Parameters and errors as in `save_mask`."""
+    _save(explanation, explanation.heat, path, inputs)
+
+
 def save_labels(case: Case, path: Path | str) -> None:
     """Write the annotated slices of a case, 0 elsewhere, and beside them the sidecar that names the slices.
 
@@ -101,7 +106,9 @@ def save_labels(case: Case, path: Path | str) -> None:
     write_sidecar(path, case.annotated)
 
 
-def _save(prediction: Prediction, values: NDArray[Any], path: Path | str, inputs: Sequence[Path | str]) -> None:
+def _save(
+    prediction: Prediction | Explanation, values: NDArray[Any], path: Path | str, inputs: Sequence[Path | str]
+) -> None:
     source = prediction.source
     path = check_result(path, [*inputs, *([] if source is None else [source])])
     values = values if values.dtype.kind in "bui" else values.astype(np.float32, copy=False)
