@@ -49,6 +49,7 @@ def tiny_config(**settings: Any) -> RunConfig:
         "training.unlabelled_patches": 1,
         "training.validate_every": 2,
         "data.crop_margin": None,
+        "guidance.source": "none",
     }
     return RunConfig.from_preset("quick").with_settings(
         tiny | {name.replace("__", "."): value for name, value in settings.items()}

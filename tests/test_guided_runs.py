@@ -19,6 +19,8 @@ from tests.engine import CENTRE, SHAPE, ball_case, tiny_config
 
 CLASSES = ClassTable((ClassInfo(0, "background"), ClassInfo(1, "spleen"), ClassInfo(2, "liver")))
 
+AUTO = {"guidance__source": "region+text"}
+
 
 def halves_case(name="halves"):
     """Make a ball of two classes, left and right."""
@@ -31,7 +33,7 @@ def halves_case(name="halves"):
 
 def guided(weights, **settings):
     files = {"guidance__clip_weights": str(weights.clip), "guidance__alpha_weights": str(weights.alpha)}
-    small = {"guidance__width": 16, "guidance__controller": [12, 8]}
+    small = {"guidance__source": "region+text", "guidance__width": 16, "guidance__controller": [12, 8]}
     return tiny_config(**files | small | settings)
 
 
@@ -132,7 +134,7 @@ def test_stopped_and_resumed_equals_never_stopped(tmp_path, tiny_clip):
 
 def test_without_weights_it_trains_without_guidance_and_says_so_once(tmp_path):
     events = []
-    pipeline.train([ball_case()], tmp_path / "auto", tiny_config(), listener=events.append)
+    pipeline.train([ball_case()], tmp_path / "auto", tiny_config(**AUTO), listener=events.append)
     told = [event.message for event in events if isinstance(event, Notice)]
     assert len([message for message in told if message.startswith("Training without guidance: the weights of")]) == 1
     assert (tmp_path / "auto" / "run.log").read_text().count("Training without guidance") == 1
@@ -146,7 +148,7 @@ def test_without_weights_it_trains_without_guidance_and_says_so_once(tmp_path):
 
 
 def test_a_run_that_began_without_weights_stays_without_them(tmp_path, tiny_clip, monkeypatch):
-    pipeline.train([halves_case()], tmp_path / "run", tiny_config())
+    pipeline.train([halves_case()], tmp_path / "run", tiny_config(**AUTO))
     monkeypatch.setattr("napari_rada.training.guiding.find_files", lambda *_: pytest.fail("looked for weights again"))
     assert pipeline.resume(tmp_path / "run").reason is FinishReason.COMPLETED
 
@@ -155,13 +157,13 @@ def test_required_weights_are_missed_before_anything_is_written(tmp_path):
     with pytest.raises(
         WeightsError, match=r"guidance\.mode is required; fetch them with `napari-rada weights download`"
     ):
-        pipeline.train([ball_case()], tmp_path / "run", tiny_config(guidance__mode="required"))
+        pipeline.train([ball_case()], tmp_path / "run", tiny_config(**AUTO, guidance__mode="required"))
     assert not (tmp_path / "run").exists()
 
 
 def test_files_that_are_named_must_exist_and_be_two(tmp_path, tiny_clip):
     with pytest.raises(ConfigError, match=r"guidance\.alpha_weights is not set; name both"):
-        pipeline.train([ball_case()], tmp_path / "run", tiny_config(guidance__clip_weights=str(tiny_clip.clip)))
+        pipeline.train([ball_case()], tmp_path / "run", tiny_config(**AUTO, guidance__clip_weights=str(tiny_clip.clip)))
     config = guided(tiny_clip, guidance__clip_weights=str(tmp_path / "absent.pt"))
     with pytest.raises(WeightsError, match=r"absent\.pt does not exist"):
         pipeline.train([ball_case()], tmp_path / "run", config)
@@ -225,7 +227,9 @@ def test_a_continued_run_keeps_its_prompts_where_the_weights_are_gone(run, tmp_p
 
 
 def test_networks_without_guidance_are_continued_without_it(tmp_path, tiny_clip):
-    pipeline.train([halves_case()], tmp_path / "old", tiny_config(guidance__width=16, guidance__controller=[12, 8]))
+    pipeline.train(
+        [halves_case()], tmp_path / "old", tiny_config(**AUTO, guidance__width=16, guidance__controller=[12, 8])
+    )
     pipeline.continue_training(tmp_path / "old", [halves_case()], tmp_path / "new", guided(tiny_clip))
     assert "without guidance" in json.loads((tmp_path / "new" / "guidance.json").read_text())["reason"]
 
@@ -239,7 +243,8 @@ def test_a_guided_head_that_is_built_differently_cannot_be_continued(run, tmp_pa
 def test_an_unguided_run_never_loads_open_clip(tmp_path):
     code = (
         "import sys; from napari_rada import pipeline; from tests.engine import ball_case, tiny_config; "
-        f"pipeline.train([ball_case()], {str(tmp_path / 'run')!r}, tiny_config(training__iterations=1)); "
+        f"pipeline.train([ball_case()], {str(tmp_path / 'run')!r}, "
+        "tiny_config(training__iterations=1, guidance__source='region+text')); "
         "print('open_clip' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603

@@ -235,7 +235,7 @@ def predict(control: RunControl | None = None, **changes: Any) -> tuple[Any, lis
 
 
 @pytest.mark.parametrize("kind", SHORTAGES)
-@pytest.mark.parametrize("stage", [(TripleViewModel, "forward"), (torch, "softmax"), (sliding, "_as_tensor")])
+@pytest.mark.parametrize("stage", [(TripleViewModel, "forward"), (torch, "softmax"), (sliding, "as_tensor")])
 def test_prediction_steps_down_and_gives_nearly_the_same(
     monkeypatch: pytest.MonkeyPatch, stage: tuple[Any, str], kind: str
 ) -> None:
