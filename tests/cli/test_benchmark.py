@@ -107,3 +107,24 @@ def test_an_ablation_prints_a_row_per_level(
     assert "| balls | beta 0 | 1 |" in done.out
     done = run_cli("benchmark", "ablation", "--factor", "views", "--method", "quick", "--method", "paper", *flags)
     assert (done.status, "name a single one" in done.err) == (2, True)
+
+
+@pytest.mark.usefixtures("tiny_clip")
+def test_an_ablation_of_guidance_says_that_its_weights_are_random(
+    request: pytest.FixtureRequest, tmp_path: Path, run_cli: Callable[..., Any]
+) -> None:
+    pytest.importorskip("open_clip", reason="open_clip_torch is not installed")
+    file, out = request.getfixturevalue("datasets_file"), tmp_path / "out"
+    flags = ["--datasets", file, "-o", out, "--dataset", "balls", "--limit", 1, "--device", "cpu", *SET]
+    done = run_cli("benchmark", "ablation", "--factor", "guidance", *flags)
+    assert (done.status, "guidance.mode is required" in done.err) == (2, True)
+    done = run_cli("benchmark", "ablation", "--factor", "guidance", "--random-weights", *flags)
+    assert done.status == 0, done.err
+    assert "The guidance weights are random: these figures show that the program works" in done.out
+    for level in ("none", "text", "region", "region+text"):
+        assert f"| balls | guidance {level} | 1 |" in done.out
+    rows = json.loads((out / "report.json").read_text())["rows"]
+    assert [row["note"].split(" by ")[0] for row in rows] == ["", "text", "region", "region+text"]
+    planes = ["--factor", "planes", "--level", "axial+sagittal", "--random-weights", "--set", "model.networks=2"]
+    done = run_cli("benchmark", "ablation", *planes, *flags)
+    assert "| balls | planes axial+sagittal | 1 |" in done.out

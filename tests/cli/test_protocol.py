@@ -56,7 +56,8 @@ def test_official_cases_with_a_limit(request: pytest.FixtureRequest, tmp_path: P
     report = json.loads(done.out)
     assert [row["scan"] for row in report["rows"]] == ["case_00003"]
     assert "Limited to 1 scans of each kind." in report["notes"]
-    assert report["notes"][-1].startswith("Not the paper's settings: method quick, training.iterations=2, ")
+    assert report["notes"][-2].startswith("Not the paper's settings: method quick, training.iterations=2, ")
+    assert report["notes"][-1].startswith("Trained without guidance, because its weights are not here")
     assert "| RADA (paper) | 20 | 0.9448 |" in report["table"]
     assert len(list((out / "prepared").glob("*_image.nii.gz"))) == 3
     run = next((out / "runs").iterdir())

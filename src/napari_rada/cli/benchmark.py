@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from napari_rada.cli.commands import output_folder
 from napari_rada.config import PRESETS, parse_settings
+from napari_rada.durable import write_text
 from napari_rada.errors import InputError
-from napari_rada.evaluation.benchmark.ablation import variants
+from napari_rada.evaluation.benchmark.ablation import guidance_notes, variants
 from napari_rada.evaluation.benchmark.cohort import CohortTask, run_cohort
 from napari_rada.evaluation.benchmark.datasets import load_datasets
 from napari_rada.evaluation.benchmark.ours import HELD_OUT, LABELLED_ONLY, PROPAGATIONS, STAGES, VIEWS, OwnTraining
@@ -17,6 +18,7 @@ from napari_rada.evaluation.benchmark.peers import PEERS
 from napari_rada.evaluation.benchmark.report import insert_table, write_report
 from napari_rada.evaluation.benchmark.results import ResultLog
 from napari_rada.evaluation.benchmark.single import SingleTask, make_method, run_single
+from napari_rada.events import Notice
 
 if TYPE_CHECKING:
     import argparse
@@ -59,7 +61,8 @@ def ablation(args: argparse.Namespace, console: Console, control: RunControl) ->
     if len(bases) > 1:
         raise InputError("An ablation is of one method; name a single one.")
     folder = output_folder(args.out)
-    methods = variants(bases[0], args.factor, args.level)
+    settings = _random_weights(bases[0], folder, console) if args.random_weights else {}
+    methods = variants(bases[0], args.factor, args.level, settings)
     log, limit, per_axis = ResultLog(folder / RESULTS), positive(args.limit), positive(args.per_axis) or 1
     if args.setting == "single":
         task = SingleTask(args.split, limit, per_axis, args.centre, tuple(args.seeds))
@@ -99,6 +102,21 @@ def list_methods(args: argparse.Namespace, console: Console, control: RunControl
     ]
     console.result(found, "\n".join([*lines, "A method is NAME or NAME/STAGE/…, for example quick/no-cross."]))
     return True
+
+
+def _random_weights(base: OwnTraining, folder: Path, console: Console) -> dict[str, object]:
+    """Return the settings that guide by made-up weights, which are made if the folder does not hold them."""
+    statement = output_folder(folder / "random-weights") / "settings.json"
+    if not statement.exists():
+        from napari_rada.guidance.random_weights import save_random_weights
+
+        model = base.config.guidance.model
+        console(Notice(f"Making random weights of {model}."))
+        files = save_random_weights(model, statement.parent)
+        settings = {"clip_weights": files.clip.resolve(), "alpha_weights": files.alpha.resolve()}
+        write_text(statement, json.dumps({f"guidance.{name}": str(path) for name, path in settings.items()}))
+    found: dict[str, object] = json.loads(statement.read_text(encoding="utf-8"))
+    return found
 
 
 def check_trains(methods: Sequence[Method]) -> list[OwnTraining]:
@@ -144,7 +162,7 @@ def finish(
 ) -> bool:
     """Write the report and print it; returns True."""
     about = {name: value for name, value in vars(args).items() if name not in ("run", "json", "out")}
-    text = write_report(folder, rows, about, table=table, notes=notes)
+    text = write_report(folder, rows, about, table=table, notes=[*notes, *guidance_notes(rows)])
     data = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     files = f"Files in {folder}: report.md, report.json, scans.csv, plot.svg"
     console.result({**data, "folder": folder}, f"{text}\n{files}")

@@ -62,6 +62,11 @@ def _add_ablation(actions: Any, command: Command) -> None:
         help="one scan at a time, or a cohort (%(default)s)",
     )
     parser.add_argument(
+        "--random-weights",
+        action="store_true",
+        help="guide by made-up weights, to try the command without the published ones; the output says so",
+    )
+    parser.add_argument(
         "--split", choices=("reported", "settings"), default="settings", help="which single scans (%(default)s)"
     )
     _add_methods(parser, "quick")

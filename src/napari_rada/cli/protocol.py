@@ -42,6 +42,8 @@ def protocol(args: argparse.Namespace, console: Console, control: RunControl) ->
         listener=console,
     )
     notes = [*done.notes, *_changes(args)]
+    if any(method.config.guidance.source != "none" for method in methods) and not any(row.note for row in done.rows):
+        notes.append("Trained without guidance, because its weights are not here; the paper's method is guided.")
     return finish(folder, done.rows, args, console, table=comparison_table(definition, done.rows), notes=notes)
 
 

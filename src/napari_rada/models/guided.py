@@ -91,10 +91,13 @@ class GuidedHead(nn.Module):
 
 
 def prompts_in(weights: Mapping[str, Tensor], networks: int) -> Tensor | None:
-    """Return the prompts (N, K, S, D) that lie among a model's weights, or None if it is not guided."""
-    found = [weights.get(f"networks.{network}.guided.{BUFFER}") for network in range(networks)]
-    kept = [prompts for prompts in found if prompts is not None]
-    return torch.stack(kept) if len(kept) == networks else None
+    """Return the prompts (N, K, S, D) that lie among a model's weights, or None if it is not guided.
+
+    N is the number of networks that take part, at most `networks`.
+    """
+    names = [f"networks.{network}.guided.{BUFFER}" for network in range(networks)]
+    found = [weights[name] for name in names if name in weights]
+    return torch.stack(found) if found else None
 
 
 def _initialise(module: GuidedHead, generator: torch.Generator) -> None:

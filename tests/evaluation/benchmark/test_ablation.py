@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from napari_rada.config import RunConfig
 from napari_rada.errors import InputError
-from napari_rada.evaluation.benchmark.ablation import variants
+from napari_rada.evaluation.benchmark.ablation import RANDOM_NOTE, guidance_notes, variants
 from napari_rada.evaluation.benchmark.factors import FACTORS
 from napari_rada.evaluation.benchmark.ours import OwnTraining, make_own
+from napari_rada.evaluation.benchmark.results import Row
 
 
 @pytest.fixture
@@ -30,11 +33,29 @@ def test_only_the_factor_is_switched(base: OwnTraining) -> None:
     assert variants(base, "beta", ["0"])[0].config.training.cross.beta_max == 0
 
 
+def test_guided_levels_need_their_weights(base: OwnTraining) -> None:
+    files = {"guidance.clip_weights": "a.pt", "guidance.alpha_weights": "b.pth"}
+    none, *guided = variants(base, "guidance", settings=files)
+    assert none.config.guidance.source == "none"
+    for method in guided:
+        assert method.config.guidance.mode == "required"
+        assert str(method.config.guidance.alpha_weights) == "b.pth"
+    shown = [method.config.guidance.plane_pairs for method in variants(base, "planes")]
+    assert shown[0] is None
+    assert shown[1] == ((0, 2), (0, 2), (0, 2))
+
+
 def test_unknown_factors_and_levels(base: OwnTraining) -> None:
-    with pytest.raises(InputError, match="no factor colour; choose among beta, propagation"):
+    with pytest.raises(InputError, match="no factor colour; choose among guidance, planes"):
         variants(base, "colour")
     with pytest.raises(InputError, match="views has no level 4; choose among 1, 2, 3"):
         variants(base, "views", ["4"])
+
+
+def test_random_weights_are_told() -> None:
+    row = Row("t", "d", "s", "m", 0)
+    assert guidance_notes([row, replace(row, note="text by ViT-B-16-quickgelu")]) == []
+    assert guidance_notes([row, replace(row, note="text by X with random weights")]) == [RANDOM_NOTE]
 
 
 def test_the_default_levels_are_among_those_that_are_compared() -> None:

@@ -18,6 +18,7 @@ from napari_rada.data.working import make_working_case
 from napari_rada.errors import InputError, Stopped
 from napari_rada.evaluation.benchmark.methods import Conditions, Segmentation
 from napari_rada.events import FinishReason, Listener, ignore
+from napari_rada.guidance.files import find_files
 from napari_rada.inference.ensemble import assemble
 from napari_rada.propagation import make_propagator
 from napari_rada.training.run_folder import RunFolder
@@ -119,8 +120,9 @@ class OwnTraining:
         return {"method": self.name, "settings": settings, "labelled_only": self.labelled_only}
 
     def check(self) -> None:
-        """Raise if the propagation needs a package that is not installed."""
+        """Raise if the propagation needs a package, or guidance needs weights, that are not here."""
         make_propagator(self.config.propagation)
+        find_files(self.config.guidance)
 
     def segment(
         self, case: Case, conditions: Conditions, *, control: RunControl, listener: Listener = ignore
