@@ -230,3 +230,12 @@ def test_fewer_networks_train_resume_and_predict(tmp_path, networks):
     if networks == 1:
         with pytest.raises(InputError, match="train two networks or more"):
             pipeline.suggest(predicted)
+
+
+def test_a_mask_tells_run_iteration_and_annotation(run):
+    first = pipeline.predict(run, ball_case(), device="cpu").provenance
+    assert first["run"] == str(run)
+    assert first == pipeline.predict(run, ball_case(), device="cpu").provenance
+    labels = ball()
+    other = Case.create(ball_image(labels), labels, slices=list(enumerate(CENTRE))[:2])
+    assert pipeline.predict(run, other, device="cpu").provenance["annotation"] != first["annotation"]

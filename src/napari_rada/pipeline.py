@@ -32,7 +32,7 @@ from napari_rada.training.economy import Rung, ladder, run_within_memory
 from napari_rada.training.guiding import built_alike, describe_guidance, prepare_guide
 from napari_rada.training.preview import preview_annotated
 from napari_rada.training.run_folder import RunFolder
-from napari_rada.training.snapshot import find_case, load_cases, load_classes, save_snapshot
+from napari_rada.training.snapshot import annotation_hash, find_case, load_cases, load_classes, save_snapshot
 from napari_rada.training.trainer import Trainer
 from napari_rada.training.volumes import Volume, make_volume, nearness_without
 
@@ -285,7 +285,7 @@ def predict(
             mean_CZYX,
             disagreement(softmax_NCZYX),
             keep_annotated=config.inference.keep_annotated,
-            provenance=_provenance(folder, checkpoint),
+            provenance=_provenance(folder, checkpoint, case),
         )
     return clean_up(prediction, tidy or CleanUp(), case.known if config.inference.keep_annotated else None)
 
@@ -332,11 +332,7 @@ def preview(
             )
         mask = preview_annotated(model, case, working, volume, classes, config, control)
     probability = np.moveaxis(np.eye(len(classes), dtype=np.float32)[classes.encode(mask)], -1, 0)
-    provenance: dict[str, str | int | float] = {
-        "run": str(folder.path),
-        "iteration": checkpoint.state.iteration,
-        "method": "annotated slices, held out",
-    }
+    provenance = _provenance(folder, checkpoint, case, "annotated slices, held out")
     return Prediction(case.name, mask, probability, None, case.grid, classes, case.source, provenance)
 
 
@@ -384,7 +380,7 @@ def explain(
     if not heat.any():
         raise InputError(f"{case.name}: the networks find nothing of {name} here, so there is nothing to explain.")
     return Explanation(
-        case.name, name, working.map_to_full(heat), case.grid, case.source, _provenance(folder, checkpoint)
+        case.name, name, working.map_to_full(heat), case.grid, case.source, _provenance(folder, checkpoint, case)
     )
 
 
@@ -509,11 +505,19 @@ def _model(checkpoint: Checkpoint, classes: ClassTable, config: RunConfig, devic
     return model.to(resolve_device(device)).to(memory_format=torch.channels_last_3d)
 
 
-def _provenance(folder: RunFolder, checkpoint: Checkpoint) -> dict[str, str | int | float]:
-    """Say which networks made something."""
-    found: dict[str, str | int | float] = {"run": str(folder.path), "iteration": checkpoint.state.iteration}
+def _provenance(
+    folder: RunFolder, checkpoint: Checkpoint, case: Case, method: str = "three networks"
+) -> dict[str, str | int | float]:
+    """Say which networks made something, and from which annotation."""
+    found: dict[str, str | int | float] = {
+        "run": str(folder.path),
+        "iteration": checkpoint.state.iteration,
+        "method": method,
+    }
+    if case.is_labelled:
+        found["annotation"] = annotation_hash(case)
     guidance = describe_guidance(folder)
-    return found | {"method": "three networks"} | ({"guidance": guidance} if guidance else {})
+    return found | ({"guidance": guidance} if guidance else {})
 
 
 def _check_completable(case: Case, config: RunConfig) -> None:

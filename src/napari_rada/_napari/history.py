@@ -17,7 +17,7 @@ LossKind: TypeAlias = Literal["supervised", "cross"]
 Series: TypeAlias = "tuple[NDArray[np.float64], NDArray[np.float64]]"
 
 NETWORKS = 3
-MAX_POINTS = 400
+MAX_POINTS = 150
 """Points per drawn curve; more cannot be told apart in a dock."""
 
 

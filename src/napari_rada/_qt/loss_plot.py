@@ -49,7 +49,7 @@ class LossPlot(QWidget):
         self.curves: dict[tuple[LossKind, int], pg.PlotDataItem] = {
             (kind, network): self.losses.add_curve() for kind in KINDS for network in range(NETWORKS)
         }
-        self.dice_curve = self.dice.add_curve(symbol="o", symbolSize=5)
+        self.dice_curve = self.dice.add_curve(antialias=True, symbol="o", symbolSize=5)
         self.propagation_line = self.dice.add_level()
         self.rates = {kind: CurvePlot(DICE_HEIGHT, log=kind == "learning_rate") for kind in RATES}
         self.rate_curves = {kind: plot.add_curve() for kind, plot in self.rates.items()}

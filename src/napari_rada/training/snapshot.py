@@ -8,6 +8,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from napari_rada import io
 from napari_rada.data.case import Case
 from napari_rada.data.classes import ClassInfo, ClassTable
@@ -28,6 +30,15 @@ def content_hash(case: Case) -> str:
     digest = hashlib.sha256(str(case.image.shape).encode())
     digest.update(case.image.tobytes())
     return digest.hexdigest()
+
+
+def annotation_hash(case: Case) -> str:
+    """First 16 digits of the SHA-256 of a case's annotated slices: tells which annotation a mask comes from."""
+    assert case.labels is not None
+    digest = hashlib.sha256(str([(plane.axis, plane.index) for plane in case.annotated]).encode())
+    for plane in case.annotated:
+        digest.update(np.ascontiguousarray(case.labels[plane.selector()]).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def save_snapshot(folder: RunFolder, cases: Sequence[Case], classes: ClassTable) -> None:
