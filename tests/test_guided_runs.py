@@ -92,6 +92,12 @@ def test_an_untrained_adapter_with_zeroed_prompts_is_no_guidance(tmp_path, tiny_
     np.testing.assert_array_equal(*predictions)
 
 
+def test_fewer_networks_can_be_guided_too(tmp_path, tiny_clip):
+    config = guided(tiny_clip, model__networks=1, training__unlabelled_patches=0)
+    pipeline.train([halves_case()], tmp_path / "run", config)
+    assert "guidance" in pipeline.predict(tmp_path / "run", halves_case(), device="cpu").provenance
+
+
 @pytest.mark.parametrize(("source", "sources"), [("text", 1), ("region", 1), ("region+text", 2)])
 def test_every_source_trains_and_is_recorded(tmp_path, tiny_clip, source, sources):
     pipeline.train([halves_case()], tmp_path / "run", guided(tiny_clip, guidance__source=source))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from napari_rada.cli.benchmark_parser import add_benchmark
 from napari_rada.cli.explain import add_explain
 from napari_rada.cli.handover_parser import add_handover
+from napari_rada.cli.hyperparameters import add_hyperparameters
 from napari_rada.errors import InputError
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def make_parser() -> argparse.ArgumentParser:
     ):
         add(commands)
     add_explain(commands, _command)
+    add_hyperparameters(commands, _command)
     add_handover(commands, _command)
     add_benchmark(commands, _command, EPILOG)
     return parser
