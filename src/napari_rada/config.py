@@ -192,6 +192,9 @@ class GuidanceConfig(_Frozen):
     model: ClipModel = Field("ViT-B-16-quickgelu", description="CLIP model, by open_clip's name.")
     clip_weights: Path | None = Field(None, description="File of OpenAI's CLIP; None looks in the weights' cache.")
     alpha_weights: Path | None = Field(None, description="File of Alpha-CLIP; None looks in the weights' cache.")
+    cache: Path | None = Field(
+        None, description="Cache folder that holds weights/; None takes NAPARI_RADA_CACHE, else that of the platform."
+    )
     plane_pairs: ViewPairs | None = Field(
         None, description="Which two views' slices each network is shown; None: those that are its truth (view_pairs)."
     )

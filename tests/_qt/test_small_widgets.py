@@ -14,6 +14,8 @@ from qtpy.QtGui import QStandardItemModel
 
 from napari_rada._napari.devices import AUTOMATIC, DeviceChoice
 from napari_rada._napari.history import History
+from napari_rada._napari.preferences import Preferences
+from napari_rada._qt import run_settings
 from napari_rada._qt.curve_plot import log_ticks
 from napari_rada._qt.device_combo import DeviceCombo
 from napari_rada._qt.folder_edit import FolderEdit, fresh_run_folder
@@ -140,6 +142,12 @@ def test_a_preset_keeps_its_own_length_unless_changed(qtbot):
     assert config.training == RunConfig.from_preset("paper").training
     with pytest.raises(ConfigError):
         viewer_config("quick", {"training.iterations": 0})
+
+
+def test_the_folder_of_weights_in_the_preferences_reaches_the_run(monkeypatch, tmp_path):
+    monkeypatch.setattr(run_settings, "preferences", lambda: Preferences(cache=tmp_path))
+    assert viewer_config("quick").guidance.cache == tmp_path
+    assert viewer_config("quick", {"guidance.cache": None}).guidance.cache is None
 
 
 def test_run_folders_are_fresh_and_safe(qtbot, tmp_path, monkeypatch):

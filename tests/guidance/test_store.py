@@ -8,10 +8,12 @@ import pytest
 import torch
 from tests.weight_server import alpha_bytes
 
+from napari_rada.config import GuidanceConfig
 from napari_rada.control import RunControl
 from napari_rada.errors import Stopped, WeightsError
 from napari_rada.events import Event, Notice
 from napari_rada.guidance import weights
+from napari_rada.guidance.files import find_files
 from napari_rada.guidance.registry import CLIP_MODELS, REGISTRY, WeightEntry, entries_of, entry_named
 from napari_rada.guidance.store import CACHE_VARIABLE, WeightStore, cache_folder
 
@@ -223,3 +225,12 @@ def test_a_clip_base_that_open_clip_fetched_is_used_where_it_lies(
     found = weights.find(CLIP_MODELS[0], cache=store.folder.parent)
     assert found is not None
     assert found.clip == hub
+
+
+def test_a_run_can_name_the_cache(store: WeightStore, brought: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = put_clip(store, monkeypatch)
+    store.import_file(entry_named(ALPHA), brought)
+    monkeypatch.setenv(CACHE_VARIABLE, str(store.folder / "elsewhere"))
+    assert find_files(GuidanceConfig()) is None
+    found = find_files(GuidanceConfig(cache=store.folder.parent))
+    assert found == (store.path(clip), store.path(entry_named(ALPHA)))

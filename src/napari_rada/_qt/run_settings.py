@@ -36,10 +36,12 @@ def viewer_threads() -> int:
 
 def viewer_config(preset: str, settings: dict[str, Any] | None = None) -> RunConfig:
     """Return a preset for a computation beside a window, with settings replaced; raises `ConfigError`."""
-    base = RunConfig.from_preset(preset)
-    wanted = preferences().threads or (viewer_threads() if base.threads is None else None)
-    threads = {} if wanted is None else {"threads": wanted}
-    return base.with_settings({**threads, **(settings or {})})
+    base, chosen = RunConfig.from_preset(preset), preferences()
+    wanted = chosen.threads or (viewer_threads() if base.threads is None else None)
+    own: dict[str, Any] = {} if wanted is None else {"threads": wanted}
+    if chosen.cache is not None:
+        own["guidance.cache"] = str(chosen.cache)
+    return base.with_settings({**own, **(settings or {})})
 
 
 class RunSettings(QWidget):

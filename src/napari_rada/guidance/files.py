@@ -37,7 +37,7 @@ def find_files(config: GuidanceConfig, listener: Listener = ignore) -> GuidanceF
         return None
     if config.clip_weights is not None or config.alpha_weights is not None:
         return _named(config)
-    found = find(config.model, listener=listener)
+    found = find(config.model, cache=config.cache, listener=listener)
     if found is not None:
         return GuidanceFiles(found.clip, found.alpha)
     if config.mode == "required":
