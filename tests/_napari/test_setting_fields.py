@@ -10,7 +10,7 @@ from napari_rada.config import PRESETS, RunConfig
 
 def leaves(tree, prefix=""):
     for key, value in tree.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             yield from leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}"
@@ -57,16 +57,12 @@ def test_what_is_wrong_is_named():
 
 def test_values_are_written_as_one_types():
     assert [as_text(value) for value in (None, True, 0.0003, (1, 2.5), [False])] == [
-        "none",
+        "unset",
         "yes",
         "0.0003",
         "[1, 2.5]",
         "[no]",
     ]
-    assert [as_yaml(text) for text in ("none", "Yes", "no", " ", "[1, 2]")] == [
-        "null",
-        "true",
-        "false",
-        "null",
-        "[1, 2]",
-    ]
+    typed = {"unset": "null", "none": "none", "Yes": "true", "no": "false", " ": "null", "[1, 2]": "[1, 2]"}
+    assert {text: as_yaml(text) for text in typed} == typed
+    assert as_text(["a, {name}", "b"]) == '["a, {name}", b]'

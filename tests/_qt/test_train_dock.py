@@ -438,3 +438,18 @@ def test_selected_layers_and_a_folder_make_a_cohort(widget, viewer, wait, engine
     widget.start()
     assert "is no folder" in widget.message.value()
     assert widget.state is RunState.IDLE
+
+
+def test_guidance_is_chosen_and_missing_weights_are_told(widget, tmp_path, monkeypatch):
+    monkeypatch.setenv("NAPARI_RADA_CACHE", str(tmp_path))
+    guidance = widget.settings.guidance
+    guidance.setCurrentIndex(guidance.findData("none"))
+    assert widget.config().guidance.source == "none"
+    assert widget.settings.weights.text() == ""
+    guidance.setCurrentIndex(guidance.findData("text"))
+    assert widget.config().guidance.source == "text"
+    assert "fetch them in the dock Guidance weights" in widget.settings.weights.text()
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "ViT-B-16.pt").touch()
+    guidance.setCurrentIndex(guidance.findData("region"))
+    assert widget.settings.weights.text() == ""

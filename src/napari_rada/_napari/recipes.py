@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from napari_rada._napari.layers import source_of
-from napari_rada._napari.setting_fields import as_text
+from napari_rada._napari.setting_fields import as_text, as_yaml
 from napari_rada.errors import InputError
 from napari_rada.io import to_file
 
@@ -36,7 +36,7 @@ def train_command(
     words = ["napari-rada", "train", ",".join([*map(str, files), slices]), "-o", str(run_dir)]
     words += ["--preset", config.preset] if old is None else ["--continue", str(old), "--preset", config.preset]
     for name, value in config.changes().items():
-        words += ["--set", f"{name}={_typed(value)}"]
+        words += ["--set", f"{name}={as_yaml(as_text(value))}"]
     return shlex.join(words)
 
 
@@ -64,10 +64,6 @@ def predict_command(image: Image, run_dir: Path, device: str, tidy: CleanUp) -> 
     if tidy.min_part_ml > 0:
         words += ["--min-part", f"{tidy.min_part_ml:g}"]
     return shlex.join([*words, *(["--fill-holes"] if tidy.fill_holes else [])])
-
-
-def _typed(value: Any) -> str:
-    return {"none": "null", "yes": "true", "no": "false"}.get(as_text(value), as_text(value))
 
 
 def _file(layer: Image | Labels) -> Path:

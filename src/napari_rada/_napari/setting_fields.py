@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from types import NoneType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from napari_rada.config import RunConfig
 
+UNSET = "unset"
+"""How no value is written; some settings have a choice called none."""
 UNION_KEYS = ("method", "kind")
 """Fields that choose the member of a union; with them the fields beside them change."""
 
@@ -80,17 +83,25 @@ def check_settings(base: RunConfig, texts: Mapping[str, str]) -> tuple[RunConfig
 def as_text(value: object) -> str:
     """Write a value as a person types it."""
     if value is None:
-        return "none"
+        return UNSET
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(as_text(part) for part in value) + "]"
+        return "[" + ", ".join(_inner_text(part) for part in value) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_inner_text(key)}: {_inner_text(part)}" for key, part in value.items()) + "}"
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _inner_text(value: object) -> str:
+    """Write a value inside a list, with quotes where it would be taken apart otherwise."""
+    text = as_text(value)
+    return json.dumps(text, ensure_ascii=False) if isinstance(value, str) and not text.isalnum() else text
 
 
 def as_yaml(text: str) -> str:
     """Turn what a person typed into what `RunConfig.with_settings` reads."""
-    return {"none": "null", "yes": "true", "no": "false", "": "null"}.get(text.strip().lower(), text)
+    return {UNSET: "null", "yes": "true", "no": "false", "": "null"}.get(text.strip().lower(), text)
 
 
 def _fields_of(model: BaseModel, prefix: str, unions: dict[str, tuple[str, ...]]) -> Iterator[SettingField]:
@@ -131,5 +142,5 @@ def _choices(annotation: Any) -> tuple[str, ...]:
     if origin is Union:
         parts = [part for part in get_args(annotation) if part is not NoneType]
         inner = _choices(parts[0]) if len(parts) == 1 else ()
-        return (*inner, "none") if inner else ()
+        return (*inner, UNSET) if inner else ()
     return ()

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any, get_args
 
 from psygnal import Signal
-from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QHBoxLayout, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_rada._napari.preferences import preferences
 from napari_rada._napari.setting_fields import as_text
@@ -15,6 +15,9 @@ from napari_rada._qt.device_combo import DeviceCombo
 from napari_rada._qt.dock import form
 from napari_rada._qt.section import Section
 from napari_rada.config import PresetName, RunConfig
+from napari_rada.errors import ConfigError
+from napari_rada.guidance.registry import Kind, entries_of
+from napari_rada.guidance.store import WeightStore
 
 if TYPE_CHECKING:
     from napari_rada._qt.theme import Colours
@@ -25,7 +28,13 @@ PRESET_LABELS = {
     "paper": "Paper (as published, one GPU)",
 }
 ITERATIONS, MINUTES = "iterations", "minutes"
-IN_SIGHT = frozenset({"preset", "device", "training.iterations", "training.minutes"})
+GUIDANCE_LABELS = {
+    "none": "None",
+    "text": "Text prompts",
+    "region": "Annotated regions",
+    "region+text": "Regions and text",
+}
+IN_SIGHT = frozenset({"preset", "device", "guidance.source", "training.iterations", "training.minutes"})
 """Settings that have a place of their own."""
 
 
@@ -55,22 +64,37 @@ class RunSettings(QWidget):
         self.preset = PresetCombo()
         self.length = RunLength()
         self.device = DeviceCombo(preferences().device)
+        self.guidance = QComboBox()
+        for source, label in GUIDANCE_LABELS.items():
+            self.guidance.addItem(label, source)
+        self.guidance.setMinimumContentsLength(8)
+        self.guidance.setToolTip(
+            "What guides the networks beside the labels. It needs weight files: see the dock Guidance weights. Without "
+            "them the networks are trained without guidance, and the run says so"
+        )
+        self.weights = QLabel()
+        self.weights.setWordWrap(True)
         self.advanced = ConfigForm(IN_SIGHT)
         self.section = Section("Advanced", self.advanced, tip="Every other setting of the run")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(6)
-        layout.addLayout(form(Preset=self.preset, Length=self.length, Device=self.device))
+        fields = form(Preset=self.preset, Length=self.length, Device=self.device, Guidance=self.guidance)
+        layout.addLayout(fields)
+        layout.addWidget(self.weights)
         layout.addWidget(self.section)
         self.section.opened.connect(self._on_opened)
         self.preset.valueChanged.connect(self._on_preset_changed)
+        self.guidance.currentIndexChanged.connect(self._on_changed)
         for part in (self.length, self.device, self.advanced):
             part.valueChanged.connect(self._on_changed)
         self._on_preset_changed(self.preset.value())
+        self._on_changed()
 
     def value(self) -> RunConfig:
         """Return the configuration; raises `ConfigError` if a setting under Advanced cannot be used."""
-        settings = {"device": self.device.value(), **self.length.value(), **self.advanced.value()}
+        source = {"guidance.source": self.guidance.currentData()}
+        settings = {"device": self.device.value(), **source, **self.length.value(), **self.advanced.value()}
         return viewer_config(self.preset.value(), settings)
 
     def setValue(self, config: RunConfig) -> None:
@@ -78,6 +102,7 @@ class RunSettings(QWidget):
         self.preset.setValue(config.preset)
         self.length.set_data(config)
         self.device.choose(config.device)
+        self.guidance.setCurrentIndex(self.guidance.findData(config.guidance.source))
         changes = {name: as_text(value) for name, value in config.changes().items() if name not in IN_SIGHT}
         self.advanced.setValue(changes)
 
@@ -92,13 +117,31 @@ class RunSettings(QWidget):
     def _on_preset_changed(self, name: str) -> None:
         base = viewer_config(name)
         self.length.set_data(base)
+        self.guidance.setCurrentIndex(self.guidance.findData(base.guidance.source))
         self.advanced.setValue({})
         self.advanced.set_base(base)
         self.valueChanged.emit()
 
     def _on_changed(self, value: object = None) -> None:
         del value
+        self.weights.setText(self._weights_state())
+        self.weights.setVisible(bool(self.weights.text()))
         self.valueChanged.emit()
+
+    def _weights_state(self) -> str:
+        """Say whether the files are there that the chosen guidance needs; nothing if they are, or none is chosen."""
+        try:
+            config = self.value().guidance
+        except ConfigError:
+            return ""
+        if config.source == "none" or config.clip_weights is not None:
+            return ""
+        folder = WeightStore(preferences().cache).folder
+        names = {entry.name for kind in get_args(Kind) for entry in entries_of(config.model, kind)}
+        here = {path.name for path in folder.iterdir()} & names if folder.is_dir() else set()
+        if here:
+            return ""
+        return "No weight files here: without guidance, unless you fetch them in the dock Guidance weights."
 
 
 class PresetCombo(QComboBox):

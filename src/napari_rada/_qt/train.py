@@ -182,7 +182,8 @@ class TrainWidget(Dock):
         super().apply_colours(colours)
         for part in (self.notices, self.plot, self.buttons, self.settings, self.preview):
             part.setColours(colours)
-        self.summary.setStyleSheet(f"color: {colours.muted}")
+        for line in (self.summary, self.settings.weights):
+            line.setStyleSheet(f"color: {colours.muted}")
 
     def _snapshots(self) -> list[Snapshot]:
         """Copy the chosen layers, then those of the cohort."""
