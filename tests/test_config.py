@@ -75,6 +75,7 @@ def test_settings_are_frozen() -> None:
         ({"data.max_voxels": "null"}, ("data", "max_voxels", None)),
         ({"training.augment": "false"}, ("training", "augment", False)),
         ({"inference.overlap": 0}, ("inference", "overlap", 0.0)),
+        ({"guidance.source": "null"}, ("guidance", "source", "none")),
     ],
 )
 def test_dotted_settings(settings: dict[str, Any], found: tuple[str, str, Any]) -> None:

@@ -7,7 +7,7 @@ from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from napari_rada.errors import ConfigError
 from napari_rada.text import parse_yaml, read_text
@@ -214,6 +214,12 @@ class GuidanceConfig(_Frozen):
     controller: tuple[Annotated[int, Field(ge=1, le=1024)], ...] = Field(
         (256, 128, 64, 8), min_length=1, description="Layers of the controller; the last is added to the features."
     )
+
+    @field_validator("source", mode="before")
+    @classmethod
+    def _null_is_none(cls, value: object) -> object:
+        """Take an empty value, as forms and YAML write it, for the source `none`."""
+        return "none" if value is None else value
 
     @model_validator(mode="after")
     def _is_usable(self) -> GuidanceConfig:
