@@ -448,7 +448,7 @@ def test_guidance_is_chosen_and_missing_weights_are_told(widget, tmp_path, monke
     assert widget.settings.weights.text() == ""
     guidance.setCurrentIndex(guidance.findData("text"))
     assert widget.config().guidance.source == "text"
-    assert "fetch them in the dock Guidance weights" in widget.settings.weights.text()
+    assert widget.settings.weights.text() == "No weight files here, so no guidance yet."
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "ViT-B-16.pt").touch()
     guidance.setCurrentIndex(guidance.findData("region"))

@@ -73,7 +73,7 @@ class RunSettings(QWidget):
             "them the networks are trained without guidance, and the run says so"
         )
         self.weights = QLabel()
-        self.weights.setWordWrap(True)
+        self.weights.setToolTip("Fetch or import them in the dock Guidance weights")
         self.advanced = ConfigForm(IN_SIGHT)
         self.section = Section("Advanced", self.advanced, tip="Every other setting of the run")
         layout = QVBoxLayout(self)
@@ -141,7 +141,7 @@ class RunSettings(QWidget):
         here = {path.name for path in folder.iterdir()} & names if folder.is_dir() else set()
         if here:
             return ""
-        return "No weight files here: without guidance, unless you fetch them in the dock Guidance weights."
+        return "No weight files here, so no guidance yet."
 
 
 class PresetCombo(QComboBox):
