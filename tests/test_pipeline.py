@@ -33,7 +33,8 @@ def run(tmp_path_factory):
 def test_propagation_needs_no_training():
     prediction = pipeline.propagate(ball_case(), tiny_config())
     assert dice(prediction.mask, ball()) > 0.85
-    assert prediction.disagreement is None
+    assert prediction.disagreement is not None  # of random walker and completer: where it guesses
+    assert 0 <= prediction.disagreement.min() <= prediction.disagreement.max() <= 1
     np.testing.assert_allclose(prediction.probability.sum(axis=0), 1, atol=1e-5)
 
 
@@ -182,7 +183,13 @@ def test_suggestions_avoid_annotated_slices(run):
     assert suggestion.plane not in annotated
     assert 0 <= suggestion.score <= 1
     with pytest.raises(InputError, match="has no disagreement"):
-        pipeline.suggest(pipeline.propagate(ball_case(), tiny_config()))
+        pipeline.suggest(pipeline.propagate(ball_case(), tiny_config(propagation__method="diffusion")))
+
+
+def test_a_propagation_suggests_a_slice_without_training():
+    prediction = pipeline.propagate(ball_case(), tiny_config())
+    annotated = [AnnotatedSlice(axis, index) for axis, index in enumerate(CENTRE)]
+    assert pipeline.suggest(prediction, annotated).plane not in annotated
 
 
 def test_slices_on_one_axis_only_still_train(tmp_path):

@@ -78,7 +78,23 @@ class RegistrationConfig(_Frozen):
     alpha: float = Field(0.97, gt=0, le=1, description="Weight per slice of distance when views are fused.")
 
 
-PropagationConfig: TypeAlias = Annotated[DiffusionConfig | RegistrationConfig, Field(discriminator="method")]
+class LearnedConfig(_Frozen):
+    """Diffusion, corrected by a network that was pre-trained on synthetic scans and comes with the package."""
+
+    method: Literal["learned"] = "learned"
+    share: float = Field(0.5, ge=0, le=1, description="Share of the network in the result; the rest is diffusion's.")
+    anisotropy: float = Field(
+        2.5,
+        ge=1,
+        description="Where a voxel of the working grid is more than this many times as long as it is thin, the result "
+        "is diffusion's alone.",
+    )
+    diffusion: DiffusionConfig = DiffusionConfig()
+
+
+PropagationConfig: TypeAlias = Annotated[
+    DiffusionConfig | LearnedConfig | RegistrationConfig, Field(discriminator="method")
+]
 
 
 class ModelConfig(_Frozen):
@@ -256,7 +272,7 @@ class RunConfig(_Frozen):
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
     threads: int | None = Field(None, ge=1, description="CPU threads; None takes all cores, in the viewer all but one.")
     data: DataConfig = DataConfig()
-    propagation: PropagationConfig = DiffusionConfig()
+    propagation: PropagationConfig = LearnedConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
     guidance: GuidanceConfig = GuidanceConfig()
@@ -327,7 +343,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "centred": 0.7,
             "validate_every": 40,
         },
-        "inference": {"overlap": 0.25, "blend": 0.5},
+        "inference": {"overlap": 0.25, "tiles_per_batch": 4, "blend": 0.5},
     },
     # One GPU: the lineage's networks correct the propagation at full resolution.
     "standard": {

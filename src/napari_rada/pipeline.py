@@ -18,14 +18,14 @@ from napari_rada.errors import ConfigError, InputError, RadaError, RunFolderErro
 from napari_rada.events import Event, FinishReason, Listener, Notice, RunFinished, Stage, StageProgress, ignore
 from napari_rada.guidance.files import find_files
 from napari_rada.inference.cleanup import CleanUp, clean_up
-from napari_rada.inference.ensemble import assemble, disagreement
+from napari_rada.inference.ensemble import assemble
 from napari_rada.inference.explain import class_heat
 from napari_rada.inference.sliding import VolumeInput, blank_prior, predict_volume
 from napari_rada.inference.suggest import Suggestion, suggest_slice
 from napari_rada.memory import shortage_explained
 from napari_rada.models.device import computing, resolve_device
 from napari_rada.models.triple_view import TripleViewModel, guide_in
-from napari_rada.prediction import Explanation, Prediction
+from napari_rada.prediction import Explanation, Prediction, disagreement
 from napari_rada.propagation import make_propagator
 from napari_rada.training.checkpoint import Checkpoint, load_checkpoint, save_weights
 from napari_rada.training.economy import Rung, ladder, run_within_memory
@@ -94,7 +94,7 @@ def propagate(
             working,
             classes,
             pseudo.probability,
-            None,
+            pseudo.disagreement,
             keep_annotated=config.inference.keep_annotated,
             provenance={"method": f"propagation: {pseudo.method}"},
         )
@@ -394,7 +394,8 @@ def suggest(prediction: Prediction, annotated: Sequence[AnnotatedSlice] = ()) ->
     """
     if prediction.disagreement is None:
         raise InputError(
-            "This mask has no disagreement to suggest a slice from; train two networks or more, and predict first."
+            "This mask has no disagreement to suggest a slice from; propagate with method learned, or train two "
+            "networks or more and predict."
         )
     return suggest_slice(prediction.disagreement, prediction.grid.spacing, annotated)
 

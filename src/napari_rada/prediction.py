@@ -1,7 +1,11 @@
-"""What comes out: the mask and how sure it is, on the case's own grid."""
+"""What comes out: the mask and how sure it is, on the case's own grid.
+
+Shape legend: N opinions, C classes, Z Y X working grid, z y x full grid.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -30,8 +34,8 @@ class Prediction:
     probability
         (C, z, y, x) float32 per class index, sums to 1.
     disagreement
-        (z, y, x) float32 in 0..1: how much the three networks contradict each other (Jensen-Shannon divergence in
-        units of its maximum); None where there was only one opinion.
+        (z, y, x) float32 in 0..1: how much the opinions that the mask is made of (three networks; random walker and
+        completer) contradict each other, see `disagreement`; None where there was only one opinion.
     grid, classes
         Of the case.
     source
@@ -82,3 +86,20 @@ class Explanation:
     grid: Grid
     source: Path | None = None
     provenance: Mapping[str, str | int | float] = field(default_factory=dict)
+
+
+def disagreement(opinions_NCZYX: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    """Jensen-Shannon divergence of several opinions, (Z, Y, X), in 0..1 of its maximum ln min(N, C).
+
+    None for a single opinion.
+    """
+    if len(opinions_NCZYX) == 1:
+        return None
+    mean = opinions_NCZYX.mean(axis=0)
+    own = np.mean([_entropy(opinion_CZYX) for opinion_CZYX in opinions_NCZYX], axis=0)
+    scale = math.log(min(opinions_NCZYX.shape[:2]))
+    return np.asarray(np.clip((_entropy(mean) - own) / scale, 0.0, 1.0), dtype=np.float32)
+
+
+def _entropy(probability_CZYX: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(-(probability_CZYX * np.log(np.maximum(probability_CZYX, 1e-6))).sum(axis=0), dtype=np.float32)

@@ -185,8 +185,8 @@ def test_bad_commands(refused: Callable[..., str], scan: Any, tmp_path: Path) ->
     assert "invalid choice: 'trian'" in refused("trian")
     assert "required: LABELS, -o/--out; see napari-rada propagate --help" in refused("propagate", scan.image)
     assert "No case is named" in refused("train", "-o", tmp_path / "run")
-    assert "invalid choice: 'learned'" in refused(
-        "propagate", scan.image, scan.labels, "-o", tmp_path / "m.nii.gz", "--method", "learned"
+    assert "invalid choice: 'magic'" in refused(
+        "propagate", scan.image, scan.labels, "-o", tmp_path / "m.nii.gz", "--method", "magic"
     )
 
 

@@ -43,6 +43,22 @@ def test_propagate(run_cli: Callable[..., Any], scan: Any, tmp_path: Path) -> No
     np.testing.assert_array_equal(mask[12], scan.truth_ijk[12])
 
 
+def test_propagate_tells_how_sure_it_is(run_cli: Callable[..., Any], scan: Any, tmp_path: Path) -> None:
+    out, probability, disagreement = (tmp_path / f"{name}.nii.gz" for name in ("mask", "p", "d"))
+    asked = ("--probability", probability, "--disagreement", disagreement)
+    ran = run_cli("propagate", scan.image, scan.labels, "-o", out, *asked)
+    assert ran.status == 0
+    mask = mask_of(out, scan)
+    assert (mask == (nib.load(probability).get_fdata() > 0.5)).mean() > 0.999
+    doubt = nib.load(disagreement).get_fdata()
+    assert doubt.shape == mask.shape
+    assert 0 <= doubt.min() < doubt.max() <= 1
+    alone = run_cli("propagate", scan.image, scan.labels, "-o", tmp_path / "m.nii.gz", *asked, "--method", "diffusion")
+    assert alone.status == 2
+    assert "only one opinion" in alone.err
+    assert not (tmp_path / "m.nii.gz").exists()
+
+
 def test_propagate_with_named_slices_and_json(run_cli: Callable[..., Any], scan: Any, tmp_path: Path) -> None:
     out = tmp_path / "mask.nii.gz"
     arguments = ("--slices", SLICES, "--method", "diffusion", "--json")

@@ -34,11 +34,16 @@ def propagate(args: argparse.Namespace, console: Console, control: RunControl) -
     """Complete annotated slices to a mask without training."""
     config = config_from(args)
     labels = [part.strip() for part in args.labels.split(";") if part.strip()]
-    out = io.check_result(args.out, [args.image, *labels])
+    inputs = [args.image, *labels]
+    wanted = (args.out, args.probability, args.disagreement)
+    mask, probability, disagreement = (None if path is None else io.check_result(path, inputs) for path in wanted)
+    assert mask is not None
+    _check_distinct([mask, probability, disagreement])
+    out = Outputs(mask, probability, disagreement)
     case = io.load_case(args.image, labels, _slices(args), non_finite=config.data.non_finite, listener=console)
     prediction = rada.propagate(case, config, control=control, listener=console)
-    io.save_mask(prediction, out, inputs=labels)
-    console.result({**_summary(prediction), "mask": out}, _sentence(prediction, out))
+    _save(prediction, out, labels)
+    console.result({**_summary(prediction), **asdict(out)}, _sentence(prediction, out.mask))
     return True
 
 
@@ -77,11 +82,7 @@ def predict(args: argparse.Namespace, console: Console, control: RunControl) -> 
         prediction = rada.predict(
             args.run_dir, case, device=args.device or "auto", tidy=tidy, control=control, listener=console
         )
-        io.save_mask(prediction, out.mask, inputs=files.files)
-        if out.probability:
-            io.save_probability(prediction, out.probability, inputs=files.files)
-        if out.disagreement:
-            io.save_disagreement(prediction, out.disagreement, inputs=files.files)
+        _save(prediction, out, files.files)
         done.append((prediction, out))
         if not console.as_json:
             console.result({}, _sentence(prediction, out.mask))
@@ -133,6 +134,21 @@ class Outputs:
     disagreement: Path | None
 
 
+def _save(prediction: Prediction, out: Outputs, inputs: Sequence[Path | str]) -> None:
+    """Write what was asked for."""
+    if out.disagreement:
+        io.save_disagreement(prediction, out.disagreement, inputs=inputs)
+    io.save_mask(prediction, out.mask, inputs=inputs)
+    if out.probability:
+        io.save_probability(prediction, out.probability, inputs=inputs)
+
+
+def _check_distinct(outputs: Sequence[Path | None]) -> None:
+    named = [path for path in outputs if path is not None]
+    if len(set(named)) < len(named):
+        raise InputError("Two outputs have the same name; give mask, probability and disagreement a name each.")
+
+
 def _plan_outputs(cases: Sequence[CaseFiles], args: argparse.Namespace) -> list[Outputs]:
     """Choose and check every output before anything is computed."""
     inputs = [path for case in cases for path in case.files]
@@ -147,9 +163,7 @@ def _plan_outputs(cases: Sequence[CaseFiles], args: argparse.Namespace) -> list[
             else io.check_result(Path(target) / _file_name(case, kind) if into_folder else target, inputs)
             for case in cases
         ]
-    paths = [path for column in chosen.values() for path in column if path is not None]
-    if len(set(paths)) < len(paths):
-        raise InputError("Two outputs have the same name; give mask, probability and disagreement a name each.")
+    _check_distinct([path for column in chosen.values() for path in column])
     rows = zip(chosen["mask"], chosen["probability"], chosen["disagreement"], strict=True)
     return [Outputs(mask, probability, disagreement) for mask, probability, disagreement in rows if mask is not None]
 

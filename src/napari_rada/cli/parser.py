@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari_rada.control import RunControl
 
 PRESETS = ("quick", "standard", "paper")
-METHODS = ("auto", "diffusion", "registration")
+METHODS = ("auto", "diffusion", "learned", "registration")
 CASE_HELP = (
     "IMAGE, or IMAGE,LABELS, or IMAGE,LABELS,a:i;a:i;a:i with the annotated slices as axis:index in the file's own "
     "voxel axes (NIfTI: i=0, j=1, k=2; TIFF: z=0, y=1, x=2), or a folder with a cases.csv"
@@ -60,6 +60,7 @@ def make_parser() -> argparse.ArgumentParser:
         _add_evaluate,
         _add_suggest,
         _add_weights,
+        _add_pretrain,
         _add_info,
     ):
         add(commands)
@@ -105,6 +106,10 @@ def _add_propagate(commands: Any) -> None:
     parser.add_argument("image", metavar="IMAGE")
     parser.add_argument("labels", metavar="LABELS", help="sparse labels; several files joined by ;")
     parser.add_argument("-o", "--out", metavar="OUT", required=True, help="mask to write")
+    parser.add_argument("--probability", metavar="P", help="also write the probability")
+    parser.add_argument(
+        "--disagreement", metavar="D", help="also write where random walk and completer disagree (method learned)"
+    )
     _add_slices(parser)
     parser.add_argument("--method", choices=METHODS, default="auto", help="how to propagate (%(default)s)")
     _add_settings(parser)
@@ -179,6 +184,17 @@ def _add_weights(commands: Any) -> None:
     taking.add_argument("file", metavar="FILE")
     taking.add_argument("--name", metavar="NAME", help="which file of the list it is, if it is called otherwise")
     checking.add_argument("names", metavar="NAME", nargs="*", help="files; by default all that are here")
+
+
+def _add_pretrain(commands: Any) -> None:
+    text = "Train the network that completes annotated slices, on synthetic scans: hours."
+    parser = _command(commands, "pretrain", "pretrain:run", text)
+    parser.add_argument("-o", "--out", metavar="FILE", required=True, help="weights to write (safetensors)")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--hours", metavar="H", type=float, help="train for about this long")
+    length.add_argument("--steps", metavar="N", type=int, default=1000, help="steps of two scans each (%(default)s)")
+    parser.add_argument("--seed", metavar="S", type=int, default=0)
+    parser.add_argument("--resume", action="store_true", help="go on from FILE.state")
 
 
 def _add_info(commands: Any) -> None:

@@ -242,6 +242,12 @@ def coarsening_factors(shape: Shape, spacing: Spacing, max_voxels: int | None) -
     return (factors[0], factors[1], factors[2])
 
 
+def relative_factors(coarse: WorkingCase, fine: WorkingCase) -> Factors:
+    """Return the voxels of the finer working grid per voxel of the coarser one along (z, y, x)."""
+    z, y, x = (c // f for c, f in zip(coarse.factors, fine.factors, strict=True))
+    return (z, y, x)
+
+
 def normalise(
     image: NDArray[np.float32],
     percentiles: tuple[float, float],

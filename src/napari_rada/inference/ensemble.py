@@ -5,7 +5,6 @@ Shape legend: N networks, C classes, Z Y X working grid, z y x full grid.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,19 +19,6 @@ if TYPE_CHECKING:
     from napari_rada.data.case import Case
     from napari_rada.data.classes import ClassTable
     from napari_rada.data.working import WorkingCase
-
-
-def disagreement(softmax_NCZYX: NDArray[np.float32]) -> NDArray[np.float32] | None:
-    """Jensen-Shannon divergence of the networks' opinions, (Z, Y, X), in 0..1 of its maximum ln min(N, C).
-
-    None if there is a single network.
-    """
-    if len(softmax_NCZYX) == 1:
-        return None
-    mean = softmax_NCZYX.mean(axis=0)
-    own = np.mean([_entropy(softmax_CZYX) for softmax_CZYX in softmax_NCZYX], axis=0)
-    scale = math.log(min(softmax_NCZYX.shape[:2]))
-    return np.asarray(np.clip((_entropy(mean) - own) / scale, 0.0, 1.0), dtype=np.float32)
 
 
 def assemble(
@@ -70,7 +56,3 @@ def assemble(
         source=case.source,
         provenance=dict(provenance),
     )
-
-
-def _entropy(probability_CZYX: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.asarray(-(probability_CZYX * np.log(np.maximum(probability_CZYX, 1e-6))).sum(axis=0), dtype=np.float32)

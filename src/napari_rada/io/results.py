@@ -74,15 +74,17 @@ def save_probability(prediction: Prediction, path: Path | str, *, inputs: Sequen
 
 
 def save_disagreement(prediction: Prediction, path: Path | str, *, inputs: Sequence[Path | str] = ()) -> None:
-    """Write how much the networks contradict each other, float32 in 0..1. Parameters as in `save_mask`.
+    """Write how much the opinions contradict each other, float32 in 0..1. Parameters as in `save_mask`.
 
     Raises
     ------
     InputError
-        As `save_mask`, and if there was only one opinion, as in a propagation.
+        As `save_mask`, and if there was only one opinion, as in a propagation by diffusion.
     """
     if prediction.disagreement is None:
-        raise InputError("A propagated mask has no disagreement, there was only one opinion; train and predict first.")
+        raise InputError(
+            "This mask has no disagreement, there was only one opinion; propagate with method learned, or train first."
+        )
     _save(prediction, prediction.disagreement, path, inputs)
 
 

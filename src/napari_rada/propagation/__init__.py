@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from napari_rada.config import RegistrationConfig
+from napari_rada.config import LearnedConfig, RegistrationConfig
 from napari_rada.propagation.diffusion import DiffusionPropagator
+from napari_rada.propagation.learned import LearnedPropagator
 from napari_rada.propagation.registration import RegistrationPropagator
 
 if TYPE_CHECKING:
@@ -30,4 +31,7 @@ def make_propagator(config: PropagationConfig, threads: int | None = None) -> Pr
     """
     if isinstance(config, RegistrationConfig):
         return RegistrationPropagator(config)
-    return DiffusionPropagator(config, threads or torch.get_num_threads())
+    threads = threads or torch.get_num_threads()
+    if isinstance(config, LearnedConfig):
+        return LearnedPropagator(config, threads)
+    return DiffusionPropagator(config, threads)

@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 from napari_rada.data.classes import UNKNOWN
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari_rada.control import RunControl
+    from napari_rada.data.slices import AnnotatedSlice
     from napari_rada.data.working import WorkingCase
 
 Probability: TypeAlias = NDArray[np.float32]
@@ -38,6 +41,8 @@ class PseudoLabels:
     held_out
         Per view, the probability (C, Z, Y, X) made *without* that view's slices, for honest comparison with
         them; None where no other slice exists, or if it was not asked for.
+    disagreement
+        (Z, Y, X) float32 in 0..1: how much the opinions differ that `probability` is made of; None of one alone.
     """
 
     method: str
@@ -45,6 +50,7 @@ class PseudoLabels:
     labels: NDArray[np.int16]
     distance: NDArray[np.float32]
     held_out: tuple[Probability | None, ...]
+    disagreement: NDArray[np.float32] | None = None
 
 
 class Propagator(Protocol):
@@ -63,14 +69,22 @@ class Propagator(Protocol):
         ...
 
 
-def distance_to_slices(case: WorkingCase) -> NDArray[np.float32]:
+def distance_to_slices(
+    case: WorkingCase, slices: Sequence[Sequence[AnnotatedSlice]] | None = None
+) -> NDArray[np.float32]:
     """Distance (3, Z, Y, X) to the nearest annotated slice of each view, in units of the finest spacing.
 
     Slices are whole planes, so the distance is along their axis; infinite for a view without slices.
+
+    Parameters
+    ----------
+    slices
+        Per view; None takes those of the case.
     """
     finest = min(case.spacing)
-    distance = np.full((len(case.slices), *case.shape), np.inf, dtype=np.float32)
-    for view, planes in enumerate(case.slices):
+    slices = case.slices if slices is None else slices
+    distance = np.full((len(slices), *case.shape), np.inf, dtype=np.float32)
+    for view, planes in enumerate(slices):
         for plane in planes:
             along = np.abs(np.arange(case.shape[plane.axis]) - plane.index) * (case.spacing[plane.axis] / finest)
             column = along.reshape([-1 if axis == plane.axis else 1 for axis in range(3)])

@@ -26,7 +26,7 @@ from scipy import ndimage, sparse
 from scipy.sparse.linalg import LinearOperator, cg
 
 from napari_rada.data.classes import UNKNOWN
-from napari_rada.data.working import coarsen, coarsening_factors, upsample
+from napari_rada.data.working import coarsen, coarsening_factors, relative_factors, upsample
 from napari_rada.propagation.base import (
     PseudoLabels,
     can_hold_out,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from napari_rada.config import DiffusionConfig
     from napari_rada.control import RunControl
     from napari_rada.data.grid import Spacing
-    from napari_rada.data.working import Factors, WorkingCase
+    from napari_rada.data.working import WorkingCase
     from napari_rada.propagation.base import OnProgress, Probability
 
 BACKGROUND = 0
@@ -94,7 +94,7 @@ class DiffusionPropagator:
         views = [view for view in range(3) if held_out and can_hold_out(coarse, view)]
         folds = [coarse.truth, *(truth_without(coarse, view) for view in views)]
         solved = self._solve_folds(coarse, folds, control, on_progress)
-        relative = _relative_factors(coarse, case)
+        relative = relative_factors(coarse, case)
         probability = stamped(upsample(solved[0], relative, case.shape), case.truth)
         without: list[Probability | None] = [None, None, None]
         for view, coarse_probability in zip(views, solved[1:], strict=True):
@@ -247,11 +247,6 @@ def _complete(probability_Cn: NDArray[np.float32], seeds_n: NDArray[np.int16]) -
         seeded = np.isin(np.arange(len(probability_Cn)), seeds_n)
         probability_Cn[:, total_n <= 0.0] = seeded[:, None]
     probability_Cn /= probability_Cn.sum(axis=0)
-
-
-def _relative_factors(coarse: WorkingCase, case: WorkingCase) -> Factors:
-    z, y, x = (c // f for c, f in zip(coarse.factors, case.factors, strict=True))
-    return (z, y, x)
 
 
 def _neighbours(axis: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:

@@ -1,0 +1,43 @@
+"""pretrain: the network that completes annotated slices, from synthetic scans. Returns False if it was stopped."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_rada.cli.console import duration
+from napari_rada.errors import InputError
+from napari_rada.pretraining.run import STATE_SUFFIX, pretrain
+from napari_rada.pretraining.trainer import PretrainConfig
+
+if TYPE_CHECKING:
+    import argparse
+
+    from napari_rada.cli.console import Console
+    from napari_rada.control import RunControl
+    from napari_rada.pretraining.trainer import Progress
+
+
+def run(args: argparse.Namespace, console: Console, control: RunControl) -> bool:
+    """Train on synthetic scans and write the weights."""
+    out = Path(args.out)
+    if not out.parent.is_dir():
+        raise InputError(f"{out.parent} is not a folder; make it first, or choose another place for the weights.")
+    reached: list[Progress] = []
+
+    def on_progress(progress: Progress) -> None:
+        reached.append(progress)
+        left = progress.elapsed_s / progress.step * (progress.steps - progress.step)
+        sys.stderr.write(
+            f"step {progress.step}/{progress.steps}: loss {progress.loss:.4f}, Dice {progress.dice:.4f} on synthetic "
+            f"scans (propagation {progress.propagation_dice:.4f}), {duration(left)} left\n"
+        )
+
+    config = PretrainConfig(seed=args.seed, steps=args.steps)
+    if not pretrain(out, config, hours=args.hours, resume=args.resume, control=control, on_progress=on_progress):
+        sys.stderr.write(f"stopped; go on with --resume, from {out}{STATE_SUFFIX}\n")
+        return False
+    data = {"file": out, "history": [progress._asdict() for progress in reached]}
+    console.result(data, f"{out}: {out.stat().st_size / 1e6:.1f} MB")
+    return True

@@ -1,0 +1,1 @@
+"""Synthetic scans, and the network that learns from them to complete annotated slices on any scan."""

@@ -1,0 +1,105 @@
+"""One pre-training, from nothing or from where it was stopped, to a file of weights."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from napari_rada.durable import written_whole
+from napari_rada.errors import InputError
+from napari_rada.models.completer import pack_completer
+from napari_rada.pretraining.trainer import PretrainConfig, Pretrainer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from napari_rada.control import RunControl
+    from napari_rada.pretraining.trainer import Progress
+
+STATE_SUFFIX = ".state"
+
+
+def pretrain(
+    out: Path,
+    config: PretrainConfig,
+    *,
+    hours: float | None = None,
+    resume: bool = False,
+    control: RunControl,
+    on_progress: Callable[[Progress], None],
+) -> bool:
+    """Train a completer on synthetic scans and write its weights; the state lies beside them, in ``OUT.state``.
+
+    Parameters
+    ----------
+    out
+        The weights to write (safetensors), after the last step.
+    config
+        Settings; not used when resuming, where those of the state count.
+    hours
+        Train for about this long instead of `config.steps`.
+
+    Returns
+    -------
+    bool
+        False if it was stopped before its end; then only the state is written.
+
+    Raises
+    ------
+    InputError
+        If `out` or its state exists and `resume` was not asked for, or the state to resume from cannot be used.
+    """
+    state = out.with_name(out.name + STATE_SUFFIX)
+    if not resume and (out.exists() or state.exists()):
+        raise InputError(f"{out if out.exists() else state} exists; choose another name, or resume.")
+    trainer = _resumed(state) if resume else Pretrainer(config)
+
+    def checked(progress: Progress) -> None:
+        _save_state(state, trainer)
+        on_progress(progress)
+
+    torch.set_flush_denormal(True)
+    try:
+        finished = trainer.run(control, checked, hours)
+    finally:
+        torch.set_flush_denormal(False)
+    _save_state(state, trainer)
+    if finished:
+        with written_whole(out) as temporary:
+            temporary.write_bytes(pack_completer(trainer.average, provenance(trainer)))
+    return finished
+
+
+def provenance(trainer: Pretrainer) -> dict[str, Any]:
+    """Return what the weights were made by."""
+    return {
+        "data": "synthetic scans only, drawn by napari_rada.pretraining",
+        "config": asdict(trainer.config),
+        "steps": trainer.step,
+        "planned_steps": trainer.steps,
+        "hours": round(trainer.elapsed_s / 3600.0, 3),
+        "history": [progress._asdict() for progress in trainer.history],
+        "torch": torch.__version__,
+        "napari-rada": version("napari-rada"),
+        "licence": "BSD-3-Clause",
+    }
+
+
+def _save_state(path: Path, trainer: Pretrainer) -> None:
+    with written_whole(path) as temporary:
+        torch.save(trainer.state_dict(), temporary)
+
+
+def _resumed(path: Path) -> Pretrainer:
+    if not path.is_file():
+        raise InputError(f"There is no {path} to resume from; start without resuming.")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        config = PretrainConfig(**{**state["config"], "widths": tuple(state["config"]["widths"])})
+        return Pretrainer(config, state)
+    except Exception as error:  # noqa: BLE001 - torch raises many kinds for a damaged file
+        raise InputError(f"{path} is damaged or not ours ({type(error).__name__}); start afresh.") from None

@@ -1,0 +1,127 @@
+"""Pre-training: it learns, it resumes bit for bit, it writes what the propagation reads."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from napari_rada.control import RunControl
+from napari_rada.errors import InputError
+from napari_rada.models.completer import load_completer, read_provenance
+from napari_rada.pretraining.examples import Example, draw_slices, make_example
+from napari_rada.pretraining.run import pretrain
+from napari_rada.pretraining.trainer import PretrainConfig, Pretrainer, completion_loss, make_pair
+from napari_rada.propagation.cues import CUES
+
+TINY = PretrainConfig(steps=4, widths=(4, 6), pool=2, warmup=1, max_voxels=4096, checks=1, check_every=2)
+
+
+def weights_of(trainer: Pretrainer) -> list[torch.Tensor]:
+    return list(trainer.average.state_dict().values())
+
+
+def small_example(seed: int = 0) -> Example:
+    return make_example(np.random.default_rng(seed), max_voxels=4096, margin=0.25)
+
+
+def test_an_example_has_cues_and_truth_on_one_small_grid():
+    example = small_example()
+    assert example.cues.shape == (len(CUES), *example.share.shape)
+    assert example.share.size <= 4096
+    assert 0 <= example.share.min() < 0.5 < example.share.max() <= 1
+
+
+def test_slices_are_drawn_through_the_structure_on_at_least_two_axes():
+    mask = np.zeros((30, 30, 30), bool)
+    mask[8:20, 10:25, 5:15] = True
+    for seed in range(30):
+        slices = draw_slices(np.random.default_rng(seed), mask)
+        assert len({plane.axis for plane in slices}) >= 2
+        assert all(mask[plane.selector()].any() for plane in slices)
+
+
+def test_a_pair_is_brought_to_one_shape_and_what_is_added_counts_nothing():
+    first, second = small_example(0), small_example(1)
+    cues, share, inside = make_pair(first, second, np.random.default_rng(0))
+    assert cues.shape[0] == share.shape[0] == inside.shape[0] == 2
+    assert [int(one.sum()) for one in inside] == [first.share.size, second.share.size]
+    logits = torch.randn_like(share)
+    assert completion_loss(logits, share, inside) == completion_loss(
+        torch.where(inside, logits, 9.0), torch.where(inside, share, 0.3), inside
+    )
+
+
+def test_the_loss_is_zero_for_the_truth_and_one_half_of_each_part_else():
+    share = torch.zeros(1, 4, 4, 4)
+    share[:, :2] = 1.0
+    inside = torch.ones_like(share, dtype=torch.bool)
+    assert completion_loss(200.0 * (share - 0.5), share, inside) == pytest.approx(0.0, abs=1e-6)
+    # undecided everywhere: entropy ln 2, soft Dice (2 * 16 + 1) / (32 + 32 + 1)
+    undecided = np.log(2) + 0.1 * (1 - 33 / 65)
+    assert completion_loss(torch.zeros_like(share), share, inside) == pytest.approx(undecided, abs=1e-6)
+
+
+def test_it_learns_one_example_by_heart():
+    trainer = Pretrainer(replace(TINY, steps=100, learning_rate=3e-2))
+    drawn = small_example(2)
+    cues = drawn.cues.copy()
+    cues[CUES.index("propagation")] = 0  # nothing to start from
+    example = Example(cues, (drawn.share > 0.5).astype(np.float16))
+    trainer._example = lambda number: example  # type: ignore[method-assign]
+    losses = [trainer.train_step() for _ in range(100)]
+    assert np.mean(losses[-5:]) < 0.25 * losses[0]
+
+
+def test_stopped_and_resumed_it_ends_with_the_same_weights():
+    whole = Pretrainer(TINY)
+    assert whole.run(RunControl(), lambda progress: None)
+    control = RunControl()
+    half = Pretrainer(TINY)
+    assert not half.run(control, lambda progress: control.stop())
+    assert half.step == 2
+    rest = Pretrainer(TINY, half.state_dict())
+    assert rest.run(RunControl(), lambda progress: None)
+    for one, other in zip(weights_of(whole), weights_of(rest), strict=True):
+        assert torch.equal(one, other)
+    assert [p.loss for p in whole.history] == [p.loss for p in rest.history]
+
+
+def test_hours_become_steps():
+    trainer = Pretrainer(replace(TINY, check_every=1000, checks=0))
+    trainer.train_step = lambda: _count(trainer)  # type: ignore[method-assign]
+    trainer._check = lambda: trainer.step  # type: ignore[assignment, method-assign, return-value]
+    clock = itertools.count()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("napari_rada.pretraining.trainer.time.monotonic", lambda: float(next(clock)))
+        trainer.steps = 10**6
+        trainer.run(RunControl(), lambda progress: None, hours=0.01)
+    assert trainer.steps == trainer.step == 36  # one second a step
+
+
+def _count(trainer: Pretrainer) -> float:
+    trainer.step += 1
+    return 0.0
+
+
+def test_the_command_s_run_writes_weights_with_their_provenance(tmp_path):
+    out = tmp_path / "weights.safetensors"
+    assert pretrain(out, TINY, control=RunControl(), on_progress=lambda progress: None)
+    assert load_completer(out).widths == TINY.widths
+    provenance = read_provenance(out)
+    assert provenance["steps"] == TINY.steps
+    assert [entry["step"] for entry in provenance["history"]] == [2, 4]
+    with pytest.raises(InputError, match="exists; choose another name, or resume"):
+        pretrain(out, TINY, control=RunControl(), on_progress=lambda progress: None)
+
+
+def test_resuming_needs_a_state_that_is_ours(tmp_path):
+    out = tmp_path / "weights.safetensors"
+    with pytest.raises(InputError, match="to resume from"):
+        pretrain(out, TINY, resume=True, control=RunControl(), on_progress=lambda progress: None)
+    out.with_name(out.name + ".state").write_bytes(b"junk")
+    with pytest.raises(InputError, match="damaged or not ours"):
+        pretrain(out, TINY, resume=True, control=RunControl(), on_progress=lambda progress: None)

@@ -1,0 +1,146 @@
+"""The random walker with its completer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from tests.propagation.scenes import CENTRE, THREE, dice, ellipsoids, run, scan, working
+
+from napari_rada.config import DiffusionConfig, LearnedConfig
+from napari_rada.control import RunControl
+from napari_rada.errors import Stopped
+from napari_rada.models.completer import Completer, load_completer
+from napari_rada.pretraining.examples import make_example
+from napari_rada.propagation import make_propagator
+from napari_rada.propagation.cues import CUES, LOGIT_LIMIT
+from napari_rada.propagation.learned import LearnedPropagator
+
+
+class Constant(torch.nn.Module):
+    """Adds the same to the log-odds everywhere."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, cues_BKDHW: torch.Tensor) -> torch.Tensor:
+        return torch.full_like(cues_BKDHW[:, 0], self.value)
+
+
+class Left(torch.nn.Module):
+    """Looks at one cue, so that orientation matters."""
+
+    def forward(self, cues_BKDHW: torch.Tensor) -> torch.Tensor:
+        return cues_BKDHW[:, 0]
+
+
+@pytest.fixture
+def one_class():
+    labels = (ellipsoids() > 0).astype(np.uint16)
+    return working(scan(labels), labels), labels
+
+
+def test_a_completer_that_corrects_nothing_leaves_the_random_walker(one_class):
+    case, _ = one_class
+    learned = run(LearnedPropagator(LearnedConfig(share=1.0), completer=Completer(len(CUES), (4, 6))), case)
+    walked = run(make_propagator(DiffusionConfig()), case)
+    assert np.allclose(learned.probability, walked.probability, atol=0.01)  # log-odds are limited
+    assert learned.disagreement is not None
+    assert learned.disagreement.max() < 0.01
+
+
+def test_a_correction_moves_the_probability_and_the_share_says_how_far(one_class):
+    case, _ = one_class
+    foreground = [
+        run(LearnedPropagator(LearnedConfig(share=share), completer=Constant(4.0)), case).probability[1].sum()
+        for share in (0.0, 0.5, 1.0)
+    ]
+    assert foreground[0] < foreground[1] < foreground[2]
+    assert foreground[1] == pytest.approx((foreground[0] + foreground[2]) / 2, rel=1e-3)
+
+
+def test_where_the_two_opinions_differ_it_is_told(one_class):
+    case, _ = one_class
+    pseudo = run(LearnedPropagator(LearnedConfig(), completer=Constant(8.0)), case)
+    assert pseudo.disagreement is not None
+    assert pseudo.disagreement.shape == case.shape
+    assert 0.1 < pseudo.disagreement.max() <= 1.0
+
+
+@pytest.mark.parametrize(("thickness", "same"), [(2.0, False), (3.0, True)])
+def test_on_long_voxels_the_walk_decides_alone_and_the_doubt_is_still_told(thickness, same):
+    labels = (ellipsoids() > 0).astype(np.uint16)
+    case = working(scan(labels), labels, spacing=(thickness, 1.0, 1.0))
+    learned = run(LearnedPropagator(LearnedConfig(), completer=Constant(8.0)), case)
+    walked = run(make_propagator(DiffusionConfig()), case)
+    assert np.allclose(learned.probability, walked.probability) is same
+    assert learned.disagreement is not None
+    assert learned.disagreement.max() > 0.1
+
+
+def test_annotated_slices_stay_exact_and_probabilities_sum_to_one():
+    labels = ellipsoids()
+    case = working(scan(labels), labels)
+    pseudo = run(LearnedPropagator(LearnedConfig(), completer=Constant(3.0)), case, held_out=True)
+    for axis, index in THREE:
+        assert (pseudo.labels[0].take(index, axis) == labels.take(index, axis)).all()
+    for probability in (pseudo.probability, *pseudo.held_out):
+        assert probability is not None
+        assert np.allclose(probability.sum(axis=0), 1.0, atol=1e-5)
+
+
+def test_what_is_held_out_leaves_no_trace():
+    labels = ellipsoids()
+    other = labels.copy()
+    other[CENTRE[0]] = 0
+    torch.manual_seed(0)
+    net = Completer(len(CUES), (4, 6))
+    torch.nn.init.normal_(net.head.weight)
+    folds = [
+        run(LearnedPropagator(LearnedConfig(), completer=net), working(scan(labels), made), held_out=True).held_out[0]
+        for made in (labels, other)
+    ]
+    assert folds[0] is not None
+    assert np.array_equal(*folds)
+
+
+def test_orientations_are_turned_back(one_class):
+    case, _ = one_class
+    pseudo = run(LearnedPropagator(LearnedConfig(share=1.0), completer=Left()), case)
+    walked = run(make_propagator(DiffusionConfig()), case).probability[1]
+    moved = pseudo.probability[1] - walked
+    unsure = (walked > 0.2) & (walked < 0.8) & (case.truth < 0)
+    assert (np.sign(moved) == np.sign(2 * case.image - 1))[unsure].mean() > 0.95
+
+
+def test_the_packaged_completer_is_better_than_the_walk_on_synthetic_scans_it_never_saw():
+    scores = []
+    for number in range(10):
+        example = make_example(np.random.default_rng([2026, number]), max_voxels=30_000, margin=0.25)
+        cues = torch.from_numpy(example.cues.astype(np.float32))
+        walked = LOGIT_LIMIT * cues[CUES.index("propagation")]
+        with torch.no_grad():
+            completed = walked + load_completer()(cues[None])[0]
+        scores.append([dice((logits > 0).numpy(), example.share > 0.5) for logits in (walked, completed)])
+    assert np.mean(scores, axis=0)[1] > np.mean(scores, axis=0)[0]
+
+
+def test_a_stop_ends_it(one_class):
+    control = RunControl()
+    control.stop()
+    with pytest.raises(Stopped):
+        make_propagator(LearnedConfig()).propagate(
+            one_class[0], held_out=True, control=control, on_progress=lambda done, total: None
+        )
+
+
+def test_progress_is_told_to_its_end(one_class):
+    told: list[tuple[int, int]] = []
+    make_propagator(LearnedConfig()).propagate(
+        one_class[0], held_out=True, control=RunControl(), on_progress=lambda done, total: told.append((done, total))
+    )
+    shares = [done / total for done, total in told]
+    assert shares == sorted(shares)
+    assert shares[0] == 0.0
+    assert shares[-1] == 1.0
