@@ -5,10 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from napari_rada.config import RunConfig
 from napari_rada.control import RunControl
@@ -24,15 +23,15 @@ from napari_rada.inference.sliding import VolumeInput, blank_prior, predict_volu
 from napari_rada.inference.suggest import Suggestion, suggest_slice
 from napari_rada.memory import shortage_explained
 from napari_rada.models.device import computing, resolve_device
-from napari_rada.models.triple_view import TripleViewModel, guide_in
 from napari_rada.prediction import Explanation, Prediction, disagreement
 from napari_rada.propagation import make_propagator
 from napari_rada.training.checkpoint import Checkpoint, load_checkpoint, save_weights
 from napari_rada.training.economy import Rung, ladder, run_within_memory
-from napari_rada.training.guiding import built_alike, describe_guidance, prepare_guide
+from napari_rada.training.guiding import built_alike, prepare_guide
 from napari_rada.training.preview import preview_annotated
 from napari_rada.training.run_folder import RunFolder
-from napari_rada.training.snapshot import annotation_hash, find_case, load_cases, load_classes, save_snapshot
+from napari_rada.training.snapshot import load_cases, load_classes, save_snapshot
+from napari_rada.training.trained import TrainedRun
 from napari_rada.training.trainer import Trainer
 from napari_rada.training.volumes import Volume, make_volume, nearness_without
 
@@ -42,9 +41,7 @@ if TYPE_CHECKING:
     from napari_rada.data.classes import ClassTable
     from napari_rada.data.slices import AnnotatedSlice
     from napari_rada.propagation.base import PseudoLabels
-
-
-Weights: TypeAlias = Literal["best", "last"]
+    from napari_rada.training.trained import Weights
 
 
 @dataclass(frozen=True)
@@ -255,14 +252,11 @@ def predict(
         If a stop was requested.
     """
     control = control or RunControl()
-    folder = RunFolder.open(Path(run_dir))
-    config, classes = folder.config(), load_classes(folder)
-    checkpoint = _checkpoint_for_prediction(folder, weights)
-    if not case.is_labelled:
-        case = find_case(folder, case, config) or case
-    _check_completable(case, config)
+    run = TrainedRun.open(run_dir, case, weights)
+    config, classes, case = run.config, run.classes, run.case
+    run.check_completable()
     with computing(config.threads):
-        model = _model(checkpoint, classes, config, device)
+        model = run.model(device)
         working = _prepare(case, classes, config)
         inputs, pseudo = _network_input(working, config, control, listener)
         softmax_NCZYX = predict_volume(
@@ -285,7 +279,7 @@ def predict(
             mean_CZYX,
             disagreement(softmax_NCZYX),
             keep_annotated=config.inference.keep_annotated,
-            provenance=_provenance(folder, checkpoint, case),
+            provenance=run.provenance(),
         )
     return clean_up(prediction, tidy or CleanUp(), case.known if config.inference.keep_annotated else None)
 
@@ -316,13 +310,10 @@ def preview(
         If a stop was requested.
     """
     control = control or RunControl()
-    folder = RunFolder.open(Path(run_dir))
-    config, classes = folder.config(), load_classes(folder)
-    checkpoint = load_checkpoint(folder.last_checkpoint)
-    if not case.is_labelled:
-        case = find_case(folder, case, config) or case
+    run = TrainedRun.open(run_dir, case, "last")
+    config, classes, case = run.config, run.classes, run.case
     with computing(config.threads):
-        model = _model(checkpoint, classes, config, device)
+        model = run.model(device)
         working = _prepare(case, classes, config)
         volume = _volume(case, classes, config, control, listener)
         if not volume.held_out:
@@ -332,7 +323,7 @@ def preview(
             )
         mask = preview_annotated(model, case, working, volume, classes, config, control)
     probability = np.moveaxis(np.eye(len(classes), dtype=np.float32)[classes.encode(mask)], -1, 0)
-    provenance = _provenance(folder, checkpoint, case, "annotated slices, held out")
+    provenance = run.provenance("annotated slices, held out")
     return Prediction(case.name, mask, probability, None, case.grid, classes, case.source, provenance)
 
 
@@ -360,15 +351,12 @@ def explain(
         As `predict`.
     """
     control = control or RunControl()
-    folder = RunFolder.open(Path(run_dir))
-    config, classes = folder.config(), load_classes(folder)
+    run = TrainedRun.open(run_dir, case)
+    config, classes, case = run.config, run.classes, run.case
     class_index = classes.find(class_name)
-    checkpoint = _checkpoint_for_prediction(folder, "best")
-    if not case.is_labelled:
-        case = find_case(folder, case, config) or case
-    _check_completable(case, config)
+    run.check_completable()
     with computing(config.threads):
-        model = _model(checkpoint, classes, config, device)
+        model = run.model(device)
         working = _prepare(case, classes, config)
         inputs, _ = _network_input(working, config, control, listener)
 
@@ -379,9 +367,7 @@ def explain(
     name = classes.classes[class_index].name
     if not heat.any():
         raise InputError(f"{case.name}: the networks find nothing of {name} here, so there is nothing to explain.")
-    return Explanation(
-        case.name, name, working.map_to_full(heat), case.grid, case.source, _provenance(folder, checkpoint, case)
-    )
+    return Explanation(case.name, name, working.map_to_full(heat), case.grid, case.source, run.provenance())
 
 
 def suggest(prediction: Prediction, annotated: Sequence[AnnotatedSlice] = ()) -> Suggestion:
@@ -390,7 +376,7 @@ def suggest(prediction: Prediction, annotated: Sequence[AnnotatedSlice] = ()) ->
     Raises
     ------
     InputError
-        If the prediction has no disagreement, as that of a propagation.
+        If the prediction has no disagreement, as that of a propagation by diffusion.
     """
     if prediction.disagreement is None:
         raise InputError(
@@ -492,38 +478,3 @@ def _network_input(
         return blank_prior(working.image, working.num_classes), None
     pseudo = _propagate(working, config, control, listener, held_out=False)
     return VolumeInput(working.image, pseudo.probability, nearness_without(pseudo.distance, None)), pseudo
-
-
-def _checkpoint_for_prediction(folder: RunFolder, weights: Weights) -> Checkpoint:
-    """Return the last checkpoint if that is asked for or there is no best one."""
-    best = folder.best_checkpoint
-    return load_checkpoint(best if weights == "best" and best.exists() else folder.last_checkpoint)
-
-
-def _model(checkpoint: Checkpoint, classes: ClassTable, config: RunConfig, device: str) -> TripleViewModel:
-    model = TripleViewModel(len(classes), config.model, config.seed, guide_in(checkpoint.model, config.guidance))
-    checkpoint.fill(model)
-    return model.to(resolve_device(device)).to(memory_format=torch.channels_last_3d)
-
-
-def _provenance(
-    folder: RunFolder, checkpoint: Checkpoint, case: Case, method: str = "three networks"
-) -> dict[str, str | int | float]:
-    """Say which networks made something, and from which annotation."""
-    found: dict[str, str | int | float] = {
-        "run": str(folder.path),
-        "iteration": checkpoint.state.iteration,
-        "method": method,
-    }
-    if case.is_labelled:
-        found["annotation"] = annotation_hash(case)
-    guidance = describe_guidance(folder)
-    return found | ({"guidance": guidance} if guidance else {})
-
-
-def _check_completable(case: Case, config: RunConfig) -> None:
-    if config.model.completion and config.model.prior_dropout == 0 and not case.is_labelled:
-        raise InputError(
-            f"{case.name}: this run completes annotated slices and the scan has none; annotate three slices in it, "
-            "or train on several cases to predict scans that nobody annotated."
-        )

@@ -1,0 +1,91 @@
+"""A run that is opened to be used: its settings, classes and networks, and the case that it is used on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import torch
+
+from napari_rada.errors import InputError
+from napari_rada.models.device import resolve_device
+from napari_rada.models.triple_view import TripleViewModel, guide_in
+from napari_rada.training.checkpoint import load_checkpoint
+from napari_rada.training.guiding import describe_guidance
+from napari_rada.training.run_folder import RunFolder
+from napari_rada.training.snapshot import annotation_hash, find_case, load_classes
+
+if TYPE_CHECKING:
+    from napari_rada.config import RunConfig
+    from napari_rada.data.case import Case
+    from napari_rada.data.classes import ClassTable
+    from napari_rada.training.checkpoint import Checkpoint
+
+Weights: TypeAlias = Literal["best", "last"]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedRun:
+    """Make it with `open`.
+
+    Parameters
+    ----------
+    case
+        The scan; one of the run's own that came without annotation has that of the run.
+    """
+
+    folder: RunFolder
+    config: RunConfig
+    classes: ClassTable
+    checkpoint: Checkpoint
+    case: Case
+
+    @classmethod
+    def open(cls, run_dir: Path | str, case: Case, weights: Weights = "best") -> TrainedRun:
+        """Read a run folder.
+
+        Parameters
+        ----------
+        weights
+            `best`: those with the highest held-out Dice, if that is known; `last`: those of the latest checkpoint.
+
+        Raises
+        ------
+        RunFolderError
+            If `run_dir` is no run folder or has no checkpoint.
+        """
+        folder = RunFolder.open(Path(run_dir))
+        config, classes = folder.config(), load_classes(folder)
+        best = folder.best_checkpoint
+        checkpoint = load_checkpoint(best if weights == "best" and best.exists() else folder.last_checkpoint)
+        if not case.is_labelled:
+            case = find_case(folder, case, config) or case
+        return cls(folder, config, classes, checkpoint, case)
+
+    def check_completable(self) -> None:
+        """Raise `InputError` if the networks can only complete annotated slices and the case has none."""
+        if self.config.model.completion and self.config.model.prior_dropout == 0 and not self.case.is_labelled:
+            raise InputError(
+                f"{self.case.name}: this run completes annotated slices and the scan has none; annotate three slices "
+                "in it, or train on several cases to predict scans that nobody annotated."
+            )
+
+    def model(self, device: str) -> TripleViewModel:
+        """Return the networks on a device."""
+        guide = guide_in(self.checkpoint.model, self.config.guidance)
+        model = TripleViewModel(len(self.classes), self.config.model, self.config.seed, guide)
+        self.checkpoint.fill(model)
+        return model.to(resolve_device(device)).to(memory_format=torch.channels_last_3d)
+
+    def provenance(self, method: str = "three networks") -> dict[str, str | int | float]:
+        """Say which networks made something, and from which annotation."""
+        found: dict[str, str | int | float] = {
+            "run": str(self.folder.path),
+            "iteration": self.checkpoint.state.iteration,
+            "method": method,
+        }
+        if self.case.is_labelled:
+            found["annotation"] = annotation_hash(self.case)
+        guidance = describe_guidance(self.folder)
+        return found | ({"guidance": guidance} if guidance else {})
