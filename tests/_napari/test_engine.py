@@ -47,20 +47,22 @@ def test_each_piece_of_work_calls_the_engine_with_a_case(image, labels, recorder
         engine.continuing(lambda: recorder, Path("old"), [snapshot], Path("run"), config),
         engine.previewing(lambda: recorder, Path("run"), snapshot, "cpu", whole=False),
         engine.previewing(lambda: recorder, Path("run"), snapshot, "cpu", whole=True),
+        engine.explaining(lambda: recorder, Path("run"), snapshot, 4, "cpu"),
         engine.suggesting(lambda: recorder, "prediction", PLANES),
     ]
-    names = ("propagate", "train", "continue_training", "preview", "predict", "suggest")
+    names = ("propagate", "train", "continue_training", "preview", "predict", "explain", "suggest")
     assert [work(control, ignore) for work in works] == [f"result of {name}" for name in names]
-    propagated, trained, continued, previewed, latest, suggested = recorder.calls
+    propagated, trained, continued, previewed, latest, explained, suggested = recorder.calls
     (case, given), told = propagated[1:]
     assert given is config
     assert told == {"control": control, "listener": ignore}
     assert trained[1][1] == continued[1][2] == previewed[1][0] == Path("run")
     assert continued[1][0] == Path("old")
-    cases = (case, trained[1][0][0], continued[1][1][0], previewed[1][1], latest[1][1])
-    assert [one.annotated for one in cases] == [tuple(PLANES)] * 5
+    cases = (case, trained[1][0][0], continued[1][1][0], previewed[1][1], latest[1][1], explained[1][1])
+    assert [one.annotated for one in cases] == [tuple(PLANES)] * 6
     assert latest[2]["weights"] == "last"
     assert previewed[2]["device"] == "cpu"
+    assert (explained[1][0], explained[1][2], explained[2]["device"]) == (Path("run"), "4", "cpu")
     assert suggested[1] == ("prediction", PLANES)
 
 

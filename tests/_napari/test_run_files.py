@@ -7,7 +7,7 @@ import pytest
 from tests.engine import CENTRE, ball, ball_case, tiny_config
 
 from napari_rada import pipeline
-from napari_rada._napari.run_files import autosave, autosave_path, load_run
+from napari_rada._napari.run_files import autosave, autosave_path, classes_of_run, load_run
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import RunFolderError
 from napari_rada.training.run_folder import RunFolder
@@ -31,6 +31,12 @@ def test_layers_settings_and_curve_come_back(run):
     assert [kind for _data, _settings, kind in second] == ["image"]
     np.testing.assert_allclose(first[0][0], ball_case().image)
     assert [s["index"] for s in first[1][1]["metadata"]["annotated_slices"]] == list(CENTRE)
+
+
+def test_the_classes_come_back_alone(run, tmp_path):
+    assert [(info.value, info.name) for info in classes_of_run(run)] == [(1, "label 1")]
+    with pytest.raises(RunFolderError, match="is not a run folder"):
+        classes_of_run(tmp_path)
 
 
 def test_labels_come_back_as_they_were_last_painted(run):

@@ -29,7 +29,7 @@ from napari_rada.events import (
     TrainingStarted,
     Validated,
 )
-from napari_rada.prediction import Prediction
+from napari_rada.prediction import Explanation, Prediction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -153,6 +153,21 @@ class FakeEngine:
         self._begin("preview", case, (Path(run_dir), device))
         self._tiles(Stage.PREDICT, control, listener)
         return predicted(case)
+
+    def explain(
+        self,
+        run_dir: Any,
+        case: Case,
+        class_name: str,
+        *,
+        device: str = "auto",
+        control: RunControl,
+        listener: Listener,
+    ) -> Explanation:
+        self._begin("explain", case, (Path(run_dir), class_name, device))
+        self._tiles(Stage.PREDICT, control, listener)
+        heat = (case.image / case.image.max()).clip(0, 1).astype(np.float32)
+        return Explanation(case.name, "organ", heat, case.grid, case.source, {"run": "fake", "iteration": 30})
 
     def suggest(self, prediction: Prediction, annotated: Any = ()) -> FakeSuggestion:
         self.calls.append(("suggest", tuple(annotated)))

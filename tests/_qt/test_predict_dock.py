@@ -15,10 +15,13 @@ from napari_rada._napari.layers import grid_of
 from napari_rada._napari.planes import go_to, viewed_slice
 from napari_rada._napari.session import session_of
 from napari_rada._qt.predict import PredictWidget
+from napari_rada.data.classes import ClassInfo, ClassTable
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import RunFolderError
 from napari_rada.inference.cleanup import CleanUp
 from napari_rada.io import read_volume
+from napari_rada.training.run_folder import RunFolder
+from napari_rada.training.snapshot import save_snapshot
 
 
 @pytest.fixture
@@ -243,3 +246,87 @@ def test_a_report_is_written_and_opened_and_a_dataset_exported(widget, viewer, w
     wait(lambda: "holds a dataset already" in widget.message.value())
     widget.more_button.entries["Copy as command"].trigger()
     assert "lies in no file" in widget.message.value()
+
+
+@pytest.fixture
+def two_classes(tmp_path) -> Path:
+    """A run folder with two classes, as it is before its first iteration."""
+    table = ClassTable((ClassInfo(0, "background"), ClassInfo(1, "organ"), ClassInfo(4, "tumour")))
+    save_snapshot(RunFolder.create(tmp_path / "two", tiny_config()), [ball_case()], table)
+    return tmp_path / "two"
+
+
+def test_where_the_networks_look_is_a_new_layer_on_the_image(widget, viewer, qtbot, wait, engine, two_classes):
+    widget.run.setValue(two_classes)
+    panel = widget.explain_panel
+    assert [panel.classes.itemText(index) for index in range(panel.classes.count())] == ["organ (1)", "tumour (4)"]
+    panel.setValue(4)
+    widget.explain_section.setValue(True)
+    click(qtbot, panel.row.button)
+    wait(lambda: not widget.explain_job.is_running)
+    assert engine.calls == [("explain", (two_classes, "4", "auto"))]
+    assert panel.value() == 4
+    layer, image = viewer.layers[-1], viewer.layers["scan"]
+    assert layer.name == "scan looked at for organ"
+    assert widget.message.value() == "Added 'scan looked at for organ' (guidance: none)."
+    assert layer.blending == "additive"
+    assert layer.metadata["provenance"] == {"run": "fake", "iteration": 30, "class": "organ"}
+    np.testing.assert_array_equal(layer.affine.affine_matrix, image.affine.affine_matrix)
+    np.testing.assert_array_equal(layer.scale, image.scale)
+    assert widget.image.value() is image, "an output is not taken for a scan"
+
+
+def test_looking_can_be_stopped(widget, viewer, qtbot, wait, engine, two_classes):
+    widget.run.setValue(two_classes)
+    engine.go.clear()
+    widget.explain()
+    wait(lambda: widget.explain_job.state is RunState.PREDICTING)
+    assert widget.explain_section.value(), "progress is in sight"
+    assert widget.explain_panel.row.progress.bar.maximum() == 5
+    click(qtbot, widget.explain_panel.row.cancel)
+    wait(lambda: not widget.explain_job.is_running)
+    assert len(viewer.layers) == 2
+    assert widget.explain_panel.row.button.isEnabled()
+
+
+def test_why_nothing_can_be_looked_at_is_told(widget, viewer, wait, engine, two_classes, notified):
+    assert widget.explain_panel.value() is None
+    widget.explain()
+    assert "is not a run folder" in widget.message.value()
+    widget.run.setValue(two_classes)
+    widget.labels.setValue(viewer.layers["labels"])
+    widget.explain()
+    assert "No slice of 'labels' is marked as annotated" in widget.message.value()
+    widget.labels.setValue(None)
+    engine.go.clear()
+    widget.explain()
+    wait(lambda: widget.explain_job.state is RunState.PREDICTING)
+    viewer.layers["scan"].data = np.zeros((5, 6, 7), dtype=np.float32)
+    engine.go.set()
+    wait(lambda: not widget.explain_job.is_running)
+    assert "'scan' has (5, 6, 7) now; ask for it again" in widget.message.value()
+    (two_classes / "cases.json").write_text("{}")
+    widget.explain()
+    assert "its class table cannot be read" in widget.message.value()
+    viewer.layers.clear()
+    session_of(viewer).runs = ()
+    widget.explain()
+    assert "There is no run yet" in widget.message.value()
+    assert len(notified) == 5
+
+
+def test_a_real_run_shows_where_it_looks(viewer, dock, wait, tmp_path):
+    case = ball_case()
+    pipeline.train([case], tmp_path / "run", tiny_config(training__iterations=6))
+    image = viewer.add_image(case.image, name="ball", scale=(2.0, 1.0, 1.0), translate=(5.0, 0.0, 0.0))
+    widget = dock(PredictWidget)
+    widget.run.setValue(tmp_path / "run")
+    widget.image.setValue(image)
+    widget.explain()
+    wait(lambda: not widget.explain_job.is_running, 60)
+    layer = viewer.layers["ball looked at for label 1"]
+    assert layer.data.shape == image.data.shape
+    assert 0 == layer.data.min() < layer.data.max() <= 1
+    np.testing.assert_array_equal(layer.translate, image.translate)
+    assert layer.metadata["provenance"]["iteration"] > 0
+    assert layer.metadata["provenance"]["annotation"], "the run knows the scan and its annotated slices"

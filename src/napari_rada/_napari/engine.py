@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from napari_rada.inference.cleanup import CleanUp
     from napari_rada.inference.suggest import Suggestion
     from napari_rada.pipeline import TrainingResult
-    from napari_rada.prediction import Prediction
+    from napari_rada.prediction import Explanation, Prediction
     from napari_rada.training.preflight import Preflight
 
 
@@ -80,6 +80,19 @@ class Engine(Protocol):
         self, run_dir: Path | str, case: Case, *, device: str, control: RunControl | None, listener: Listener
     ) -> Prediction:
         """Predict the annotated slices alone, as if they had not been seen."""
+        ...
+
+    def explain(
+        self,
+        run_dir: Path | str,
+        case: Case,
+        class_name: str,
+        *,
+        device: str,
+        control: RunControl | None,
+        listener: Listener,
+    ) -> Explanation:
+        """Show where the networks of a run look for a class."""
         ...
 
     def suggest(self, prediction: Prediction, annotated: Sequence[AnnotatedSlice]) -> Suggestion:
@@ -200,6 +213,16 @@ def predicting(
             engine.predict(run_dir, snapshot.to_case(), device=device, tidy=tidy, control=control, listener=listener)
             for snapshot in snapshots
         ]
+
+    return work
+
+
+def explaining(load: LoadEngine, run_dir: Path, snapshot: Snapshot, value: int, device: str) -> Work:
+    """Work that returns the `Explanation` of where a run's networks look for the class with a label value."""
+
+    def work(control: RunControl, listener: Listener) -> Explanation:
+        engine, case = load(), snapshot.to_case()
+        return engine.explain(run_dir, case, str(value), device=device, control=control, listener=listener)
 
     return work
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from napari_rada.data.case import NonFinite
     from napari_rada.data.grid import Affine
-    from napari_rada.prediction import Prediction
+    from napari_rada.prediction import Explanation, Prediction
 
 LayerData: TypeAlias = tuple[Any, dict[str, Any], str]
 
@@ -387,12 +387,7 @@ def prediction_to_layer_data(
     InputError
         If the image layer's voxels are not those that were predicted.
     """
-    shape = shape_of(image_layer)
-    if prediction.mask.shape != shape:
-        raise InputError(
-            f"The prediction has {prediction.mask.shape} voxels, but layer '{image_layer.name}' has {shape} now; "
-            "predict again."
-        )
+    _check_voxels(prediction.mask.shape, image_layer, "The prediction", "predict again")
     stem = name or str(image_layer.name)
     place = placement_of_layer(image_layer, **{PROVENANCE_KEY: dict(prediction.provenance)})
     layers: list[LayerData] = []
@@ -403,6 +398,27 @@ def prediction_to_layer_data(
     if DISAGREEMENT in outputs and prediction.disagreement is not None:
         layers.append(_heat_layer(prediction.disagreement, f"{stem} disagreement", "inferno", place))
     return [(data, _own_metadata(settings), kind) for data, settings, kind in layers]
+
+
+def explanation_to_layer_data(explanation: Explanation, image_layer: Image) -> LayerData:
+    """Turn where the networks look for a class into an Image layer that lies exactly on the image layer.
+
+    Raises
+    ------
+    InputError
+        If the image layer's voxels are not those that were looked at.
+    """
+    _check_voxels(explanation.heat.shape, image_layer, "The map of where the networks look", "ask for it again")
+    provenance = {**explanation.provenance, "class": explanation.class_name}
+    place = placement_of_layer(image_layer, **{PROVENANCE_KEY: provenance})
+    return _heat_layer(explanation.heat, f"{image_layer.name} looked at for {explanation.class_name}", "magma", place)
+
+
+def _check_voxels(shape: tuple[int, ...], image_layer: Image, what: str, remedy: str) -> None:
+    """Raise `InputError` unless the image layer has `shape` (z, y, x)."""
+    present = shape_of(image_layer)
+    if shape != present:
+        raise InputError(f"{what} has {shape} voxels, but layer '{image_layer.name}' has {present} now; {remedy}.")
 
 
 def _probability_layers(prediction: Prediction, stem: str, place: dict[str, Any]) -> list[LayerData]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from napari_rada._napari.layers import LayerData
     from napari_rada.config import RunConfig
     from napari_rada.data.case import Case
+    from napari_rada.data.classes import ClassInfo
     from napari_rada.data.grid import Grid
     from napari_rada.data.slices import AnnotatedSlice
     from napari_rada.events import StepLogged, Validated
@@ -76,6 +77,14 @@ def load_run(folder: RunFolder) -> LoadedRun:
         tuple(folder.validations()),
         folder.last_checkpoint.exists(),
     )
+
+
+def classes_of_run(run_dir: Path) -> tuple[ClassInfo, ...]:
+    """Return the foreground classes of a run, from a small file of its folder; raises `RunFolderError`."""
+    from napari_rada.training.run_folder import RunFolder
+    from napari_rada.training.snapshot import load_classes
+
+    return load_classes(RunFolder.open(run_dir)).classes[1:]
 
 
 def _latest(folder: RunFolder, case: Case) -> Case:

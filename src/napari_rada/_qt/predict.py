@@ -11,13 +11,21 @@ from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QCheckBox, QFileDialog, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_rada._napari.edits import accept_plane
-from napari_rada._napari.engine import exporting_nnunet, load_pipeline, predicting, reporting, suggesting
+from napari_rada._napari.engine import (
+    explaining,
+    exporting_nnunet,
+    load_pipeline,
+    predicting,
+    reporting,
+    suggesting,
+)
 from napari_rada._napari.job import Job, RunState
 from napari_rada._napari.layers import (
     DISAGREEMENT,
     MASK,
     OUTPUTS,
     check_aligned,
+    explanation_to_layer_data,
     grid_of,
     prediction_to_layer_data,
     selected_images,
@@ -27,10 +35,12 @@ from napari_rada._napari.planes import describe, go_to, viewed_slice
 from napari_rada._napari.preferences import preferences
 from napari_rada._napari.preview import add_layers
 from napari_rada._napari.recipes import predict_command
+from napari_rada._napari.run_files import classes_of_run
 from napari_rada._qt import shortcuts
 from napari_rada._qt.clean_up_panel import CleanUpPanel
 from napari_rada._qt.device_combo import DeviceCombo
 from napari_rada._qt.dock import Dock, copy_text, fill_devices, form
+from napari_rada._qt.explain_panel import ExplainPanel
 from napari_rada._qt.job_row import JobRow
 from napari_rada._qt.layer_combo import LayerCombo
 from napari_rada._qt.menu_button import MenuButton
@@ -38,7 +48,7 @@ from napari_rada._qt.progress import volumes
 from napari_rada._qt.run_combo import RunCombo
 from napari_rada._qt.section import Section
 from napari_rada._qt.worker import JobPump, spawn
-from napari_rada.errors import InputError
+from napari_rada.errors import InputError, RunFolderError
 from napari_rada.events import Notice
 
 if TYPE_CHECKING:
@@ -51,7 +61,7 @@ if TYPE_CHECKING:
     from napari_rada.data.slices import AnnotatedSlice
     from napari_rada.events import Event
     from napari_rada.inference.suggest import Suggestion
-    from napari_rada.prediction import Prediction
+    from napari_rada.prediction import Explanation, Prediction
 
 OUTPUT_TIPS = {
     MASK: "The label of every voxel",
@@ -64,8 +74,8 @@ FILE_FILTER = "NIfTI (*.nii.gz *.nii);;TIFF (*.tif *.tiff)"
 class PredictWidget(Dock):
     """Predict images with a trained run, into new layers that lie exactly on them.
 
-    `predict`, `cancel`, `suggest`, `accept` and `save_mask` do what the buttons do; `prediction` is the latest result
-    and `mask_layer` its layer.
+    `predict`, `cancel`, `explain`, `suggest`, `accept` and `save_mask` do what the buttons do; `prediction` is the
+    latest result and `mask_layer` its layer.
     """
 
     def __init__(self, napari_viewer: ViewerModel, *, load_engine: LoadEngine = load_pipeline) -> None:
@@ -75,10 +85,13 @@ class PredictWidget(Dock):
         self.mask_layer: Labels | None = None
         self._images: list[Image] = []
         self._image: Image | None = None
+        self._explained: Image | None = None
         self.job = Job("prediction", spawn)
         self._pump = JobPump(self.job, self)
         self.suggestion_job = Job("suggestion", spawn)
         self._suggestion_pump = JobPump(self.suggestion_job, self)
+        self.explain_job = Job("map of where the networks look", spawn)
+        self._explain_pump = JobPump(self.explain_job, self)
         self.handover_job = Job("report", spawn)
         self._handover_pump = JobPump(self.handover_job, self)
         self.run = RunCombo(self.session)
@@ -88,6 +101,7 @@ class PredictWidget(Dock):
         self.outputs = OutputChoice()
         self.device = DeviceCombo(preferences().device)
         self.clean_up = CleanUpPanel()
+        self.explain_panel = ExplainPanel(self.explain_job)
         self.row = JobRow(self.job, "Predict", "Segment the image, into new layers on top of it")
         self._build()
         self._connect()
@@ -108,6 +122,22 @@ class PredictWidget(Dock):
     def cancel(self) -> None:
         """Stop the prediction after the present tile."""
         self.job.stop()
+
+    def explain(self) -> None:
+        """Show in a new layer where the networks of the run look for the chosen class in the chosen image."""
+        with self.telling_errors():
+            run_dir, image, labels = self._checked_run(), self.image.value(), self.labels.value()
+            self.explain_panel.set_data(classes_of_run(run_dir))
+            value = self.explain_panel.value()
+            if image is None:
+                raise InputError("There is no Image layer; open a scan first.")
+            if value is None:
+                raise InputError(f"{run_dir} has no class beside background, so there is nothing to look for.")
+            self._check_labels(image, labels)
+            snapshot = take_snapshot(image, labels, self._annotated(labels))
+            self.explain_job.start(explaining(self._load_engine, run_dir, snapshot, value, self.device.value()))
+            self._explained = image
+            self.explain_section.setValue(True)
 
     def suggest(self) -> None:
         """Find the slice whose annotation should help most next, and show it."""
@@ -173,21 +203,22 @@ class PredictWidget(Dock):
         return run_dir
 
     def _checked_input(self) -> tuple[Path, list[Image]]:
-        run_dir, labels = self.run.value(), self.labels.value()
-        images = self._chosen_images()
+        run_dir, images = self.run.value(), self._chosen_images()
         if run_dir is None:
             raise InputError("There is no run to predict with; train first, or open a run folder.")
         if not images:
             raise InputError("There is no Image layer; open a scan first.")
         if not self.outputs.value():
             raise InputError("Nothing is asked for; tick at least one of mask, probability and disagreement.")
-        if labels is not None:
-            check_aligned(images[0], labels)
-            if not self._annotated(labels):
-                raise InputError(
-                    f"No slice of '{labels.name}' is marked as annotated; mark one or choose another layer."
-                )
+        self._check_labels(images[0], self.labels.value())
         return run_dir, images
+
+    def _check_labels(self, image: Image, labels: Labels | None) -> None:
+        if labels is None:
+            return
+        check_aligned(image, labels)
+        if not self._annotated(labels):
+            raise InputError(f"No slice of '{labels.name}' is marked as annotated; mark one or choose another layer.")
 
     def _chosen_images(self) -> list[Image]:
         """Return the chosen image first, then, if wanted, the other selected ones."""
@@ -242,7 +273,10 @@ class PredictWidget(Dock):
         self.column.addLayout(form(Labels=self.labels, Outputs=self.outputs, Device=self.device))
         self.labels.setToolTip("Annotated slices that the networks complete; by default those of the run")
         tidy = Section("Clean-up", self.clean_up, tip="Tidy the mask; nothing is changed unless asked for")
-        for widget in (tidy, self.row, self.message):
+        self.explain_section = Section(
+            "Where the networks look", self.explain_panel, tip="What the networks, and their guidance, go by"
+        )
+        for widget in (tidy, self.row, self.explain_section, self.message):
             self.column.addWidget(widget)
         buttons = QHBoxLayout()
         for button in (self.suggest_button, self.accept_button):
@@ -257,6 +291,13 @@ class PredictWidget(Dock):
     def _connect(self) -> None:
         self.row.startRequested.connect(self.predict)
         self.row.cancelRequested.connect(self.cancel)
+        self.explain_panel.row.startRequested.connect(self.explain)
+        self.explain_panel.row.cancelRequested.connect(self.explain_job.stop)
+        self.explain_job.event.connect(self._on_event)
+        self.explain_job.succeeded.connect(self._on_explained)
+        self.explain_job.failed.connect(self.show_error)
+        self.run.valueChanged.connect(self._on_run_changed)
+        self._on_run_changed(self.run.value())
         self.suggest_button.clicked.connect(lambda: self.suggest())
         self.accept_button.clicked.connect(lambda: self.accept())
         self.save_button.clicked.connect(lambda: self._on_save_clicked())
@@ -271,7 +312,7 @@ class PredictWidget(Dock):
         self.suggestion_job.failed.connect(self.show_error)
         for part in (self.run, self.image, self.labels):
             self.on_shut(part.shut)
-        for job in (self.job, self.suggestion_job, self.handover_job):
+        for job in (self.job, self.explain_job, self.suggestion_job, self.handover_job):
             self.on_shut(job.stop)
         self.on_shut(shortcuts.bind_keys(self.viewer, {shortcuts.SUGGEST: self.suggest, shortcuts.ACCEPT: self.accept}))
 
@@ -304,6 +345,20 @@ class PredictWidget(Dock):
                     self.mask_layer = next((layer for layer in added if isinstance(layer, Labels)), None)
             self.message.setValue(" ".join(told))
         self._draw_buttons()
+
+    def _on_run_changed(self, run_dir: Path | None) -> None:
+        try:
+            self.explain_panel.set_data(() if run_dir is None else classes_of_run(run_dir))
+        except RunFolderError:
+            self.explain_panel.set_data(())  # `explain` and `predict` tell what is wrong with the folder
+
+    def _on_explained(self, explanation: Explanation) -> None:
+        image, self._explained = self._explained, None
+        assert image is not None
+        with self.telling_errors():
+            (layer,) = add_layers(self.viewer, [explanation_to_layer_data(explanation, image)])
+            guidance = explanation.provenance.get("guidance", "none")
+            self.message.setValue(f"Added '{layer.name}' (guidance: {guidance}).")
 
     def _on_suggested(self, suggestion: Suggestion) -> None:
         if self._image is None or self._image not in self.viewer.layers:
