@@ -5,15 +5,18 @@ from __future__ import annotations
 import dask.array as da
 import numpy as np
 import pytest
+from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer
 
 from napari_rada._napari import layers as edge
+from napari_rada._napari.geometry import WORLD_TO_RAS
 from napari_rada._napari.layers import case_from_layers, grid_of, prediction_to_layer_data, take_snapshot
+from napari_rada._napari.preview import show_preview
 from napari_rada.data.classes import ClassTable
 from napari_rada.data.grid import Grid
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import InputError
-from napari_rada.prediction import Prediction
+from napari_rada.prediction import Explanation, Prediction
 
 SHAPE = (12, 14, 16)
 
@@ -49,20 +52,79 @@ def test_spacing_comes_from_every_transform_and_the_units(volume, settings, spac
     assert [grid.plane_name(axis) for axis in range(3)] == ["axial", "coronal", "sagittal"]
 
 
+DATA = {
+    "in memory": lambda volume: volume,
+    "dask": lambda volume: da.from_array(volume, chunks=(6, 7, 8)),
+    "multiscale": lambda volume: [volume, volume[::2, ::2, ::2]],
+    "multiscale dask": lambda volume: [da.from_array(v, chunks=(6, 7, 8)) for v in (volume, volume[::2, ::2, ::2])],
+}
+
+
+@pytest.fixture(params=DATA.values(), ids=DATA.keys())
+def placed(request, volume):
+    """Make Image layers of one kind of data."""
+
+    def make(settings: dict) -> Image:
+        data = request.param(volume)
+        kept = {"affine": np.eye(4), "source": "x.nii"}
+        return Image(
+            data,
+            name="scan",
+            multiscale=isinstance(data, list),
+            axis_labels=("u", "v", "w"),
+            metadata=kept,
+            contrast_limits=(0, 200),
+            **settings,
+        )
+
+    return make
+
+
+def check_same_place(output: Layer, layer: Image) -> None:
+    """Every transform is the image's, not only their product, and so are units, axis labels and metadata."""
+    for name in ("scale", "translate", "rotate", "shear"):
+        np.testing.assert_array_equal(getattr(output, name), getattr(layer, name))
+    np.testing.assert_array_equal(output.affine.affine_matrix, layer.affine.affine_matrix)
+    np.testing.assert_array_equal(edge.world_matrix(output), edge.world_matrix(layer))
+    np.testing.assert_allclose(output.extent.world, layer.extent.world)
+    assert output.data.shape == SHAPE
+    assert output.units == layer.units
+    assert output.axis_labels == ("u", "v", "w")
+    assert output.metadata["source"] == "x.nii"
+    np.testing.assert_array_equal(output.metadata["affine"], np.eye(4))
+    assert "provenance" not in layer.metadata
+
+
 @pytest.mark.parametrize("settings", [settings for settings, _ in GEOMETRIES.values()], ids=GEOMETRIES.keys())
-def test_outputs_lie_exactly_on_the_image(volume, settings):
-    layer = Image(volume, axis_labels=("u", "v", "w"), metadata={"affine": np.eye(4), "source": "x.nii"}, **settings)
-    for layer_data in prediction_to_layer_data(prediction(grid_of(layer)), layer, edge.OUTPUTS):
-        output = Layer.create(*layer_data)
-        for name in ("scale", "translate", "rotate", "shear"):
-            np.testing.assert_array_equal(getattr(output, name), getattr(layer, name))
-        np.testing.assert_array_equal(output.affine.affine_matrix, layer.affine.affine_matrix)
-        np.testing.assert_array_equal(edge.world_matrix(output), edge.world_matrix(layer))
-        assert output.units == layer.units
-        assert output.axis_labels == ("u", "v", "w")
-        assert output.metadata["source"] == "x.nii"
-        assert output.metadata["provenance"] == {"run": "here", "iteration": 7}
-        np.testing.assert_array_equal(output.metadata["affine"], np.eye(4))
+def test_outputs_lie_exactly_on_the_image(placed, settings):
+    layer = placed(settings)
+    made = prediction(grid_of(layer))
+    outputs = [Layer.create(*layer_data) for layer_data in prediction_to_layer_data(made, layer, edge.OUTPUTS)]
+    looked = Layer.create(*edge.explanation_to_layer_data(explanation(made.grid), layer))
+    for output in (*outputs, looked):
+        check_same_place(output, layer)
+    assert [output.metadata["provenance"] for output in outputs] == [{"run": "here", "iteration": 7}] * 3
+    assert looked.metadata["provenance"] == {"run": "here", "iteration": 7, "class": "liver"}
+
+
+@pytest.mark.parametrize("settings", [settings for settings, _ in GEOMETRIES.values()], ids=GEOMETRIES.keys())
+def test_new_labels_and_their_preview_lie_exactly_on_the_image(placed, settings):
+    layer = placed(settings)
+    viewer = ViewerModel()
+    viewer.add_layer(layer)
+    labels = viewer.add_layer(Layer.create(*edge.new_labels_data(layer)))
+    preview = show_preview(viewer, prediction(grid_of(layer)), layer, labels)
+    for output in (labels, preview):
+        check_same_place(output, layer)
+        edge.check_aligned(layer, output)
+
+
+@pytest.mark.parametrize("settings", [settings for settings, _ in GEOMETRIES.values()], ids=GEOMETRIES.keys())
+def test_a_case_of_any_image_has_its_voxels_and_its_place(placed, volume, settings):
+    layer = placed(settings)
+    case = case_from_layers(layer)
+    np.testing.assert_array_equal(case.image, volume)
+    np.testing.assert_allclose(WORLD_TO_RAS @ case.grid.affine, edge.world_matrix(layer), atol=1e-9)
 
 
 def prediction(grid: Grid, classes: int = 2) -> Prediction:
@@ -76,6 +138,23 @@ def prediction(grid: Grid, classes: int = 2) -> Prediction:
         classes=ClassTable.from_values(range(classes)),
         provenance={"run": "here", "iteration": 7},
     )
+
+
+def explanation(grid: Grid) -> Explanation:
+    heat = np.linspace(0, 1, grid.shape[0] * grid.shape[1] * grid.shape[2], dtype=np.float32).reshape(grid.shape)
+    return Explanation("scan", "liver", heat, grid, provenance={"run": "here", "iteration": 7})
+
+
+def test_where_the_networks_look_is_laid_over_the_image(image):
+    layer = Layer.create(*edge.explanation_to_layer_data(explanation(grid_of(image)), image))
+    assert isinstance(layer, Image)
+    assert layer.name == "scan looked at for liver"
+    assert layer.blending == "additive"
+    assert layer.contrast_limits == [0.0, 1.0]
+    assert edge.is_output(layer)
+    other = Image(np.zeros((5, 6, 7), dtype=np.float32), name="other")
+    with pytest.raises(InputError, match=r"'other' has \(5, 6, 7\) now; ask for it again"):
+        edge.explanation_to_layer_data(explanation(grid_of(image)), other)
 
 
 def test_outputs_are_new_layers_of_the_right_kind(image):
@@ -181,8 +260,17 @@ def test_of_a_multiscale_image_the_finest_level_is_taken(volume):
             Image(np.random.rand(8, 9, 10), name="movie", units=("s", "mm", "mm")),  # noqa: NPY002
             "'movie' has an axis in second; all three axes must be lengths",
         ),
+        (Image(np.zeros((20, 30, 3), np.uint8), name="photo", rgb=True), "'photo' is an RGB image.*Split RGB"),
+        (
+            Image(np.zeros((3, 20, 30)), name="stain", axis_labels=("c", "y", "x")),
+            r"Axis 'c' of layer 'stain' \(3, 20, 30\) is no direction in space.*Open the whole stack of one channel",
+        ),
+        (
+            Image(np.zeros((3, 20, 30)), name="clip", axis_labels=("Time", "y", "x")),
+            "Axis 'Time' of layer 'clip'.*correct the layer's axis labels",
+        ),
     ],
-    ids=["2D", "RGB", "4D", "time"],
+    ids=["2D", "RGB", "4D", "unit of time", "2D RGB", "2D and channel", "2D and time"],
 )
 def test_what_is_no_volume_is_refused_with_the_remedy(layer, gist):
     with pytest.raises(InputError, match=gist):

@@ -46,6 +46,9 @@ PREVIEW_KEY = "preview_of"
 EDIT_EVENTS = ("paint", "set_data", "data", "labels_update")
 """What a Labels layer emits when painted, filled, undone or replaced; the payloads are private."""
 
+NOT_IN_SPACE = frozenset({"c", "channel", "channels", "t", "time", "rgb"})
+"""Labels of axes that are none of a volume's, in lower case."""
+
 MASK, PROBABILITY, DISAGREEMENT = "mask", "probability", "disagreement"
 OUTPUTS = (MASK, PROBABILITY, DISAGREEMENT)
 
@@ -173,6 +176,12 @@ def shape_of(layer: Image | Labels) -> tuple[int, int, int]:
             f"Layer '{layer.name}' has {len(shape)} dimensions {shape}; a single 3D volume is needed. "
             "Right-click it, choose Split Stack, and take one channel or time point."
         )
+    for label in layer.axis_labels:
+        if label.lower() in NOT_IN_SPACE:
+            raise InputError(
+                f"Axis '{label}' of layer '{layer.name}' {shape} is no direction in space; a single 3D volume is "
+                "needed. Open the whole stack of one channel or time point, or correct the layer's axis labels."
+            )
     return (shape[0], shape[1], shape[2])
 
 
