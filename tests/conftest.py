@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from tests.clip import MODEL, architecture
 
 from napari_rada.data.sample import Sample, make_sample
 from napari_rada.guidance.store import CACHE_VARIABLE
-from tests.clip import MODEL, architecture
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from tests.engine import CENTRE, ball, ball_case, ball_image, tiny_config
 
 from napari_rada import pipeline
 from napari_rada.cli import main
@@ -15,7 +16,6 @@ from napari_rada.events import CheckpointSaved, FinishReason, StepLogged, Traini
 from napari_rada.io import load_case, save_labels, write_volume
 from napari_rada.training.checkpoint import load_checkpoint
 from napari_rada.training.run_folder import RunFolder
-from tests.engine import CENTRE, ball, ball_case, ball_image, tiny_config
 
 
 @pytest.fixture(scope="module")

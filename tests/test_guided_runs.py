@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from tests.engine import CENTRE, SHAPE, ball_case, tiny_config
 
 from napari_rada import pipeline
 from napari_rada.control import RunControl
@@ -15,7 +16,6 @@ from napari_rada.data.classes import ClassInfo, ClassTable
 from napari_rada.errors import ConfigError, RunFolderError, WeightsError
 from napari_rada.events import FinishReason, Notice, StepLogged, TrainingStarted
 from napari_rada.training.checkpoint import load_checkpoint, save_weights
-from tests.engine import CENTRE, SHAPE, ball_case, tiny_config
 
 CLASSES = ClassTable((ClassInfo(0, "background"), ClassInfo(1, "spleen"), ClassInfo(2, "liver")))
 

@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from tests.engine import CENTRE, ball, ball_case, ball_image, tiny_config
 
 from napari_rada import pipeline
 from napari_rada.config import RunConfig
@@ -15,7 +16,6 @@ from napari_rada.errors import InputError, MissingDependencyError, RunFolderErro
 from napari_rada.events import FinishReason, Stage, StageProgress, StepLogged
 from napari_rada.training.checkpoint import load_checkpoint
 from napari_rada.training.run_folder import RunFolder
-from tests.engine import CENTRE, ball, ball_case, ball_image, tiny_config
 
 
 def dice(mask, reference):

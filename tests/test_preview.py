@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests.engine import CENTRE, ball, ball_case, ball_image, tiny_config
 
 from napari_rada import pipeline
 from napari_rada.control import RunControl
@@ -11,7 +12,6 @@ from napari_rada.data.case import Case
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import InputError, Stopped
 from napari_rada.training.checkpoint import load_checkpoint, save_weights
-from tests.engine import CENTRE, ball, ball_case, ball_image, tiny_config
 
 
 @pytest.fixture(scope="module", params=[None, 3000], ids=["full grid", "coarse grid"])

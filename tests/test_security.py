@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.engine import ball_case, tiny_config
 
 from napari_rada import pipeline
 from napari_rada.config import RunConfig, load_config
@@ -18,7 +19,6 @@ from napari_rada.errors import ConfigError, RadaError, RunFolderError
 from napari_rada.text import parse_yaml, read_json
 from napari_rada.training.checkpoint import load_checkpoint
 from napari_rada.training.run_folder import RunFolder
-from tests.engine import ball_case, tiny_config
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 
