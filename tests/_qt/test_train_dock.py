@@ -14,10 +14,12 @@ from napari_rada import pipeline
 from napari_rada._napari.job import RunState
 from napari_rada._napari.layers import placement_of_grid
 from napari_rada._napari.session import session_of
+from napari_rada._qt.dock import WIDTH
 from napari_rada._qt.folder_edit import data_folder
 from napari_rada._qt.train import TrainWidget
 from napari_rada.data.grid import Grid
 from napari_rada.errors import InputError
+from napari_rada.events import Notice
 from napari_rada.io import write_volume
 
 PLANES = [(0, 6), (1, 7), (2, 8)]
@@ -51,6 +53,7 @@ def test_a_run_from_start_to_finish(widget, viewer, qtbot, wait, engine, tmp_pat
     assert len(widget.history.steps) == 30
     assert widget.message.value() == "Finished after 30 iterations. Held-out Dice 0.900. Go on in the dock Predict."
     assert widget.notices.value() == "The graphics card is busy; the CPU is used instead."
+    assert widget.notices.toolTip() == ""
     assert [run.path for run in session_of(viewer).runs] == [tmp_path / "run"]
     assert widget.buttons.start.isEnabled()
     assert not widget.buttons.stop.isEnabled()
@@ -271,12 +274,12 @@ def test_edits_in_mid_run_are_told_to_count_later(widget, viewer, wait, engine):
     engine.iterations = 100_000
     widget.start()
     wait(lambda: widget.state is RunState.TRAINING)
-    assert "works on a copy taken at Start" in widget.summary.text()
+    assert "works on a copy; what you paint now counts" in widget.summary.text()
     viewer.layers["labels"].name = "renamed"
     viewer.layers["scan"].data = np.zeros((3, 4, 5), dtype=np.float32)
     viewer.layers.remove("renamed")
     viewer.add_labels(np.ones((3, 4, 5), dtype=np.uint8), name="other")
-    assert "works on a copy taken at Start" in widget.summary.text()
+    assert "works on a copy; what you paint now counts" in widget.summary.text()
     widget.stop()
     wait(lambda: widget.state is RunState.IDLE)
     assert widget.summary.text() == "No slice is marked as annotated yet."
@@ -453,3 +456,27 @@ def test_guidance_is_chosen_and_missing_weights_are_told(widget, tmp_path, monke
     (tmp_path / "weights" / "ViT-B-16.pt").touch()
     guidance.setCurrentIndex(guidance.findData("region"))
     assert widget.settings.weights.text() == ""
+
+
+def test_a_run_without_guidance_fits_a_screen(viewer, dock, engine, qtbot, wait, tmp_path):
+    viewer.layers["labels"].metadata["annotated_slices"] = [{"axis": axis, "index": index} for axis, index in PLANES]
+    widget = dock(TrainWidget, load_engine=engine.load)
+    widget.settings.guidance.setCurrentIndex(widget.settings.guidance.findData("region+text"))
+    widget.folder.setValue(tmp_path / "run")
+    engine.go.clear()
+    widget.start()
+    text = (
+        "Training without guidance: the weights of ViT-B-16-quickgelu and its Alpha-CLIP are not here. "
+        "`napari-rada weights download` fetches them; guidance.source=none asks for no guidance."
+    )
+    wait(lambda: widget.state is RunState.TRAINING)
+    widget.job.event.emit(Notice(text))
+    assert widget.notices.value() == text.partition(" `")[0]
+    assert widget.notices.toolTip() == text
+    assert not widget.settings.weights.isVisibleTo(widget), "it is said once"
+    engine.go.set()
+    wait(lambda: not widget.job.is_running)
+    layout = widget.column
+    width = WIDTH - 30  # the margins of napari's column and a scroll bar
+    assert layout.hasHeightForWidth()
+    assert layout.heightForWidth(width) < 1000

@@ -66,7 +66,7 @@ STATE_TEXTS = {
     RunState.PAUSED: "Paused",
     RunState.STOPPING: "Stopping after this iteration",
 }
-COPY_NOTE = "The run works on a copy taken at Start; what you paint now counts when you continue it."
+COPY_NOTE = "The run works on a copy; what you paint now counts when you continue it."
 
 
 class TrainWidget(Dock):
@@ -211,7 +211,7 @@ class TrainWidget(Dock):
         self._can_continue = False
         self._remember(run_dir)
         self.preview.set_run(run_dir, snapshot, self.image.value(), self.labels.value(), self.settings.device.value())
-        self.notices.setValue("")
+        self._show_notice("")
         self.summary.setText(COPY_NOTE)
         self.plot.set_data(self.history)
 
@@ -311,6 +311,7 @@ class TrainWidget(Dock):
         idle = state is RunState.IDLE
         for widget in (self.image, self.labels, self.settings, self.cohort, self.folder):
             widget.setEnabled(idle)
+        self.settings.weights.setVisible(idle and bool(self.settings.weights.text()))
         self._draw_buttons()
         self.preview.set_state(state)
         self.progress.setVisible(not idle)
@@ -325,7 +326,7 @@ class TrainWidget(Dock):
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, Notice):
-            self.notices.setValue(event.message, "warning")
+            self._show_notice(event.message)
         if isinstance(event, StageProgress):
             self.progress.set_data(f"{STATE_TEXTS[self.state]}…", event.done, event.total)
         if self.history.add(event) and not self._redraw.isActive():
@@ -335,6 +336,12 @@ class TrainWidget(Dock):
         if isinstance(event, CheckpointSaved):
             self._can_continue = True
         self.preview.take_in(event)
+
+    def _show_notice(self, text: str) -> None:
+        """Show the first sentence, what to do about it when one points there: a run needs the height for its plot."""
+        first, stop, rest = text.partition(". ")
+        self.notices.setValue(first + stop.strip(), "warning")
+        self.notices.setToolTip(text if rest else "")
 
     def _draw_progress(self) -> None:
         text = STATE_TEXTS[self.state]
