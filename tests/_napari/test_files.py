@@ -72,6 +72,7 @@ def test_annotated_slices_travel_with_the_labels(viewer, scan, tmp_path):
     data, settings, _ = new_labels_data(layer)
     data[1] = 1
     settings["metadata"]["annotated_slices"] = [{"axis": 0, "index": 1}, {"axis": 2, "index": 0}]
+    settings["metadata"]["classes"] = [{"value": 1, "name": "liver", "prompt": "A liver"}]
     out = tmp_path / "painted.nii.gz"
     viewer.add_labels(data, **settings).save(str(out), plugin="napari-rada")
     # NIfTI counts its axes the other way round: array axis 0 is the file's axis 2.
@@ -82,6 +83,7 @@ def test_annotated_slices_travel_with_the_labels(viewer, scan, tmp_path):
     (again,) = viewer.open(out, plugin="napari-rada")
     assert again._type_string == "labels"
     assert annotated_slices(again) == (AnnotatedSlice(0, 1), AnnotatedSlice(2, 0))
+    assert again.metadata["classes"] == [{"value": 1, "name": "liver", "prompt": "A liver"}]
     np.testing.assert_array_equal(again.data, data)
 
 

@@ -8,6 +8,7 @@ from tests.engine import CENTRE, ball, ball_case, tiny_config
 
 from napari_rada import pipeline
 from napari_rada._napari.run_files import autosave, autosave_path, classes_of_run, load_run
+from napari_rada.data.classes import ClassInfo
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import RunFolderError
 from napari_rada.training.run_folder import RunFolder
@@ -43,13 +44,19 @@ def test_labels_come_back_as_they_were_last_painted(run):
     case, painted = ball_case(), ball()
     slices = (AnnotatedSlice(0, 3), AnnotatedSlice(2, 5))
     path = autosave_path(run, "ball")
-    autosave(path, painted.astype(np.int64), slices, case.grid)
+    painted[0, 0, 0] = 5
+    tumour = ClassInfo(5, "tumour", "A tumour")
+    autosave(path, painted.astype(np.int64), slices, case.grid, (tumour,))
     try:
         labels, settings, _kind = load_run(RunFolder.open(run)).layers[0][1]
     finally:
         path.unlink()
     np.testing.assert_array_equal(labels, painted)
     assert settings["metadata"]["annotated_slices"] == [{"axis": 0, "index": 3}, {"axis": 2, "index": 5}]
+    assert settings["metadata"]["classes"] == [
+        {"value": 1, "name": "label 1", "prompt": ""},
+        {"value": 5, "name": "tumour", "prompt": "A tumour"},
+    ]
 
 
 def test_names_are_safe_for_files(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
@@ -11,8 +12,10 @@ import pytest
 
 from napari_rada import io
 from napari_rada.data.case import Case
+from napari_rada.data.classes import ClassInfo
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import InputError
+from napari_rada.io.annotations import read_classes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -167,3 +170,34 @@ def test_outputs_are_checked_before_anything_long(tmp_path: Path, monkeypatch: p
 )
 def test_stem_and_suffix(tmp_path: Path, name: str, stem: str, suffix: str) -> None:
     assert (io.stem_of(tmp_path / name), io.suffix_of(tmp_path / name)) == (stem, suffix)
+
+
+def test_names_and_prompts_of_classes_come_back(tmp_path: Path, case: Case) -> None:
+    assert case.classes is not None
+    value = case.classes.values[1]
+    named = replace(case, classes=case.classes.with_names([ClassInfo(value, "Vorhof, größer", "An atrium")]))
+    io.save_labels(named, tmp_path / "labels.nii.gz")
+    assert read_classes(tmp_path / "labels.nii.gz") == (ClassInfo(value, "Vorhof, größer", "An atrium"),)
+    io.write_volume(tmp_path / "image.nii.gz", case.image, case.grid)
+    again = io.load_case(tmp_path / "image.nii.gz", tmp_path / "labels.nii.gz")
+    assert again.classes == named.classes
+    io.save_labels(case, tmp_path / "plain_labels.nii.gz")
+    assert "classes" not in (tmp_path / "plain_labels.slices.json").read_text()
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        "liver",
+        [1],
+        [{"value": 1}],
+        [{"value": 0, "name": "x"}],
+        [{"value": 1, "name": ""}],
+        [{"value": True, "name": "x"}],
+    ],
+)
+def test_malformed_classes_are_told(tmp_path: Path, classes: object) -> None:
+    content = {"annotated_slices": [], "classes": classes}
+    (tmp_path / "labels.slices.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"should look like \{\"value\": 1, \"name\": \"liver\""):
+        read_classes(tmp_path / "labels.nii.gz")

@@ -11,8 +11,11 @@ from napari.layers import Layer
 from napari.utils.notifications import show_info
 
 from napari_rada._napari.layers import (
+    CLASSES_KEY,
     SLICES_KEY,
     annotated_slices,
+    class_infos,
+    classes_metadata,
     full_resolution,
     grid_of,
     placement_of_grid,
@@ -21,7 +24,7 @@ from napari_rada._napari.layers import (
 )
 from napari_rada.errors import RadaError
 from napari_rada.io import check_output, check_result, read_sidecar, read_volume, stem_of, suffix_of, write_volume
-from napari_rada.io.annotations import to_array, write_sidecar
+from napari_rada.io.annotations import read_classes, to_array, write_sidecar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -71,7 +74,7 @@ def _write(file: Path, layer: Any) -> list[Path]:
     inputs = [] if source is None else [source]
     file = check_output(file, inputs) if planes else check_result(file, inputs)
     write_volume(file, _compact(np.asarray(full_resolution(layer))), grid, source)
-    return [file, write_sidecar(file, planes)] if planes else [file]
+    return [file, write_sidecar(file, planes, class_infos(layer))] if planes else [file]
 
 
 def _files(path: Paths) -> list[Path]:
@@ -89,6 +92,8 @@ def _layer_of_file(file: Path) -> LayerData:
     slices = read_sidecar(file)
     if slices is not None:
         settings["metadata"][SLICES_KEY] = slices_metadata(to_array(slices, volume))
+        if infos := read_classes(file):
+            settings["metadata"][CLASSES_KEY] = classes_metadata(infos)
     if slices is not None or _looks_like_labels(volume):
         return (volume.array.astype(_label_dtype(volume.array)), settings, "labels")
     return (volume.array, settings, "image")

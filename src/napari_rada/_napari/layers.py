@@ -11,7 +11,7 @@ from napari.layers import Image
 
 from napari_rada._napari.geometry import as_stored, grid_of_world, upright
 from napari_rada.data.case import Case
-from napari_rada.data.classes import ClassInfo, ClassTable
+from napari_rada.data.classes import ClassInfo
 from napari_rada.data.grid import Grid
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import InputError
@@ -84,8 +84,7 @@ class Snapshot:
         )
         if case.classes is None:
             return case
-        named = {info.value: info for info in self.classes}
-        return replace(case, classes=ClassTable(tuple(named.get(c.value, c) for c in case.classes.classes)))
+        return replace(case, classes=case.classes.with_names(self.classes))
 
 
 def take_snapshot(

@@ -10,7 +10,8 @@ import numpy as np
 
 from napari_rada import io
 from napari_rada._napari.layers import case_to_layer_data
-from napari_rada.io.annotations import to_array, write_sidecar
+from napari_rada.data.classes import ClassInfo, ClassTable
+from napari_rada.io.annotations import read_classes, to_array, write_sidecar
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from napari_rada._napari.layers import LayerData
     from napari_rada.config import RunConfig
     from napari_rada.data.case import Case
-    from napari_rada.data.classes import ClassInfo
     from napari_rada.data.grid import Grid
     from napari_rada.data.slices import AnnotatedSlice
     from napari_rada.events import StepLogged, Validated
@@ -95,7 +95,10 @@ def _latest(folder: RunFolder, case: Case) -> Case:
     volume = io.read_volume(path)
     slices = io.read_sidecar(path) or ()
     painted = volume.array.astype(np.uint16)
-    return replace(case, labels=painted, annotated=tuple(sorted(to_array(slices, volume))))
+    infos = [*(case.classes.classes if case.classes else ()), *read_classes(path)]
+    classes = ClassTable.from_values([*np.unique(painted), *(info.value for info in infos)]).with_names(infos)
+    annotated = tuple(sorted(to_array(slices, volume)))
+    return replace(case, labels=painted, annotated=annotated, classes=classes)
 
 
 def autosave_path(folder: Path, name: str) -> Path:
@@ -103,9 +106,15 @@ def autosave_path(folder: Path, name: str) -> Path:
     return folder / AUTOSAVE / f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', name)[:80]}_labels.nii.gz"
 
 
-def autosave(path: Path, labels: NDArray[Any], slices: tuple[AnnotatedSlice, ...], grid: Grid) -> None:
+def autosave(
+    path: Path,
+    labels: NDArray[Any],
+    slices: tuple[AnnotatedSlice, ...],
+    grid: Grid,
+    classes: tuple[ClassInfo, ...] = (),
+) -> None:
     """Write labels and their annotated slices, whole or not at all; raises `InputError`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     smallest = np.min_scalar_type(int(labels.max(initial=0)))
     io.write_volume(path, labels.astype(smallest), grid, None)
-    write_sidecar(path, slices)
+    write_sidecar(path, slices, classes)

@@ -10,7 +10,7 @@ from psygnal import Signal
 from qtpy.QtCore import QObject, QTimer
 
 from napari_rada._napari.job import Job
-from napari_rada._napari.layers import annotated_slices, full_resolution, grid_of
+from napari_rada._napari.layers import annotated_slices, class_infos, full_resolution, grid_of
 from napari_rada._napari.run_files import autosave, autosave_path
 from napari_rada._qt.folder_edit import data_folder
 from napari_rada._qt.worker import JobPump, spawn
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from napari_rada._napari.job import Work
     from napari_rada._napari.session import Session
     from napari_rada.control import RunControl
+    from napari_rada.data.classes import ClassInfo
     from napari_rada.data.slices import AnnotatedSlice
     from napari_rada.events import Listener
 
@@ -44,7 +45,7 @@ class Autosaver(QObject):
         self._session = session
         self._layers: tuple[Image, Labels] | None = None
         self._dirty = False
-        self._written: tuple[Path, tuple[AnnotatedSlice, ...], int] | None = None
+        self._written: tuple[Path, tuple[AnnotatedSlice, ...], tuple[ClassInfo, ...], int] | None = None
         self.path: Path | None = None
         self.job = Job("saving", spawn)
         self._pump = JobPump(self.job, self)
@@ -83,12 +84,13 @@ class Autosaver(QObject):
         folder = self._session.run_dir or data_folder().parent
         path = autosave_path(folder, str(image.name))
         labels, planes, grid = np.array(full_resolution(layer)), annotated_slices(layer), grid_of(layer)
+        classes = class_infos(layer)
 
         def work(control: RunControl | None, listener: Listener | None) -> Path:
             del control, listener
-            state = (path, planes, zlib.crc32(labels.tobytes()))
+            state = (path, planes, classes, zlib.crc32(labels.tobytes()))
             if state != self._written:  # the viewer tells of edits also when it only turns to another slice
-                autosave(path, labels, planes, grid)
+                autosave(path, labels, planes, grid, classes)
                 self._written = state
             return path
 

@@ -27,6 +27,11 @@ class ClassInfo:
     name: str
     prompt: str = ""
 
+    @property
+    def is_named(self) -> bool:
+        """True for a foreground class with a name or a prompt that somebody gave it."""
+        return self.value > 0 and (self.name != f"label {self.value}" or bool(self.prompt))
+
 
 @dataclass(frozen=True)
 class ClassTable:
@@ -48,6 +53,11 @@ class ClassTable:
         foreground = sorted({int(value) for value in values} - {0})
         background = ClassInfo(0, names.get(0, "background"))
         return cls((background, *(ClassInfo(value, names.get(value, f"label {value}")) for value in foreground)))
+
+    def with_names(self, infos: Iterable[ClassInfo]) -> ClassTable:
+        """Return this table with the names and prompts that `infos` has for its values."""
+        named = {info.value: info for info in infos}
+        return ClassTable(tuple(named.get(info.value, info) for info in self.classes))
 
     def __len__(self) -> int:
         return len(self.classes)

@@ -10,6 +10,7 @@ import re
 from textwrap import shorten
 from typing import TYPE_CHECKING, TypeAlias
 
+from napari_rada.data.classes import MAX_LABEL, ClassInfo
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.durable import write_text
 from napari_rada.errors import InputError
@@ -27,7 +28,8 @@ FileSlice: TypeAlias = tuple[int, int]
 """(axis, index) in the file's own voxel axes."""
 
 SIDECAR_SUFFIX = ".slices.json"
-KEY = "annotated_slices"
+KEY, CLASSES = "annotated_slices", "classes"
+CLASS_EXAMPLE = '{"value": 1, "name": "liver", "prompt": ""}'
 EXAMPLE = '{"annotated_slices": [{"axis": 0, "index": 91}]}'
 
 
@@ -68,17 +70,31 @@ def read_sidecar(labels: Path) -> tuple[FileSlice, ...] | None:
     path = sidecar_path(labels)
     if not path.exists():
         return None
-    try:
-        content = read_json(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is not readable JSON ({error}); it should look like {EXAMPLE}.") from None
+    content = _content(path)
     entries = content.get(KEY) if isinstance(content, dict) else None
     if not isinstance(entries, list):
         raise InputError(f"{path} has no list {KEY!r}; it should look like {EXAMPLE}.")
     return tuple(_entry(entry, path) for entry in entries)
 
 
-def write_sidecar(labels: Path, slices: Sequence[AnnotatedSlice]) -> Path:
+def read_classes(labels: Path) -> tuple[ClassInfo, ...]:
+    """Read the classes that the sidecar of a label file names, sorted by value; none without a sidecar.
+
+    Raises
+    ------
+    InputError
+        If the sidecar is not what it should be.
+    """
+    path = sidecar_path(labels)
+    content = _content(path) if path.exists() else {}
+    entries = content.get(CLASSES, []) if isinstance(content, dict) else []
+    if not isinstance(entries, list):
+        raise InputError(f"{path} has {CLASSES!r} that are no list; each should look like {CLASS_EXAMPLE}.")
+    infos = {info.value: info for info in (_class(entry, path) for entry in entries)}
+    return tuple(infos[value] for value in sorted(infos))
+
+
+def write_sidecar(labels: Path, slices: Sequence[AnnotatedSlice], classes: Sequence[ClassInfo] = ()) -> Path:
     """Write the annotated slices beside a label file and return where.
 
     Parameters
@@ -87,10 +103,14 @@ def write_sidecar(labels: Path, slices: Sequence[AnnotatedSlice]) -> Path:
         The label file; decides the name and how axes are counted.
     slices
         In array axes.
+    classes
+        Those with a name or a prompt of their own are written too.
     """
-    entries = [{"axis": axis, "index": index} for axis, index in to_file(slices, labels)]
+    content: dict[str, object] = {KEY: [{"axis": axis, "index": index} for axis, index in to_file(slices, labels)]}
+    if named := [{"value": c.value, "name": c.name, "prompt": c.prompt} for c in classes if c.is_named]:
+        content[CLASSES] = named
     path = sidecar_path(labels)
-    write_text(path, json.dumps({KEY: entries}, indent=2) + "\n")
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     return path
 
 
@@ -117,6 +137,22 @@ def to_array(slices: Sequence[FileSlice], volume: Volume) -> tuple[AnnotatedSlic
 def to_file(slices: Sequence[AnnotatedSlice], path: Path | None) -> list[FileSlice]:
     """Turn slices of an array into slices as the file at `path` counts them, sorted."""
     return sorted((file_axis(path, plane.axis), plane.index) for plane in slices)
+
+
+def _content(path: Path) -> object:
+    try:
+        return read_json(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is not readable JSON ({error}); it should look like {EXAMPLE}.") from None
+
+
+def _class(entry: object, path: Path) -> ClassInfo:
+    if isinstance(entry, dict):
+        value, name, prompt = entry.get("value"), entry.get("name"), entry.get("prompt", "")
+        if type(value) is int and 0 < value <= MAX_LABEL and name and isinstance(name, str) and isinstance(prompt, str):
+            return ClassInfo(value, name, prompt)
+    found = shorten(json.dumps(entry), 60, placeholder="…")
+    raise InputError(f"{path} holds {found} where a class should be; it should look like {CLASS_EXAMPLE}.")
 
 
 def _entry(entry: object, path: Path) -> FileSlice:

@@ -12,7 +12,7 @@ from napari_rada.data.case import Case, NonFinite
 from napari_rada.data.slices import AnnotatedSlice, PaintedSlice, Winner, merge_slices
 from napari_rada.errors import InputError
 from napari_rada.events import Listener, Notice, ignore
-from napari_rada.io.annotations import FileSlice, read_sidecar, to_array
+from napari_rada.io.annotations import FileSlice, read_classes, read_sidecar, to_array
 from napari_rada.io.files import Format, format_of, stem_of
 from napari_rada.io.formats import read_volume
 from napari_rada.io.volume import Volume, file_axis
@@ -20,6 +20,7 @@ from napari_rada.io.volume import Volume, file_axis
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from napari_rada.data.classes import ClassInfo
     from napari_rada.data.grid import Grid
 
 
@@ -45,7 +46,8 @@ def load_case(
     slices
         The annotated slices as (axis, index) in the label file's own voxel axes (NIfTI: i = 0, j = 1, k = 2; TIFF:
         z = 0, y = 1, x = 2). With several label files, one slice per file. If None, a sidecar file beside the labels
-        names them (see `napari_rada.io.sidecar_path`), and without one they are detected.
+        names them (see `napari_rada.io.sidecar_path`), and without one they are detected. Names and prompts of
+        classes are taken from the sidecar too, if it has them.
     name
         The file name of the image if not given.
     non_finite
@@ -123,7 +125,7 @@ def _painted(image: Volume, path: Path, chosen: Sequence[FileSlice] | None, name
     check_same_grid(labels, image)
     if chosen is None:
         chosen = read_sidecar(path)
-    return Case.create(
+    case = Case.create(
         image.array,
         labels.array,
         slices=None if chosen is None else to_array(chosen, labels),
@@ -132,6 +134,11 @@ def _painted(image: Volume, path: Path, chosen: Sequence[FileSlice] | None, name
         non_finite=non_finite,
         source=image.path,
     )
+    return _named(case, read_classes(path))
+
+
+def _named(case: Case, infos: Sequence[ClassInfo]) -> Case:
+    return case if case.classes is None else replace(case, classes=case.classes.with_names(infos))
 
 
 def _merged(painted: Sequence[Case], name: str, winner: Winner, listener: Listener) -> Case:
@@ -151,7 +158,7 @@ def _merged(painted: Sequence[Case], name: str, winner: Winner, listener: Listen
             overruled=_as_in_file(conflict.overruled, first.source),
         )
         listener(Notice(f"{name}: {shown}."))
-    return Case.create(
+    merged = Case.create(
         first.image,
         labels,
         slices=sorted({part.plane for part in slices}),
@@ -159,6 +166,7 @@ def _merged(painted: Sequence[Case], name: str, winner: Winner, listener: Listen
         name=name,
         source=first.source,
     )
+    return _named(merged, [c for case in painted if case.classes for c in case.classes.classes if c.is_named])
 
 
 def _as_in_file(plane: AnnotatedSlice, path: Path | None) -> AnnotatedSlice:

@@ -105,7 +105,7 @@ def save_labels(case: Case, path: Path | str) -> None:
         raise InputError(f"{case.name} has no annotated slices to save; annotate some first.")
     path = check_output(path, [] if case.source is None else [case.source])
     write_volume(path, case.labels.astype(case.classes.dtype), case.grid, _existing(case.source))
-    write_sidecar(path, case.annotated)
+    write_sidecar(path, case.annotated, case.classes.classes)
 
 
 def _save(
