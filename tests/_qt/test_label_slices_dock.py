@@ -334,7 +334,7 @@ def test_the_preview_follows_if_asked_to(widget, viewer, wait, engine):
 
 
 def test_propagation_follows_the_settings_of_the_run(widget, viewer, wait, engine):
-    config = RunConfig.from_preset("quick").with_settings({"propagation.tolerance": 0.01})
+    config = RunConfig.from_preset("quick").with_settings({"data.max_voxels": 30_000})
     session_of(viewer).set_config(config)
     widget.detect()
     widget.propagate()
