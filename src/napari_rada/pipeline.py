@@ -268,6 +268,7 @@ def predict(
             on_tile=lambda done, total: listener(StageProgress(Stage.PREDICT, done, total)),
             on_shortage=lambda change: listener(Notice(f"Memory ran out; prediction begins again with {change}.")),
         )
+        control.check()  # also where all tiles went in one batch
         mean_CZYX = softmax_NCZYX.mean(axis=0)
         if pseudo is not None:
             share = config.inference.blend

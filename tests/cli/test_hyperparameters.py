@@ -25,7 +25,7 @@ def test_a_value_that_is_not_the_papers_is_ours():
     changed = RunConfig.from_preset("paper").with_settings({"training.iterations": 10})
     assert {row.setting: row.source for row in rows(changed)}["training.iterations"] == "ours"
     quick = {row.setting: row.source for row in rows(RunConfig.from_preset("quick"))}
-    assert quick["propagation.scales"] == quick["model.completion"] == "ours"
+    assert quick["propagation.diffusion.scales"] == quick["model.completion"] == "ours"
 
 
 def test_the_paper_preset_has_the_values_of_the_paper():

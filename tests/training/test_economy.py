@@ -16,6 +16,7 @@ from napari_rada.events import Event, FinishReason, Notice, StepLogged, Training
 from napari_rada.inference import sliding
 from napari_rada.inference.sliding import blank_prior, predict_volume
 from napari_rada.memory import in_words, is_out_of_memory
+from napari_rada.models.completer import load_completer
 from napari_rada.models.triple_view import TripleViewModel
 from napari_rada.training import checkpoint as checkpoints
 from napari_rada.training import trainer as trainers
@@ -97,6 +98,7 @@ def test_training_steps_down_once_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, kind: str
 ) -> None:
     owner, name, after = STAGES[stage]
+    load_completer()  # once per process, and not what the ladder is for
     shortage = Shortage(monkeypatch, owner, name, 1, after=after)
     shortage.kind = kind
     events: list[Event] = []
@@ -269,11 +271,14 @@ def test_a_prediction_that_cannot_be_saved_is_one_sentence(
 
 def test_a_prediction_that_steps_down_tells_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline.train([ball_case()], tmp_path / "run", CONFIG.with_settings({"training.patch": [20, 26, 24]}))
-    Shortage(monkeypatch, TripleViewModel, "forward", 1)
+    Shortage(monkeypatch, TripleViewModel, "forward", 2)
     events: list[Event] = []
     pipeline.predict(tmp_path / "run", ball_case(), device="cpu", listener=events.append)
     told = [event.message for event in events if isinstance(event, Notice)]
-    assert told == ["Memory ran out; prediction begins again with tiles of [16, 16, 16] voxels."]
+    assert told == [
+        "Memory ran out; prediction begins again with one tile at a time.",
+        "Memory ran out; prediction begins again with tiles of [16, 16, 16] voxels.",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,7 @@ ORIGINS: dict[str, tuple[Source, str]] = {
     "guidance.source": ("paper", "text alone is the lineage's"),
     "guidance.mode": ("ours", "the paper always has weights: required is exact"),
     "guidance.model": ("ours", "the size is not settled by the text that we have"),
+    "guidance.cache": ("ours", "as the machine allows"),
     "guidance.clip_weights": ("ours", "from the cache"),
     "guidance.alpha_weights": ("ours", "from the cache"),
     "guidance.plane_pairs": ("ours", "orthogonal pairs (paper), each network's own (ours)"),
