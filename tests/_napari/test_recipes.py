@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from tests.engine import ball_case, tiny_config
 from napari_rada import pipeline
 from napari_rada._napari.files import read_layers
 from napari_rada._napari.layers import set_annotated_slices
-from napari_rada._napari.recipes import predict_command, train_command, train_script
+from napari_rada._napari.recipes import Scan, predict_command, train_command, train_script
 from napari_rada.cli.parser import make_parser
 from napari_rada.cli.settings import config_from
 from napari_rada.data.slices import AnnotatedSlice
@@ -38,14 +39,35 @@ def layers(tmp_path):
 
 def test_the_command_has_the_same_cases_and_settings(layers, tmp_path):
     config = tiny_config(seed=5, data__window=[0.0, 1.0])
-    command = train_command(*layers, PLANES, tmp_path / "my run", config, None)
+    command = train_command([Scan(*layers, PLANES)], None, tmp_path / "my run", config, None)
     args = make_parser().parse_args(shlex.split(command)[1:])
     assert config_from(args) == config
     assert args.out == str(tmp_path / "my run")
     (files,) = find_cases(args.cases)
     assert files.load().annotated == tuple(PLANES)
-    continued = train_command(*layers, PLANES, tmp_path / "new", config, tmp_path / "old")
+    continued = train_command([Scan(*layers, PLANES)], None, tmp_path / "new", config, tmp_path / "old")
     assert make_parser().parse_args(shlex.split(continued)[1:]).old_run == str(tmp_path / "old")
+
+
+def test_a_cohort_is_named_whole(layers, tmp_path, viewer):
+    image, labels = layers
+    shutil.copy(tmp_path / "scan 1.nii.gz", tmp_path / "scan 2.nii.gz")
+    other = type(image).create(*read_layers(str(tmp_path / "scan 2.nii.gz"))[0])
+    folder = tmp_path / "more"
+    folder.mkdir()
+    (folder / "cases.csv").write_text("name,image,labels,slices\nthird,../scan 1.nii.gz,,\n")
+    scans = [Scan(image, labels, PLANES), Scan(other, None, ())]
+    command = train_command(scans, folder, tmp_path / "run", tiny_config(), None)
+    cases = [files.load() for files in find_cases(make_parser().parse_args(shlex.split(command)[1:]).cases)]
+    assert [case.annotated for case in cases] == [tuple(PLANES), (), ()]
+    assert cases[2].name == "third"
+    set_annotated_slices(labels, PLANES)
+    for layer in (image, labels, other):
+        viewer.add_layer(layer)
+    prepared = train_script(scans, folder, tmp_path / "run", tiny_config(), None).rpartition("\n")[0]
+    made: dict[str, object] = {"viewer": viewer}
+    exec(prepared, made)  # noqa: S102 - our own text
+    assert [case.annotated for case in made["cases"]] == [tuple(PLANES), (), ()]
 
 
 def test_the_script_runs_in_the_console(layers, tmp_path, viewer):
@@ -54,9 +76,10 @@ def test_the_script_runs_in_the_console(layers, tmp_path, viewer):
     viewer.add_layer(image)
     viewer.add_layer(labels)
     config = tiny_config(training__iterations=1)
-    exec(train_script(image, labels, tmp_path / "run", config, None), {"viewer": viewer})  # noqa: S102 - our own text
+    scans = [Scan(image, labels, PLANES)]
+    exec(train_script(scans, None, tmp_path / "run", config, None), {"viewer": viewer})  # noqa: S102 - our own text
     assert pipeline.RunFolder.open(tmp_path / "run").config() == config
-    script = train_script(image, labels, tmp_path / "new", config, tmp_path / "run")
+    script = train_script(scans, None, tmp_path / "new", config, tmp_path / "run")
     exec(script, {"viewer": viewer})  # noqa: S102
     assert len(pipeline.RunFolder.open(tmp_path / "new").steps()) == 2
 
@@ -69,4 +92,4 @@ def test_a_prediction_as_a_command(layers):
 
 def test_layers_without_files_make_no_command(image, labels, tmp_path):
     with pytest.raises(InputError, match="lies in no file; save it first"):
-        train_command(image, labels, PLANES, tmp_path, tiny_config(), None)
+        train_command([Scan(image, labels, PLANES)], None, tmp_path, tiny_config(), None)

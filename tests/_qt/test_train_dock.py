@@ -389,6 +389,26 @@ def test_settings_are_copied_as_script_and_command(widget, viewer, tmp_path):
     assert "lies in no file; save it first" in widget.message.value()
 
 
+def test_the_log_is_shown_and_followed(widget, wait, tmp_path):
+    show = widget.buttons.more.entries["Show the log"]
+    show.trigger()
+    assert "There is no run to show the log of" in widget.message.value()
+    widget.run_dir = tmp_path
+    show.trigger()
+    assert "the log begins with the first message" in widget.message.value()
+    log = tmp_path / "run.log"
+    log.write_text("first\nhalf a li")
+    show.trigger()
+    assert widget.log.isVisible()
+    assert widget.log.text.toPlainText() == "first"
+    log.write_text("first\nhalf a line\n")
+    wait(lambda: widget.log.text.toPlainText() == "first\nhalf a line")
+    log.unlink()
+    wait(lambda: not widget.log._follow.isActive())
+    assert widget.log.text.toPlainText() == "first\nhalf a line"
+    widget.log.close()
+
+
 def test_rates_are_drawn_on_demand_and_the_plot_is_saved(widget, wait, tmp_path, monkeypatch, qtbot):
     widget.start()
     wait(lambda: widget.state is RunState.IDLE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from napari_rada._napari.layers import source_of
 from napari_rada._napari.setting_fields import as_text, as_yaml
@@ -21,40 +21,68 @@ if TYPE_CHECKING:
     from napari_rada.inference.cleanup import CleanUp
 
 
+class Scan(NamedTuple):
+    """An image layer of a cohort, its labels layer if it has one, and the slices annotated there."""
+
+    image: Image
+    labels: Labels | None
+    planes: Sequence[AnnotatedSlice]
+
+
 def train_command(
-    image: Image, labels: Labels, planes: Sequence[AnnotatedSlice], run_dir: Path, config: RunConfig, old: Path | None
+    scans: Sequence[Scan], folder: Path | None, run_dir: Path, config: RunConfig, old: Path | None
 ) -> str:
     """Return the command that trains as the dock would, or continues run `old`.
+
+    Parameters
+    ----------
+    folder
+        A folder of further cases.
 
     Raises
     ------
     InputError
         If a layer lies in no file.
     """
-    files = [_file(image), _file(labels)]
-    slices = ";".join(f"{axis}:{index}" for axis, index in to_file(planes, files[1]))
-    words = ["napari-rada", "train", ",".join([*map(str, files), slices]), "-o", str(run_dir)]
+    words = ["napari-rada", "train", *map(_case_words, scans), *([] if folder is None else [str(folder)])]
+    words += ["-o", str(run_dir)]
     words += ["--preset", config.preset] if old is None else ["--continue", str(old), "--preset", config.preset]
     for name, value in config.changes().items():
         words += ["--set", f"{name}={as_yaml(as_text(value))}"]
     return shlex.join(words)
 
 
-def train_script(image: Image, labels: Labels, run_dir: Path, config: RunConfig, old: Path | None) -> str:
+def train_script(scans: Sequence[Scan], folder: Path | None, run_dir: Path, config: RunConfig, old: Path | None) -> str:
     """Return the lines that train as the dock would, for napari's console; the window waits meanwhile."""
-    layers = f"viewer.layers[{str(image.name)!r}], viewer.layers[{str(labels.name)!r}]"
-    call = f"rada.train([case], {str(run_dir)!r}, config)"
+    call = f"rada.train(cases, {str(run_dir)!r}, config)"
     if old is not None:
-        call = f"rada.continue_training({str(old)!r}, [case], {str(run_dir)!r}, config)"
+        call = f"rada.continue_training({str(old)!r}, cases, {str(run_dir)!r}, config)"
     return "\n".join(
         [
             "import napari_rada as rada",
             "from napari_rada._napari.layers import case_from_layers",
-            f"case = case_from_layers({layers})",
+            "cases = [",
+            *(f"    case_from_layers({_layer_words(scan)})," for scan in scans),
+            "]",
+            *([] if folder is None else [f"cases += rada.load_cases([{str(folder)!r}])"]),
             f"config = rada.RunConfig.from_preset({config.preset!r}).with_settings({config.changes()!r})",
             call,
         ]
     )
+
+
+def _case_words(scan: Scan) -> str:
+    """Write a scan as a CASE of the command line."""
+    if scan.labels is None:
+        return str(_file(scan.image))
+    files = [_file(scan.image), _file(scan.labels)]
+    slices = ";".join(f"{axis}:{index}" for axis, index in to_file(scan.planes, files[1]))
+    return ",".join([*map(str, files), slices])
+
+
+def _layer_words(scan: Scan) -> str:
+    layers = [layer for layer in (scan.image, scan.labels) if layer is not None]
+    return ", ".join(f"viewer.layers[{str(layer.name)!r}]" for layer in layers)
 
 
 def predict_command(image: Image, run_dir: Path, device: str, tidy: CleanUp) -> str:

@@ -28,6 +28,7 @@ class RunButtons(QWidget):
     continueRequested = Signal()
     loadRequested = Signal()
     checkRequested = Signal()
+    logRequested = Signal()
     copyRequested = Signal(str)
     """What Start would do is wanted as a `command` or as a `script`."""
 
@@ -43,9 +44,10 @@ class RunButtons(QWidget):
         )
         self.more = MenuButton(
             "More",
-            "Load a run, copy these settings as a command or as a script",
+            "Load a run, show the log, copy these settings as a command or as a script",
             {
                 LOAD: lambda: self.loadRequested.emit(),
+                "Show the log": lambda: self.logRequested.emit(),
                 "Copy as command": lambda: self.copyRequested.emit("command"),
                 "Copy as script": lambda: self.copyRequested.emit("script"),
             },

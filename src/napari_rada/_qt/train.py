@@ -23,11 +23,12 @@ from napari_rada._napari.layers import (
     take_snapshot,
 )
 from napari_rada._napari.preview import add_layers
-from napari_rada._napari.recipes import train_command, train_script
+from napari_rada._napari.recipes import Scan, train_command, train_script
 from napari_rada._qt.cohort_panel import CohortPanel
 from napari_rada._qt.dock import Dock, copy_text, fill_devices, form
 from napari_rada._qt.folder_edit import FolderEdit, data_folder, fresh_run_folder
 from napari_rada._qt.layer_combo import LayerCombo
+from napari_rada._qt.log_window import LogWindow
 from napari_rada._qt.loss_plot import LossPlot
 from napari_rada._qt.message import Message
 from napari_rada._qt.preview_panel import PreviewPanel
@@ -98,6 +99,7 @@ class TrainWidget(Dock):
         self.plot = LossPlot()
         self.notices = Message()
         self.preview = PreviewPanel(napari_viewer, load_engine)
+        self.log = LogWindow(self)
         self._redraw = QTimer(self)
         self._redraw.setSingleShot(True)
         self._redraw.setInterval(REDRAW_MS)
@@ -168,14 +170,11 @@ class TrainWidget(Dock):
 
     def as_command(self) -> str:
         """Return the command that does what Start would do now; raises `RadaError` if that cannot be done."""
-        self._snapshots()
-        image, labels = self.image.value(), self.labels.value()
-        return train_command(image, labels, self.annotated, self.folder.value(), self.config(), None)
+        return train_command(self._scans(), self.cohort.value(), self.folder.value(), self.config(), None)
 
     def as_script(self) -> str:
         """Return the lines for napari's console that do what Start would do now; raises `RadaError` likewise."""
-        self._snapshots()
-        return train_script(self.image.value(), self.labels.value(), self.folder.value(), self.config(), None)
+        return train_script(self._scans(), self.cohort.value(), self.folder.value(), self.config(), None)
 
     def apply_colours(self, colours: Colours) -> None:
         """Take the colours of a theme."""
@@ -185,8 +184,20 @@ class TrainWidget(Dock):
         for line in (self.summary, self.settings.weights):
             line.setStyleSheet(f"color: {colours.muted}")
 
+    def show_log(self) -> None:
+        """Open a window with what the latest run told, as it lies in its run folder."""
+        with self.telling_errors():
+            if self.run_dir is None:
+                raise InputError("There is no run to show the log of; start one, or load one from disk.")
+            self.log.set_data(self.run_dir)
+            self.log.show()
+
     def _snapshots(self) -> list[Snapshot]:
         """Copy the chosen layers, then those of the cohort."""
+        return [take_snapshot(*scan) if scan.planes else take_snapshot(scan.image) for scan in self._scans()]
+
+    def _scans(self) -> list[Scan]:
+        """Return the chosen layers, then those of the cohort; raises `InputError` if they cannot be trained on."""
         image, labels = self.image.value(), self.labels.value()
         if image is None or labels is None:
             raise InputError("Training needs an Image layer and a Labels layer with annotated slices.")
@@ -195,16 +206,16 @@ class TrainWidget(Dock):
             raise InputError(
                 f"No slice of '{labels.name}' is marked as annotated; mark at least one in the dock Label slices."
             )
-        return [take_snapshot(image, labels, self.annotated), *map(self._snapshot_of, self._other_images())]
+        return [Scan(image, labels, self.annotated), *map(self._scan_of, self._other_images())]
 
     def _other_images(self) -> list[Image]:
         wanted = selected_images(self.viewer) if self.cohort.layers.isChecked() else []
         return [layer for layer in wanted if layer is not self.image.value()]
 
-    def _snapshot_of(self, image: Image) -> Snapshot:
+    def _scan_of(self, image: Image) -> Scan:
         labels = self.session.labels_on(self.viewer, image)
         planes = self.session.annotation(labels).complete if labels else ()
-        return take_snapshot(image, labels, planes) if planes else take_snapshot(image)
+        return Scan(image, labels if planes else None, planes)
 
     def _run(self, work: Work, snapshot: Snapshot, run_dir: Path) -> None:
         self.job.start(work)
@@ -240,6 +251,7 @@ class TrainWidget(Dock):
         self.buttons.checkRequested.connect(self.check)
         self.buttons.loadRequested.connect(self._on_load_requested)
         self.buttons.copyRequested.connect(self._on_copy_requested)
+        self.buttons.logRequested.connect(self.show_log)
         self.settings.valueChanged.connect(self._on_settings_changed)
         self.image.valueChanged.connect(self._on_layers_changed)
         self.labels.valueChanged.connect(self._on_layers_changed)
