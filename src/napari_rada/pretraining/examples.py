@@ -44,12 +44,8 @@ class Example:
 
 def make_example(rng: np.random.Generator, max_voxels: int, margin: float) -> Example:
     """Draw a scene and a few annotated slices, propagate them, and compute the cues."""
-    while True:
-        scene = make_scene(rng)
-        slices = draw_slices(rng, scene.mask)
-        found = _example(scene, slices, max_voxels, margin)
-        if found is not None:
-            return found
+    scene = make_scene(rng)
+    return _example(scene, draw_slices(rng, scene.mask), max_voxels, margin)
 
 
 def draw_slices(rng: np.random.Generator, mask: NDArray[np.bool_]) -> list[AnnotatedSlice]:
@@ -73,8 +69,8 @@ def draw_slices(rng: np.random.Generator, mask: NDArray[np.bool_]) -> list[Annot
     return slices
 
 
-def _example(scene: Scene, slices: list[AnnotatedSlice], max_voxels: int, margin: float) -> Example | None:
-    """Return the task, or None if the slices show one class only."""
+def _example(scene: Scene, slices: list[AnnotatedSlice], max_voxels: int, margin: float) -> Example:
+    """Propagate the annotated slices of a scene, and compute their cues and the truth on the working grid."""
     dense = scene.mask.astype(np.uint16)
     grid = Grid.from_spacing(scene.mask.shape, scene.spacing)
     case = Case.create(scene.image, dense, slices=slices, grid=grid, name="synthetic")

@@ -213,7 +213,8 @@ class Pretrainer:
         for example in self._checks:
             cues_KDHW = torch.from_numpy(example.cues.astype(np.float32))
             propagated = LOGIT_LIMIT * cues_KDHW[PROPAGATION]
-            completed = propagated + self.average(_both_ways(cues_KDHW[None]))[0]
+            cues_BKDHW = cues_KDHW[None].contiguous(memory_format=torch.channels_last_3d)
+            completed = propagated + self.average(cues_BKDHW)[0]
             truth = torch.from_numpy(example.share > 0.5)
             found.append((_dice(completed > 0, truth), _dice(propagated > 0, truth)))
         loss, self._losses = float(np.mean(self._losses)), []
@@ -267,10 +268,6 @@ def _turned(
     share = np.flip(example.share.transpose(by_length), tuple(mirrored))
     cues = np.flip(example.cues.transpose(0, *(by_length + 1)), tuple(axis + 1 for axis in mirrored))
     return cues, share
-
-
-def _both_ways(cues_BKDHW: Tensor) -> Tensor:
-    return cues_BKDHW.contiguous(memory_format=torch.channels_last_3d)
 
 
 def _dice(found: Tensor, truth: Tensor) -> float:
