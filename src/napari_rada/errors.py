@@ -34,5 +34,13 @@ class NotEnoughMemoryError(RadaError):
     """Memory ran out, and nothing is left that would save any."""
 
 
+class ElsewhereError(RadaError):
+    """Another process of the same job has failed and tells why; nobody needs to hear it twice."""
+
+
+class LostContactError(RadaError):
+    """Another process of the same job is gone without a word."""
+
+
 class Stopped(Exception):
     """Raised inside long computations when their `StopToken` was set; never shown to the user."""

@@ -6,7 +6,8 @@ import gc
 import re
 import sys
 from functools import wraps
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, ParamSpec, TypeVar
 
 import psutil
 
@@ -19,6 +20,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 GIB = 2**30
+CONTROL_GROUPS = Path("/proc/self/cgroup")
+CONTROL_GROUP_FILES = Path("/sys/fs/cgroup")
 _SHORTAGE = re.compile(
     "out of memory|not enough memory|can't allocate memory|cannot allocate memory|CUBLAS_STATUS_ALLOC_FAILED",
     re.IGNORECASE,
@@ -26,8 +29,51 @@ _SHORTAGE = re.compile(
 
 
 def free_memory() -> int:
-    """Bytes of main memory that a process can still take without the system swapping."""
-    return int(psutil.virtual_memory().available)
+    """Bytes of main memory that a process can still take without the system swapping, or its container ending it."""
+    free = int(psutil.virtual_memory().available)
+    return min([free, *(_left(group) for group in _control_groups())])
+
+
+class _Group(NamedTuple):
+    """The files of a control group that say what it may use, what it uses, and what of that the kernel can reclaim."""
+
+    limit: Path
+    usage: Path
+    cache: str
+
+
+def _control_groups() -> list[_Group]:
+    """Find the control groups of this process, those above them included, of both versions; none elsewhere.
+
+    Containers and cluster schedulers limit memory by them, which no figure of the whole machine tells. Inside a
+    container the path of a group may not exist where the container mounts its own.
+    """
+    try:
+        lines = CONTROL_GROUPS.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    found = []
+    for _, kinds, path in (line.split(":", 2) for line in lines if line.count(":") >= 2):
+        if kinds and "memory" not in kinds.split(","):
+            continue
+        root = CONTROL_GROUP_FILES / "memory" if kinds else CONTROL_GROUP_FILES
+        below = root / path.strip("/")
+        folders = [folder for folder in (below, *below.parents) if folder.is_relative_to(root)]
+        names = ("memory.limit_in_bytes", "memory.usage_in_bytes") if kinds else ("memory.max", "memory.current")
+        cache = "total_inactive_file" if kinds else "inactive_file"
+        found += [_Group(folder / names[0], folder / names[1], cache) for folder in folders]
+    return found
+
+
+def _left(group: _Group) -> int:
+    """Bytes that a control group may still take; more than any machine has where it sets no limit."""
+    try:
+        limit, used = (int(path.read_text(encoding="ascii")) for path in (group.limit, group.usage))
+        counts = (group.usage.with_name("memory.stat").read_text(encoding="ascii")).split()
+        cache = int(dict(zip(counts[::2], counts[1::2], strict=False)).get(group.cache, 0))
+    except (OSError, ValueError):  # no such group here, or the limit is the word "max"
+        return sys.maxsize
+    return max(0, limit - used + cache)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

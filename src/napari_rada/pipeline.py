@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +12,8 @@ from napari_rada.config import RunConfig
 from napari_rada.control import RunControl
 from napari_rada.data.case import Case, check_trainable
 from napari_rada.data.working import WorkingCase, make_working_case
-from napari_rada.errors import ConfigError, InputError, RadaError, RunFolderError, Stopped
-from napari_rada.events import Event, FinishReason, Listener, Notice, RunFinished, Stage, StageProgress, ignore
+from napari_rada.errors import ConfigError, InputError
+from napari_rada.events import FinishReason, Listener, Notice, Stage, StageProgress, ignore
 from napari_rada.guidance.files import find_files
 from napari_rada.inference.cleanup import CleanUp, clean_up
 from napari_rada.inference.ensemble import assemble
@@ -22,17 +21,20 @@ from napari_rada.inference.explain import class_heat
 from napari_rada.inference.sliding import VolumeInput, blank_prior, predict_volume
 from napari_rada.inference.suggest import Suggestion, suggest_slice
 from napari_rada.memory import shortage_explained
-from napari_rada.models.device import computing, resolve_device
+from napari_rada.models.device import computing
 from napari_rada.prediction import Explanation, Prediction, disagreement
 from napari_rada.propagation import make_propagator
 from napari_rada.training.checkpoint import Checkpoint, load_checkpoint, save_weights
-from napari_rada.training.economy import Rung, ladder, run_within_memory
-from napari_rada.training.guiding import built_alike, prepare_guide
+from napari_rada.training.economy import check_alike
+from napari_rada.training.guiding import built_alike
+from napari_rada.training.job import Job
+from napari_rada.training.lock import locked
 from napari_rada.training.preview import preview_annotated
 from napari_rada.training.run_folder import RunFolder
+from napari_rada.training.share import check_share
 from napari_rada.training.snapshot import load_cases, load_classes, save_snapshot
+from napari_rada.training.team import ALONE
 from napari_rada.training.trained import TrainedRun
-from napari_rada.training.trainer import Trainer
 from napari_rada.training.volumes import Volume, make_volume, nearness_without
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from napari_rada.data.classes import ClassTable
     from napari_rada.data.slices import AnnotatedSlice
     from napari_rada.propagation.base import PseudoLabels
+    from napari_rada.training.team import Team
     from napari_rada.training.trained import Weights
 
 
@@ -105,6 +108,7 @@ def train(
     *,
     control: RunControl | None = None,
     listener: Listener = ignore,
+    team: Team = ALONE,
 ) -> TrainingResult:
     """Train the three networks on one or more cases, into a new run folder.
 
@@ -116,6 +120,8 @@ def train(
         A folder that holds no run yet; made if needed.
     config
         The quick preset if not given.
+    team
+        The processes that train together (`napari_rada.training.crew.joined`); each calls this with the same cases.
 
     Raises
     ------
@@ -124,35 +130,51 @@ def train(
     ConfigError, MissingDependencyError, WeightsError
         If the device, the propagation or the guidance that is asked for cannot be used here.
     RunFolderError
-        If `run_dir` holds a run already or cannot be written.
+        If `run_dir` holds a run already, is in use or cannot be written.
     """
     config = config or RunConfig.from_preset("quick")
     classes = check_trainable(cases)
     if len(cases) > 1:
         config = config.for_cohort()
-    resolve_device(config.device)
+    check_share(config.training, team)
+    device = team.device(config.device)
     make_propagator(config.propagation)  # a missing package is told before anything is written
     find_files(config.guidance)  # so are missing weights, where they are required
-    folder = RunFolder.create(Path(run_dir), config)
-    save_snapshot(folder, cases, classes)
-    return _train(folder, cases, classes, config, None, control or RunControl(), listener)
+    with team.together(), locked(Path(run_dir), team):
+        folder = RunFolder(Path(run_dir))
+        if team.leads:
+            RunFolder.create(folder.path, config)
+            save_snapshot(folder, cases, classes)
+        job = Job(folder, cases, classes, config, device, team, control or RunControl(), listener)
+        return _train(job, None)
 
 
 @shortage_explained
-def resume(run_dir: Path | str, *, control: RunControl | None = None, listener: Listener = ignore) -> TrainingResult:
+def resume(
+    run_dir: Path | str, *, control: RunControl | None = None, listener: Listener = ignore, team: Team = ALONE
+) -> TrainingResult:
     """Go on with a run from its last checkpoint; on the CPU bit for bit as if it had never stopped.
+
+    The number of processes in the team may be another than before; `team` is as for `train`.
 
     Raises
     ------
     RunFolderError
-        If `run_dir` is no run folder, is damaged, or an image has changed since.
+        If `run_dir` is no run folder, is in use, is damaged, or an image has changed since.
     """
     folder = RunFolder.open(Path(run_dir))
     config = folder.config()
-    checkpoint = load_checkpoint(folder.last_checkpoint) if folder.last_checkpoint.exists() else None
-    folder.forget_after(checkpoint.state.iteration if checkpoint else 0)
-    cases = load_cases(folder, config)
-    return _train(folder, cases, load_classes(folder), config, checkpoint, control or RunControl(), listener)
+    check_share(config.training, team)
+    device = team.device(config.device)
+    with team.together(), locked(folder.path, team):
+        checkpoint = load_checkpoint(folder.last_checkpoint) if folder.last_checkpoint.exists() else None
+        iteration = checkpoint.state.iteration if checkpoint else 0
+        check_alike(iteration, team)
+        if team.leads:
+            folder.forget_after(iteration)
+        cases, classes = load_cases(folder, config), load_classes(folder)
+        job = Job(folder, cases, classes, config, device, team, control or RunControl(), listener)
+        return _train(job, checkpoint)
 
 
 @shortage_explained
@@ -164,6 +186,7 @@ def continue_training(
     *,
     control: RunControl | None = None,
     listener: Listener = ignore,
+    team: Team = ALONE,
 ) -> TrainingResult:
     """Train on from the weights of a run, with the annotation as it is now, into a run folder of its own.
 
@@ -180,6 +203,8 @@ def continue_training(
         A folder that holds no run yet.
     config
         That of the run if not given; the networks must be built alike.
+    team
+        As for `train`.
 
     Raises
     ------
@@ -188,7 +213,7 @@ def continue_training(
     ConfigError
         If the networks of `config` are built differently.
     RunFolderError
-        If `run_dir` has no checkpoint, or `new_run_dir` holds a run already or cannot be written.
+        If `run_dir` has no checkpoint, or `new_run_dir` holds a run already, is in use or cannot be written.
     """
     parent = RunFolder.open(Path(run_dir))
     before = parent.config()
@@ -204,14 +229,18 @@ def continue_training(
     check_trainable(cases)
     if len(cases) > 1:
         config = config.for_cohort()
-    resolve_device(config.device)
+    check_share(config.training, team)
+    device = team.device(config.device)
     state = checkpoint.state.continued(config.training.iterations)
-    folder = RunFolder.create(Path(new_run_dir), config)
-    folder.inherit(parent, state.iteration)
-    save_snapshot(folder, cases, classes)
-    save_weights(folder.last_checkpoint, state, checkpoint.model)
-    start = Checkpoint(state, checkpoint.model, None)
-    return _train(folder, cases, classes, config, start, control or RunControl(), listener)
+    with team.together(), locked(Path(new_run_dir), team):
+        folder = RunFolder(Path(new_run_dir))
+        if team.leads:
+            RunFolder.create(folder.path, config)
+            folder.inherit(parent, state.iteration)
+            save_snapshot(folder, cases, classes)
+            save_weights(folder.last_checkpoint, state, checkpoint.model)
+        job = Job(folder, cases, classes, config, device, team, control or RunControl(), listener)
+        return _train(job, Checkpoint(state, checkpoint.model, None))
 
 
 @shortage_explained
@@ -387,43 +416,12 @@ def suggest(prediction: Prediction, annotated: Sequence[AnnotatedSlice] = ()) ->
     return suggest_slice(prediction.disagreement, prediction.grid.spacing, annotated)
 
 
-def _train(
-    folder: RunFolder,
-    cases: Sequence[Case],
-    classes: ClassTable,
-    config: RunConfig,
-    checkpoint: Checkpoint | None,
-    control: RunControl,
-    listener: Listener,
-) -> TrainingResult:
-    def told(event: Event) -> None:
-        if not isinstance(event, StageProgress):
-            folder.log(str(event))
-        listener(event)
+def _train(job: Job, checkpoint: Checkpoint | None) -> TrainingResult:
+    def make(case: Case) -> Volume:
+        return _volume(case, job.classes, job.config, job.control, job.told)
 
-    with computing(config.threads):
-        try:
-            guide = prepare_guide(folder, cases, classes, config, checkpoint, control, told)
-            volumes = [_volume(case, classes, config, control, told) for case in cases]
-        except Stopped:
-            told(RunFinished(FinishReason.STOPPED, 0))
-            return TrainingResult(folder.path, FinishReason.STOPPED, 0, None, None)
-        device = resolve_device(config.device)
-
-        def make(rung: Rung, start: Checkpoint | None) -> Trainer:
-            plan, size = rung.config, len(classes)
-            return Trainer(
-                volumes, size, plan, folder, rung.device, control, told, start, economy=rung.economy, guide=guide
-            )
-
-        try:
-            trainer, reason = run_within_memory(make, ladder(config, device), folder, checkpoint, told)
-        except RadaError as error:
-            with suppress(RunFolderError):  # the folder itself may be what is wrong
-                folder.log(f"failed: {error}")
-            raise
-    state = trainer.state
-    return TrainingResult(folder.path, reason, state.iteration, state.dice, state.propagation_dice)
+    reason, state = job.train(checkpoint, make)
+    return TrainingResult(job.folder.path, reason, state.iteration, state.dice, state.propagation_dice)
 
 
 def _with_classes(case: Case, classes: ClassTable) -> Case:

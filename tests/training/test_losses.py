@@ -3,11 +3,15 @@ import math
 import torch
 
 from napari_rada.training.losses import (
+    cross_entropy_sums,
     cross_loss,
     entropy,
+    soft_dice,
+    soft_dice_sums,
+    supervised,
     supervised_loss,
-    weighted_cross_entropy,
-    weighted_soft_dice,
+    supervised_sums,
+    weighted_mean,
 )
 
 
@@ -23,16 +27,15 @@ def random_inputs(classes=3):
 def test_cross_entropy_of_even_odds_is_ln_c():
     logits = torch.zeros(1, 4, 2, 2, 2)
     target = torch.zeros(1, 2, 2, 2, dtype=torch.long)
-    assert math.isclose(
-        weighted_cross_entropy(logits, target, torch.ones(1, 2, 2, 2)).item(), math.log(4), rel_tol=1e-5
-    )
+    loss = weighted_mean(cross_entropy_sums(logits, target, torch.ones(1, 2, 2, 2)))
+    assert math.isclose(loss.item(), math.log(4), rel_tol=1e-5)
 
 
 def test_soft_dice_by_hand():
     # Two voxels, certain: one right, one wrong. Per class: overlap 1 or 0 of 1 + 1 or 1 + 1 voxels.
     logits = torch.tensor([[[[[50.0, 50.0]]], [[[-50.0, -50.0]]]]])
     target = torch.tensor([[[[0, 1]]]])
-    loss = weighted_soft_dice(logits, target, torch.ones(1, 1, 1, 2))
+    loss = soft_dice(soft_dice_sums(logits, target, torch.ones(1, 1, 1, 2)), torch.tensor(2.0))
     assert math.isclose(loss.item(), 1 - (2 / 3 + 0) / 2, rel_tol=1e-4)
 
 
@@ -57,6 +60,12 @@ def test_ignored_voxels_add_exactly_nothing():
     assert torch.equal(gradient[:, :, 1:], changed_gradient[:, :, 1:])
     assert not gradient[:, :, 0].any()
     assert not changed_gradient[:, :, 0].any()
+
+
+def test_the_sums_of_parts_make_the_loss_of_the_whole():
+    logits, target, weight = random_inputs()
+    parts = [supervised_sums(logits[rows], target[rows], weight[rows]) for rows in ([0], [], [1])]
+    torch.testing.assert_close(supervised(sum(parts)), supervised_loss(logits, target, weight))
 
 
 def test_all_weights_zero_is_zero_loss():

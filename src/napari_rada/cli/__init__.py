@@ -1,7 +1,8 @@
 """The command line: ``napari-rada COMMAND …``.
 
 Exit status: 0 done, 2 bad input (one line on stderr), 3 stopped early; training then has saved a checkpoint. Results go
-to stdout, progress to stderr. Nothing heavy is imported before a command needs it.
+to stdout, progress to stderr. Nothing heavy is imported before a command needs it. Of several processes that torchrun
+started for one training, one shows, prints, and says what went wrong in any of them.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from napari_rada.cli.jobs import leads, processes, team_for
 from napari_rada.cli.parser import make_parser
-from napari_rada.errors import RadaError, Stopped
+from napari_rada.errors import ElsewhereError, RadaError, Stopped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,16 +31,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = make_parser().parse_args(argv)
     except RadaError as error:
-        return _refuse(str(error))
+        return _refuse(str(error)) if leads() else BAD_INPUT
 
     from napari_rada.cli.console import Console
     from napari_rada.cli.signals import stop_on_signals
     from napari_rada.control import RunControl
 
-    console, control = Console(as_json=args.json), RunControl()
+    console, control = Console(as_json=args.json, silent=not leads()), RunControl()
     try:
-        with stop_on_signals(control):
+        with stop_on_signals(control, in_a_job=processes() > 1), team_for(args) as args.team:
             completed = args.run(args, console, control)
+    except ElsewhereError:  # the process that failed says so
+        console.close()
+        return BAD_INPUT
     except RadaError as error:
         console.close()
         return _refuse(str(error))
@@ -49,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Stopped:
         completed = False
     console.close()
-    if not completed:
+    if not completed and leads():
         sys.stderr.write("napari-rada: stopped\n")
     return DONE if completed else STOPPED
 

@@ -48,22 +48,25 @@ def propagate(args: argparse.Namespace, console: Console, control: RunControl) -
 
 
 def train(args: argparse.Namespace, console: Console, control: RunControl) -> bool:
-    """Train on cases, or go on with a run."""
+    """Train on cases, or go on with a run; of several processes, each of which does so, one writes."""
+    team = args.team
     if args.resume:
         if _given(args):
             console(
                 Notice(f"A resumed run keeps its cases and settings; {', '.join(_given(args))} made no difference.")
             )
-        result = rada.resume(args.out, control=control, listener=console)
+        result = rada.resume(args.out, control=control, listener=console, team=team)
     else:
         if not args.cases:
             raise InputError("No case is named; write IMAGE,LABELS, a folder with a cases.csv, or --resume.")
         config = _continued_config(args) if args.old_run else config_from(args)
         cases = io.load_cases(args.cases, non_finite=config.data.non_finite, listener=console)
         if args.old_run:
-            result = rada.continue_training(args.old_run, cases, args.out, config, control=control, listener=console)
+            result = rada.continue_training(
+                args.old_run, cases, args.out, config, control=control, listener=console, team=team
+            )
         else:
-            result = rada.train(cases, args.out, config, control=control, listener=console)
+            result = rada.train(cases, args.out, config, control=control, listener=console, team=team)
     console.result({**asdict(result), "reason": result.reason.value}, _training_sentence(result))
     return result.reason is FinishReason.COMPLETED
 

@@ -52,10 +52,13 @@ class Console:
     ----------
     as_json
         Print results as JSON.
+    silent
+        Show and print nothing: another process of the same job does.
     """
 
-    def __init__(self, as_json: bool = False) -> None:
+    def __init__(self, as_json: bool = False, *, silent: bool = False) -> None:
         self.as_json = as_json
+        self._silent = silent
         self._updating = sys.stderr.isatty()
         self._line_open = False
         self._topic = ""
@@ -63,7 +66,7 @@ class Console:
 
     def __call__(self, event: Event) -> None:
         """Show an event."""
-        line = describe(event)
+        line = None if self._silent else describe(event)
         if line is None:
             return
         if line.lasting:
@@ -85,6 +88,8 @@ class Console:
 
     def result(self, data: Mapping[str, Any], text: str) -> None:
         """Print a result: `data` as JSON if that was asked for, else `text`."""
+        if self._silent:
+            return
         self.close()
         shown = json.dumps(_finite(data), indent=2, allow_nan=False) if self.as_json else text
         sys.stdout.write(shown + "\n")

@@ -131,6 +131,7 @@ def _add_train(commands: Any) -> None:
         "--continue", metavar="OLD_RUN", dest="old_run", help="begin with the networks and curves of a finished run"
     )
     parser.add_argument("--resume", action="store_true", help="go on with the run in RUN_DIR, its cases and settings")
+    parser.set_defaults(in_a_team=True)
 
 
 def _add_predict(commands: Any) -> None:

@@ -80,11 +80,12 @@ def save_checkpoint(
         If it cannot be written, or the weights are not finite; the checkpoint before is kept then.
     """
     training: dict[str, Any] = {}
+    device = next(model.parameters()).device
     if optimiser is not None and rng is not None:
         training = {
             "optimiser": optimiser.state_dict(),
             "torch_rng": torch.get_rng_state(),
-            "device_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "device_rng": [torch.cuda.get_rng_state(device)] if device.type == "cuda" else [],
             "sampler_rng": json.dumps(rng.bit_generator.state),
         }
     save_weights(path, state, model.state_dict(), training)
@@ -155,8 +156,8 @@ class Checkpoint:
                 "The checkpoint does not fit the settings in config.yaml; one of the two files was changed."
             ) from None
 
-    def restore(self, optimiser: torch.optim.Optimizer, rng: np.random.Generator) -> None:
-        """Put the optimiser and every random generator back to where they were.
+    def restore(self, optimiser: torch.optim.Optimizer, rng: np.random.Generator, device: torch.device) -> None:
+        """Put the optimiser and every random generator back to where they were, that of the device included.
 
         Raises
         ------
@@ -167,8 +168,8 @@ class Checkpoint:
         try:
             optimiser.load_state_dict(self.training["optimiser"])
             torch.set_rng_state(self.training["torch_rng"])
-            if torch.cuda.is_available() and self.training["device_rng"]:
-                torch.cuda.set_rng_state_all(self.training["device_rng"])
+            if device.type == "cuda" and self.training["device_rng"]:
+                torch.cuda.set_rng_state(self.training["device_rng"][0], device)
             rng.bit_generator.state = json.loads(self.training["sampler_rng"])
         except (KeyError, ValueError, TypeError, RuntimeError, AttributeError):
             raise RunFolderError(

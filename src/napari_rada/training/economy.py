@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch.utils.checkpoint import checkpoint as recomputing
 
-from napari_rada.errors import NotEnoughMemoryError
+from napari_rada.errors import NotEnoughMemoryError, RunFolderError
 from napari_rada.events import FinishReason, Listener, Notice
 from napari_rada.memory import is_out_of_memory, release
 from napari_rada.models.device import autocasts
 from napari_rada.training.checkpoint import Checkpoint, load_checkpoint
 from napari_rada.training.objective import NetworkLoss
 from napari_rada.training.patches import Batch
+from napari_rada.training.team import ALONE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from napari_rada.config import RunConfig
     from napari_rada.models.triple_view import NetworkInput, TripleViewModel
     from napari_rada.training.run_folder import RunFolder
+    from napari_rada.training.team import Team
     from napari_rada.training.trainer import Trainer
 
 SMALLEST_SIDE = 16
@@ -71,9 +73,21 @@ class Rung:
     device: torch.device
     economy: Economy = AS_CONFIGURED
 
+    def saves_like(self, other: Rung) -> bool:
+        """Tell whether both steps need as much memory."""
+        return (self.config, self.device, replace(self.economy, rung=other.economy.rung)) == (
+            other.config,
+            other.device,
+            other.economy,
+        )
 
-def ladder(config: RunConfig, device: torch.device) -> tuple[Rung, ...]:
-    """Return all steps for a run on a device, first the one that changes nothing."""
+
+def ladder(config: RunConfig, device: torch.device, processes: int = 1) -> tuple[Rung, ...]:
+    """Return all steps for a run on a device, first the one that changes nothing.
+
+    With several processes a batch is split into fewer parts, so that each has a patch of every part. The steps have
+    the same numbers for any number of processes; one that saves nothing is passed over.
+    """
     rungs = [Rung("", config, device)]
 
     def down(change: str, **changes: object) -> None:
@@ -86,8 +100,10 @@ def ladder(config: RunConfig, device: torch.device) -> tuple[Rung, ...]:
     if device.type in ("cpu", "cuda") and not autocasts(device):
         down("mixed precision (bfloat16)", autocast=True)
     training = config.training
-    parts = gcd(training.labelled_patches, training.unlabelled_patches)
-    if parts > 1:
+    both = training.labelled_patches + training.unlabelled_patches
+    most = gcd(training.labelled_patches, training.unlabelled_patches)
+    if most > 1:
+        parts = next(parts for parts in range(most, 0, -1) if most % parts == 0 and both // parts >= processes)
         down(f"the batch in {parts} parts", parts=parts)
     for _ in range(2):
         patch = rungs[-1].config.training.patch
@@ -107,6 +123,7 @@ def run_within_memory(
     folder: RunFolder,
     checkpoint: Checkpoint | None,
     listener: Listener,
+    team: Team = ALONE,
 ) -> tuple[Trainer, FinishReason]:
     """Train, a step further down whenever memory runs out; each step is told once, as a `Notice`.
 
@@ -116,6 +133,8 @@ def run_within_memory(
         Builds the trainer of a step.
     checkpoint
         Where to begin; later attempts begin with the last checkpoint in the folder.
+    team
+        Its processes go down together.
 
     Raises
     ------
@@ -125,15 +144,18 @@ def run_within_memory(
     position = min(checkpoint.state.rung, len(rungs) - 1) if checkpoint else 0
     while True:
         try:
-            trainer = make(rungs[position], checkpoint)
-            return trainer, trainer.run()
+            with team.together():
+                trainer = make(rungs[position], checkpoint)
+                return trainer, trainer.run()
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
         # Only here are the frames of the error gone, and with them the tensors that they held.
         trainer = None  # type: ignore[assignment]
         release()
-        position += 1
+        here, position = rungs[position], position + 1
+        while position < len(rungs) and rungs[position].saves_like(here):
+            position += 1
         if position == len(rungs):
             raise NotEnoughMemoryError(
                 "Memory ran out with every way of saving it (see docs/reliability.md); lower model.filters or "
@@ -142,8 +164,25 @@ def run_within_memory(
         if folder.last_checkpoint.exists():
             checkpoint = load_checkpoint(folder.last_checkpoint)
         iteration = checkpoint.state.iteration if checkpoint else 0
-        folder.forget_after(iteration)
+        check_alike(iteration, team)
+        if team.leads:
+            folder.forget_after(iteration)
         listener(Notice(f"Memory ran out; training goes on from iteration {iteration} with {rungs[position].change}."))
+
+
+def check_alike(iteration: int, team: Team) -> None:
+    """Refuse to go on from different checkpoints, which a shared disk may show for a while.
+
+    Raises
+    ------
+    RunFolderError
+        If the leading process found another one.
+    """
+    if (theirs := int(team.leaders(iteration))) != iteration:
+        raise RunFolderError(
+            f"This process found the checkpoint of iteration {iteration}, the leading one that of {theirs}: the disk "
+            "shows different files on different machines; wait a minute and resume."
+        )
 
 
 def split(batch: Batch, labelled: int, parts: int) -> list[Batch]:

@@ -1,6 +1,6 @@
 """What one batch costs each network: the supervised and the cross-supervision loss (METHOD section 3).
 
-Shape legend: N networks (3), B batch (first L labelled, then U unlabelled patches), C classes, D H W patch.
+Shape legend: N networks (3), B batch (first L labelled, then U unlabelled patches), C classes, S sums, D H W patch.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from napari_rada.data.classes import UNKNOWN
-from napari_rada.training.losses import cross_loss, entropy, supervised_loss
+from napari_rada.training.losses import cross_sums, entropy, supervised, supervised_sums, weighted_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
@@ -41,6 +41,11 @@ class NetworkLoss(NamedTuple):
         return (1.0 - len(self.cross) * beta) * self.supervised + beta * taught
 
 
+def itself(sums: Tensor) -> Tensor:
+    """Return the sums of a batch that one process computes."""
+    return sums
+
+
 def network_losses(
     logits_NBCDHW: Tensor,
     batch: Batch,
@@ -48,6 +53,7 @@ def network_losses(
     view_pairs: Sequence[tuple[int, int]],
     knobs: Knobs,
     uncertainty_NUDHW: Tensor | None,
+    total: Callable[[Tensor], Tensor] = itself,
 ) -> list[NetworkLoss]:
     """Return the losses of all networks; every output serves as student and as teacher of the other two.
 
@@ -57,25 +63,30 @@ def network_losses(
         How many patches at the start of the batch are labelled.
     uncertainty_NUDHW
         Each network's entropy (nat) on the unlabelled patches; None switches cross supervision off.
+    total
+        Adds the sums (N, S) of this batch to those of other processes, where they compute parts of the same batch.
     """
-    losses = []
+    rows = []
     for network, logits_BCDHW in enumerate(logits_NBCDHW):
         target, weight = supervision(batch, labelled, network, view_pairs[network], knobs)
-        supervised = supervised_loss(logits_BCDHW[:labelled], target, weight)
-        cross: tuple[Tensor, ...] = ()
+        sums = [supervised_sums(logits_BCDHW[:labelled], target, weight)]
         if uncertainty_NUDHW is not None:
             unknown_UDHW = batch.truth_BDHW[labelled:] == UNKNOWN
-            cross = tuple(
-                cross_loss(
+            sums += [
+                cross_sums(
                     logits_BCDHW[labelled:],
                     logits_NBCDHW[teacher, labelled:],
                     unknown_UDHW & (uncertainty_NUDHW[teacher] < knobs.threshold),
                 )
                 for teacher in range(len(logits_NBCDHW))
                 if teacher != network
-            )
-        losses.append(NetworkLoss(supervised, cross))
-    return losses
+            ]
+        rows.append(torch.cat(sums))
+    own = 2 + 2 * logits_NBCDHW.shape[2]
+    return [
+        NetworkLoss(supervised(sums_S[:own]), tuple(weighted_mean(pair) for pair in sums_S[own:].view(-1, 2)))
+        for sums_S in total(torch.stack(rows))
+    ]
 
 
 def supervision(

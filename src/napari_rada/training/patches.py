@@ -13,7 +13,7 @@ import torch
 from napari_rada.data.classes import UNKNOWN
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -82,11 +82,15 @@ class PatchSampler:
         self._origins: list[tuple[str, tuple[int, int, int]]] = []
         self._foreground = [np.flatnonzero(volume.truth > 0) for volume in self._labelled]
 
-    def batch(self, labelled: int, unlabelled: int) -> Batch:
-        """Cut a batch: first the labelled patches, then the unlabelled ones."""
-        self._origins = []
-        patches = [self._labelled_patch() for _ in range(labelled)]
-        patches += [self._cut(self._pick(self._unlabelled), None) for _ in range(unlabelled)]
+    def batch(self, labelled: int, unlabelled: int, chosen: Container[int] | None = None) -> Batch:
+        """Cut a batch: first the labelled patches, then the unlabelled ones; or only the `chosen` ones of them.
+
+        All are drawn in any case, so that the next batch does not depend on the choice.
+        """
+        draws = [self._draw_labelled() for _ in range(labelled)]
+        draws += [self._draw(self._pick(self._unlabelled), None) for _ in range(unlabelled)]
+        self._origins = [(draw.volume.name, draw.place.corner) for draw in draws]
+        patches = [self._cut(draw) for position, draw in enumerate(draws) if chosen is None or position in chosen]
         return Batch(*(torch.stack(parts) for parts in zip(*patches, strict=True)))
 
     def last_batch(self) -> str:
@@ -96,20 +100,31 @@ class PatchSampler:
     def _pick(self, volumes: Sequence[Volume]) -> Volume:
         return volumes[int(self.rng.integers(len(volumes)))]
 
-    def _labelled_patch(self) -> Batch:
+    def _draw_labelled(self) -> _Draw:
         choice = int(self.rng.integers(len(self._labelled)))
         volume, foreground = self._labelled[choice], self._foreground[choice]
         centre = None
         if len(foreground) and self.rng.random() < self._centred:
             voxel = foreground[int(self.rng.integers(len(foreground)))]
             centre = np.unravel_index(int(voxel), volume.truth.shape)
-        return self._cut(volume, None if centre is None else (int(centre[0]), int(centre[1]), int(centre[2])))
+        return self._draw(volume, None if centre is None else (int(centre[0]), int(centre[1]), int(centre[2])))
 
-    def _cut(self, volume: Volume, centre: tuple[int, int, int] | None) -> Batch:
-        """Cut one patch (a `Batch` without its batch axis) around `centre`, or anywhere."""
+    def _draw(self, volume: Volume, centre: tuple[int, int, int] | None) -> _Draw:
+        """Choose a patch around `centre`, or anywhere, and the fold of its prior."""
         place = _Place(self._corner(volume.image.shape, centre), self.patch, *self._symmetry(volume.spacing))
-        self._origins.append((volume.name, place.corner))
-        shape = self.patch
+        return _Draw(volume, place, self._fold(volume))
+
+    def _fold(self, volume: Volume) -> int | None:
+        """Choose the prior of one fold, or none."""
+        dropped = self.rng.random() < self._prior_dropout
+        if volume.prior is None or volume.nearness is None or dropped:
+            return None
+        folds = tuple(volume.held_out) or (3,)
+        return folds[int(self.rng.integers(len(folds)))]
+
+    def _cut(self, draw: _Draw) -> Batch:
+        """Cut one patch, a `Batch` without its batch axis."""
+        volume, place, shape = draw.volume, draw.place, self.patch
         num_networks = 3
         if volume.pseudo is None or volume.pseudo_distance is None:
             pseudo = torch.zeros((num_networks, *shape), dtype=torch.long)
@@ -117,7 +132,7 @@ class PatchSampler:
         else:
             pseudo = place.cut(volume.pseudo, 0).long()
             distance = place.cut(volume.pseudo_distance, np.inf)
-        prior, nearness = self._prior(volume, place)
+        prior, nearness = self._prior(draw)
         return Batch(
             image_BDHW=place.cut(volume.image, None),
             truth_BDHW=place.cut(volume.truth, UNKNOWN).long(),
@@ -128,16 +143,13 @@ class PatchSampler:
             nearness_BDHW=nearness,
         )
 
-    def _prior(self, volume: Volume, place: _Place) -> tuple[Tensor, Tensor]:
-        """Prior and nearness of one fold drawn at random, or the blank prior."""
-        dropped = self.rng.random() < self._prior_dropout
-        if volume.prior is None or volume.nearness is None or dropped:
+    def _prior(self, draw: _Draw) -> tuple[Tensor, Tensor]:
+        """Prior and nearness of the fold that was drawn, or the blank prior."""
+        volume, place, fold = draw
+        if volume.prior is None or volume.nearness is None or fold is None:
             blank = torch.full((self._num_classes, *self.patch), 1.0 / self._num_classes)
             return blank, torch.zeros(self.patch)
-        folds = tuple(volume.held_out) or (3,)
-        fold = folds[int(self.rng.integers(len(folds)))]
-        prior = place.cut(volume.prior[fold], None).float()
-        return prior, place.cut(volume.nearness[fold], None).float()
+        return place.cut(volume.prior[fold], None).float(), place.cut(volume.nearness[fold], None).float()
 
     def _corner(self, shape: Sequence[int], centre: tuple[int, int, int] | None) -> tuple[int, int, int]:
         corner = []
@@ -163,6 +175,14 @@ class PatchSampler:
         if not planes:
             return flips, (1, 2), 0
         return flips, planes[int(self.rng.integers(len(planes)))], int(self.rng.integers(4))
+
+
+class _Draw(NamedTuple):
+    """A patch that was chosen and not cut yet; `fold` is the one whose prior it gets, None for no prior."""
+
+    volume: Volume
+    place: _Place
+    fold: int | None
 
 
 class _Place(NamedTuple):

@@ -9,6 +9,8 @@ checkpoints/       last.pt (goes on bit for bit), best.pt (highest held-out Dice
 guidance.json      what guides the networks, or why nothing does    guidance.npz   its features
 continued.json     the run whose weights this one began with, if any
 run.log            what was told while it ran
+run.lock           who trains in it, locked while somebody does
+prepared/          volumes that the processes of a job exchange, while it runs
 ```
 """
 
@@ -148,6 +150,11 @@ class RunFolder:
     def checkpoints(self) -> Path:
         """Folder of the checkpoints."""
         return self.path / "checkpoints"
+
+    @property
+    def prepared(self) -> Path:
+        """Folder of the volumes that the processes of a job exchange."""
+        return self.path / "prepared"
 
     @property
     def last_checkpoint(self) -> Path:

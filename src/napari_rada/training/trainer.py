@@ -32,6 +32,8 @@ from napari_rada.training.economy import AS_CONFIGURED, average, recomputed, spl
 from napari_rada.training.losses import entropy
 from napari_rada.training.objective import Knobs, clean_uncertainty, network_losses
 from napari_rada.training.patches import PatchSampler
+from napari_rada.training.share import Rows, Share, share_layers
+from napari_rada.training.team import ALONE
 from napari_rada.training.validation import score_held_out
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from napari_rada.training.objective import NetworkLoss
     from napari_rada.training.patches import Batch
     from napari_rada.training.run_folder import RunFolder
+    from napari_rada.training.team import Team
     from napari_rada.training.volumes import Volume
 
 TIMED_ITERATIONS = 5
@@ -69,6 +72,8 @@ class Trainer:
         How memory is saved.
     guide
         The encoded prompts; None trains without guidance.
+    team
+        The processes that train this run together; only the one that leads writes to `folder`.
     """
 
     def __init__(
@@ -84,6 +89,7 @@ class Trainer:
         *,
         economy: Economy = AS_CONFIGURED,
         guide: Guide | None = None,
+        team: Team = ALONE,
     ) -> None:
         self.volumes = volumes
         self.config = config
@@ -93,11 +99,15 @@ class Trainer:
         self.control = control
         self.listener = listener
         self.economy = economy
+        self.team = team
+        self.rows = Rows()
         state = checkpoint.state if checkpoint else TrainState(0, self.settings.iterations)
         self.state = replace(state, rung=economy.rung)
         self.model = TripleViewModel(num_classes, config.model, config.seed, guide)
         if checkpoint:
             checkpoint.fill(self.model)
+        if team.size > 1:
+            share_layers(self.model, team, self.rows)
         self.model.to(device).to(memory_format=torch.channels_last_3d)
         self.optimiser = make_optimiser(self.model, config)
         self.sampler = PatchSampler(
@@ -118,7 +128,7 @@ class Trainer:
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(self.config.seed)
             if self._checkpoint and self._checkpoint.training:
-                self._checkpoint.restore(self.optimiser, self.sampler.rng)
+                self._checkpoint.restore(self.optimiser, self.sampler.rng, self.device)
             self.listener(TrainingStarted(self.state.iteration + 1, self.state.total_iterations, str(self.device)))
             reason = self._loop()
             self._save()
@@ -129,11 +139,12 @@ class Trainer:
         self._saved_at = time.monotonic()
         while self.state.iteration < self.state.total_iterations:
             self._wait_while_paused()
-            if self.control.stop_requested:
+            if self.team.any(self.control.stop_requested):
                 return FinishReason.STOPPED
             self._iterate()
             try:
-                self._validate_if_due()
+                with self.team.together():
+                    self._validate_if_due()
             except Stopped:
                 return FinishReason.STOPPED
             due = time.monotonic() - self._saved_at > self.settings.checkpoint_seconds
@@ -145,7 +156,8 @@ class Trainer:
         """One joint iteration: a batch, the step of all three networks, the log."""
         started = time.monotonic()
         iteration = self.state.iteration + 1
-        batch = self.sampler.batch(self.settings.labelled_patches, self.settings.unlabelled_patches).to(self.device)
+        labelled, unlabelled = self.settings.labelled_patches, self.settings.unlabelled_patches
+        batch = self.sampler.batch(labelled, unlabelled, self.share.positions).to(self.device)
         losses, beta, rate = self.step(batch, iteration)
         logged = iteration % self.settings.log_every == 0
         if logged:
@@ -161,8 +173,21 @@ class Trainer:
             event = StepLogged(
                 iteration, self.state.total_iterations, supervised, cross, beta, rate, self.state.elapsed_s, remaining
             )
-            self.folder.log_step(event)
+            if self.team.leads:
+                self.folder.log_step(event)
             self.listener(event)
+
+    @property
+    def share(self) -> Share:
+        """What this process computes of a batch."""
+        settings, parts = self.settings, self.economy.parts
+        return Share(
+            self.team.rank,
+            self.team.size,
+            settings.labelled_patches // parts,
+            settings.unlabelled_patches // parts,
+            parts,
+        )
 
     def step(self, batch: Batch, iteration: int) -> tuple[list[NetworkLoss], float, float]:
         """Run every network once on the batch, add up the losses, and take one optimiser step.
@@ -190,18 +215,18 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)
-        batches = split(batch, settings.labelled_patches, self.economy.parts)
-        losses = average([self._backward(part, knobs, iteration) for part in batches])
-        self._check_finite("The gradient", gradient_size(self.model), iteration)
+        batches = split(batch, self.share.own_labelled * self.economy.parts, self.economy.parts)
+        losses = average([self._backward(part, knobs) for part in batches])
+        self.team.add_gradients(self.model.parameters())
+        self._check_finite(losses, beta, iteration)
         self.optimiser.step()
         return losses, beta, rate
 
-    def _backward(self, batch: Batch, knobs: Knobs, iteration: int) -> list[NetworkLoss]:
+    def _backward(self, batch: Batch, knobs: Knobs) -> list[NetworkLoss]:
         """Add the gradient of a batch, or a part of one; returns its losses."""
-        losses = self.losses(batch, knobs)
-        objective = torch.stack([loss.total(knobs.beta) for loss in losses]).sum()
-        self._check_finite("The loss", objective, iteration)
-        torch.autograd.backward(objective / self.economy.parts)
+        with self.rows.seen(self.share.rows, self.share.labelled + self.share.unlabelled):
+            losses = self.losses(batch, knobs)
+            torch.autograd.backward(objective(losses, knobs.beta) / self.economy.parts)
         return losses
 
     def losses(self, batch: Batch, knobs: Knobs) -> list[NetworkLoss]:
@@ -210,16 +235,20 @@ class Trainer:
         with autocast(self.device, always=self.economy.autocast):
             logits_NBCDHW = recomputed(self.model, inputs) if self.economy.recompute else self.model(inputs)
         logits_NBCDHW = logits_NBCDHW.float()
-        labelled = self.settings.labelled_patches // self.economy.parts
+        labelled = self.share.own_labelled
         uncertainty = self._uncertainty(logits_NBCDHW, batch, labelled) if knobs.beta > 0 else None
-        return network_losses(logits_NBCDHW, batch, labelled, self.settings.view_pairs, knobs, uncertainty)
+        pairs = self.settings.view_pairs
+        return network_losses(logits_NBCDHW, batch, labelled, pairs, knobs, uncertainty, self.team.total)
 
-    def _check_finite(self, what: str, value: Tensor, iteration: int) -> None:
-        if not torch.isfinite(value):
-            raise RadaError(
-                f"{what} became {value.item()} in iteration {iteration}, on the patches {self.sampler.last_batch()}; "
-                "lower training.learning_rate and resume from the last checkpoint."
-            )
+    def _check_finite(self, losses: Sequence[NetworkLoss], beta: float, iteration: int) -> None:
+        """Look at loss and gradient at once: the one place in an iteration that waits for a graphics card."""
+        values = torch.stack([objective(losses, beta), gradient_size(self.model)]).tolist()
+        for what, value in zip(("The loss", "The gradient"), values, strict=True):
+            if not math.isfinite(value):
+                raise RadaError(
+                    f"{what} became {value} in iteration {iteration}, on the patches {self.sampler.last_batch()}; "
+                    "lower training.learning_rate and resume from the last checkpoint."
+                )
 
     def _uncertainty(self, logits_NBCDHW: Tensor, batch: Batch, labelled: int) -> Tensor | None:
         """Entropy (nat) of each network on the unlabelled patches, (N, U, D, H, W)."""
@@ -228,11 +257,14 @@ class Trainer:
             return None
         if cross.noisy_passes == 0:
             return clean_uncertainty(logits_NBCDHW, labelled)
-        inputs = network_input(batch, first=labelled)
+        inputs, share = network_input(batch, first=labelled), self.share
+        whole = (share.unlabelled, *inputs.image_BDHW.shape[1:])
         mean_NUCDHW = torch.zeros_like(logits_NBCDHW[:, labelled:])
-        with torch.no_grad(), autocast(self.device, always=self.economy.autocast):
+        seen = self.rows.seen(share.unlabelled_rows, share.unlabelled)
+        with torch.no_grad(), autocast(self.device, always=self.economy.autocast), seen:
             for _ in range(cross.noisy_passes):
-                noise = torch.randn_like(inputs.image_BDHW).mul_(cross.noise).clamp_(-2 * cross.noise, 2 * cross.noise)
+                noise = torch.randn(whole, device=self.device).mul_(cross.noise)
+                noise = self.rows.pick(noise.clamp_(-2 * cross.noise, 2 * cross.noise))
                 noisy = inputs._replace(image_BDHW=inputs.image_BDHW + noise)
                 mean_NUCDHW += torch.softmax(self.model(noisy).float(), dim=2) / cross.noisy_passes
         return torch.stack([entropy(probability) for probability in mean_NUCDHW])
@@ -241,7 +273,7 @@ class Trainer:
         iteration = self.state.iteration
         if iteration % self.settings.validate_every and iteration != self.state.total_iterations:
             return
-        score = score_held_out(self.model, self.volumes, self.config, self.control)
+        score = score_held_out(self.model, self.volumes, self.config, self.control, self.team)
         if score is None:
             return
         best = self.state.best_dice is None or score.dice >= self.state.best_dice
@@ -252,8 +284,10 @@ class Trainer:
             best_dice=score.dice if best else self.state.best_dice,
         )
         event = Validated(iteration, score.dice, score.propagation, best)
-        self.folder.log_validation(event)
         self.listener(event)
+        if not self.team.leads:
+            return
+        self.folder.log_validation(event)
         if best:
             save_checkpoint(self.folder.best_checkpoint, self.state, self.model)
 
@@ -263,7 +297,7 @@ class Trainer:
         if self.settings.minutes is None or self.state.iteration - first != TIMED_ITERATIONS:
             return
         per_iteration = (self.state.elapsed_s - self.state.first_elapsed_s) / TIMED_ITERATIONS
-        planned = int(BUDGET_SHARE * 60.0 * self.settings.minutes / per_iteration)
+        planned = int(self.team.leaders(int(BUDGET_SHARE * 60.0 * self.settings.minutes / per_iteration)))
         self.state = replace(self.state, total_iterations=first + max(planned, TIMED_ITERATIONS + 1))
 
     def _wait_while_paused(self) -> None:
@@ -277,6 +311,8 @@ class Trainer:
             self.listener(Resumed(self.state.iteration))
 
     def _save(self) -> None:
+        if not self.team.leads:
+            return
         save_checkpoint(self.folder.last_checkpoint, self.state, self.model, self.optimiser, self.sampler.rng)
         self._saved_at = time.monotonic()
         self.listener(CheckpointSaved(self.state.iteration, self.folder.last_checkpoint))
@@ -293,6 +329,11 @@ def make_optimiser(model: torch.nn.Module, config: RunConfig) -> torch.optim.Opt
             weight_decay=settings.weight_decay,
         )
     return torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+
+
+def objective(losses: Sequence[NetworkLoss], beta: float) -> Tensor:
+    """Return what is minimised: the sum of the networks' total losses."""
+    return torch.stack([loss.total(beta) for loss in losses]).sum()
 
 
 def gradient_size(model: torch.nn.Module) -> Tensor:

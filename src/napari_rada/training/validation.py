@@ -10,8 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import torch
 
 from napari_rada.inference.sliding import VolumeInput, blank_prior, predict_volume
+from napari_rada.training.team import ALONE
 from napari_rada.training.volumes import third_view
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from napari_rada.control import RunControl
     from napari_rada.data.slices import AnnotatedSlice
     from napari_rada.models.triple_view import TripleViewModel
+    from napari_rada.training.team import Team
     from napari_rada.training.volumes import HeldOutView, Volume
 
 
@@ -37,9 +40,11 @@ class HeldOutScore(NamedTuple):
 
 
 def score_held_out(
-    model: TripleViewModel, volumes: Sequence[Volume], config: RunConfig, control: RunControl
+    model: TripleViewModel, volumes: Sequence[Volume], config: RunConfig, control: RunControl, team: Team = ALONE
 ) -> HeldOutScore | None:
     """Judge every network where it was not taught; None if no volume has a view to hold out.
+
+    Each process of a team judges on its share of the volumes; the result is that on all.
 
     Raises
     ------
@@ -48,7 +53,7 @@ def score_held_out(
     """
     counts_2C3 = np.zeros((2, model.num_classes, 3))
     share = config.inference.blend
-    for volume in volumes:
+    for volume in [volume for volume in volumes if volume.held_out][team.rank :: team.size]:
         for network, pair in enumerate(config.training.view_pairs[: config.model.networks]):
             view = third_view(pair)
             held_out = volume.held_out.get(view)
@@ -56,6 +61,7 @@ def score_held_out(
                 probability = predict_view(model, volume, view, held_out, network, config, control)
                 mixed = share * probability + (1.0 - share) * held_out.propagation
                 counts_2C3 += [_count(mixed, held_out), _count(held_out.propagation, held_out)]
+    counts_2C3 = team.total(torch.from_numpy(counts_2C3)).numpy()
     intersection, predicted, true = np.moveaxis(counts_2C3[:, 1:], 2, 0)
     present = true[0] > 0
     if not present.any():

@@ -1,0 +1,121 @@
+"""One training, from the cases to the last checkpoint, on the processes of a team."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from napari_rada.errors import RadaError, RunFolderError, Stopped
+from napari_rada.events import FinishReason, RunFinished, StageProgress
+from napari_rada.models.device import computing
+from napari_rada.training.checkpoint import TrainState
+from napari_rada.training.economy import Rung, ladder, run_within_memory
+from napari_rada.training.exchange import prepared
+from napari_rada.training.guiding import prepare_guide
+from napari_rada.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import torch
+
+    from napari_rada.config import RunConfig
+    from napari_rada.control import RunControl
+    from napari_rada.data.case import Case
+    from napari_rada.data.classes import ClassTable
+    from napari_rada.events import Event, Listener
+    from napari_rada.models.guided import Guide
+    from napari_rada.training.checkpoint import Checkpoint
+    from napari_rada.training.run_folder import RunFolder
+    from napari_rada.training.team import Team
+    from napari_rada.training.volumes import Volume
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is trained, with what, where, and who is told; of a team, only the process that leads tells and writes.
+
+    Parameters
+    ----------
+    folder
+        Locked by the caller; the configuration and the cases are in it.
+    """
+
+    folder: RunFolder
+    cases: Sequence[Case]
+    classes: ClassTable
+    config: RunConfig
+    device: torch.device
+    team: Team
+    control: RunControl
+    listener: Listener
+
+    def train(
+        self, checkpoint: Checkpoint | None, make_volume: Callable[[Case], Volume]
+    ) -> tuple[FinishReason, TrainState]:
+        """Prepare guidance and volumes, and train; returns how it ended.
+
+        Parameters
+        ----------
+        checkpoint
+            Where to go on; None starts afresh.
+        make_volume
+            Prepares a case; raises `Stopped` if a stop was requested.
+        """
+        with computing(self.config.threads), ExitStack() as stack:
+            try:
+                with self.team.together():
+                    guide = self._guide(checkpoint)
+                    volumes = stack.enter_context(prepared(self.cases, make_volume, self.folder, self.team))
+            except Stopped:
+                self.told(RunFinished(FinishReason.STOPPED, 0))
+                return FinishReason.STOPPED, TrainState(0, self.config.training.iterations)
+            trainer, reason = self._run(volumes, guide, checkpoint)
+        return reason, trainer.state
+
+    def told(self, event: Event) -> None:
+        """Log an event and pass it on."""
+        if not self.team.leads:
+            return
+        if not isinstance(event, StageProgress):
+            self.folder.log(str(event))
+        self.listener(event)
+
+    def _guide(self, checkpoint: Checkpoint | None) -> Guide | None:
+        """Settle the guidance in one process; the others read what that one wrote."""
+        guide = None
+        for mine in (self.team.leads, not self.team.leads):
+            if mine:
+                guide = prepare_guide(
+                    self.folder, self.cases, self.classes, self.config, checkpoint, self.control, self.told
+                )
+            self.team.any(False)
+        return guide
+
+    def _run(
+        self, volumes: Sequence[Volume], guide: Guide | None, checkpoint: Checkpoint | None
+    ) -> tuple[Trainer, FinishReason]:
+        def make(rung: Rung, start: Checkpoint | None) -> Trainer:
+            return Trainer(
+                volumes,
+                len(self.classes),
+                rung.config,
+                self.folder,
+                rung.device,
+                self.control,
+                self.told,
+                start,
+                economy=rung.economy,
+                guide=guide,
+                team=self.team,
+            )
+
+        rungs = ladder(self.config, self.device, self.team.size)
+        try:
+            return run_within_memory(make, rungs, self.folder, checkpoint, self.told, self.team)
+        except RadaError as error:
+            if self.team.leads:
+                with suppress(RunFolderError):  # the folder itself may be what is wrong
+                    self.folder.log(f"failed: {error}")
+            raise

@@ -1,0 +1,94 @@
+"""How much memory is free where a container or a scheduler limits it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import psutil
+import pytest
+
+from napari_rada import memory
+from napari_rada.memory import free_memory
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MACHINE = 1000
+
+
+class Limits:
+    """Control groups as files."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.own, self.files = folder / "cgroup", folder / "files"
+        monkeypatch.setattr(memory, "CONTROL_GROUPS", self.own)
+        monkeypatch.setattr(memory, "CONTROL_GROUP_FILES", self.files)
+
+    def write(self, path: str, values: dict[str, object]) -> None:
+        folder = self.files / path
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, value in values.items():
+            (folder / name).write_text(f"{value}\n")
+
+    def second(self, path: str, limit: object, used: int, cache: int = 0) -> None:
+        """Write a group of version 2."""
+        stat = f"anon 5\ninactive_file {cache}\nactive_file 7"
+        self.write(path, {"memory.max": limit, "memory.current": used, "memory.stat": stat})
+
+    def first(self, path: str, limit: object, used: int, cache: int = 0) -> None:
+        """Write a group of version 1."""
+        stat = f"cache 5\ntotal_inactive_file {cache}"
+        values = {"memory.limit_in_bytes": limit, "memory.usage_in_bytes": used, "memory.stat": stat}
+        self.write(f"memory/{path}", values)
+
+
+@pytest.fixture
+def limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Limits:
+    class Free(NamedTuple):
+        available: int
+
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: Free(MACHINE))
+    return Limits(tmp_path, monkeypatch)
+
+
+def test_without_control_groups_it_is_what_the_machine_has(limits: Limits) -> None:
+    assert free_memory() == MACHINE
+
+
+def test_a_limit_of_version_2_counts_and_cached_files_are_free(limits: Limits) -> None:
+    limits.own.write_text("0::/user/job\n")
+    limits.second("user/job", 500, 300, cache=40)
+    assert free_memory() == 240
+
+
+def test_the_tightest_of_the_groups_above_counts(limits: Limits) -> None:
+    limits.own.write_text("0::/user/job\n")
+    limits.second("user/job", "max", 300)
+    limits.second("user", 400, 310)
+    assert free_memory() == 90
+
+
+def test_a_container_that_mounts_its_own_group_at_the_root(limits: Limits) -> None:
+    limits.own.write_text("0::/docker/0123/job\n")
+    limits.second("", 700, 100)
+    assert free_memory() == 600
+
+
+def test_a_limit_of_version_1_counts(limits: Limits) -> None:
+    limits.own.write_text("12:cpu,cpuacct:/slurm/job\n7:memory:/slurm/job\n0::/\n")
+    limits.first("slurm/job", 450, 250, cache=30)
+    limits.first("", 9223372036854771712, 5000)
+    assert free_memory() == 230
+
+
+def test_a_group_that_uses_more_than_it_may_leaves_nothing(limits: Limits) -> None:
+    limits.own.write_text("0::/\n")
+    limits.second("", 100, 130)
+    assert free_memory() == 0
+
+
+@pytest.mark.parametrize("text", ["", "nonsense\n", "0::/a\n"])
+def test_files_that_say_nothing_change_nothing(limits: Limits, text: str) -> None:
+    limits.own.write_text(text)
+    limits.write("a", {"memory.max": "many", "memory.current": ""})
+    assert free_memory() == MACHINE

@@ -1,0 +1,325 @@
+"""Two processes train as one does, and fail, stop and run short of memory together."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from tests.engine import ball_case, tiny_config
+from tests.pair import Pair, two_processes
+
+from napari_rada import pipeline
+from napari_rada.control import RunControl
+from napari_rada.errors import ConfigError, ElsewhereError, InputError, RadaError
+from napari_rada.events import Event, FinishReason, Notice, StepLogged, TrainingStarted
+from napari_rada.training.checkpoint import load_checkpoint
+from napari_rada.training.patches import PatchSampler
+from napari_rada.training.team import ALONE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from napari_rada.config import RunConfig
+    from napari_rada.training.team import Team
+
+CONFIG = tiny_config(
+    propagation__method="diffusion",
+    propagation__scales=[0.8],
+    training__labelled_patches=2,
+    training__unlabelled_patches=2,
+    training__optimiser__kind="sgd",
+    training__learning_rate=0.05,
+    training__cross__noisy_passes=2,
+    training__cross__schedule="constant",
+    training__checkpoint_seconds=0,
+    training__iterations=5,
+    training__validate_every=3,
+    model__dropout=0.3,
+    model__prior_dropout=0.5,
+)
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Pair]:
+    """Start both processes once: importing torch takes longer than the tests."""
+    with two_processes() as pair:
+        yield pair
+
+
+@dataclass
+class Plan:
+    """What goes wrong, in which process, and when; picklable."""
+
+    rank: int = -1
+    at: int = 0
+    what: str = ""
+
+
+class StoppedAt(RunControl):
+    """Asked to stop after so many looks."""
+
+    def __init__(self, looks: int) -> None:
+        super().__init__()
+        self._looks = looks
+
+    @property
+    def stop_requested(self) -> bool:
+        self._looks -= 1
+        return self._looks < 0
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How training ended in one process, and what it told."""
+
+    reason: FinishReason
+    iteration: int
+    dice: float | None
+    events: list[Event]
+
+
+def cases() -> list[Any]:
+    """Three scans, two of them labelled."""
+    return [ball_case("first"), ball_case("bare", 1, labelled=False), ball_case("second", 2)]
+
+
+def train(team: Team, path: Path, config: RunConfig = CONFIG, plan: Plan = Plan(), resume: bool = False) -> Ended:  # noqa: B008
+    """Train, or go on, with a fault as planned."""
+    events: list[Event] = []
+    control = StoppedAt(plan.at) if plan.what == "stop" and plan.rank == team.rank else RunControl()
+    with pytest.MonkeyPatch.context() as patch:
+        if plan.rank == team.rank:
+            _break(patch, plan)
+        if resume:
+            result = pipeline.resume(path, control=control, listener=events.append, team=team)
+        else:
+            result = pipeline.train(cases(), path, config, control=control, listener=events.append, team=team)
+    return Ended(result.reason, result.iteration, result.dice, events)
+
+
+def _break(patch: pytest.MonkeyPatch, plan: Plan) -> None:
+    original, calls = PatchSampler.batch, []
+
+    def batch(self: PatchSampler, *args: Any) -> Any:
+        calls.append(1)
+        found = original(self, *args)
+        if len(calls) != plan.at:
+            return found
+        if plan.what == "refuse":
+            raise InputError("the scan is upside down")
+        if plan.what == "memory":
+            raise MemoryError
+        return found._replace(image_BDHW=torch.full_like(found.image_BDHW, torch.nan))
+
+    if plan.what in ("refuse", "memory", "nan"):
+        patch.setattr(PatchSampler, "batch", batch)
+
+
+def losses(path: Path) -> torch.Tensor:
+    with (path / "losses.csv").open() as file:
+        return torch.tensor([[float(cell) for cell in row[:-1]] for row in list(csv.reader(file))[1:]])
+
+
+def assert_same(one: Path, other: Path, tolerance: float = 2e-5) -> None:
+    """Compare losses and weights."""
+    torch.testing.assert_close(losses(one), losses(other), rtol=tolerance, atol=tolerance, equal_nan=True)
+    models = [load_checkpoint(path / "checkpoints" / "last.pt").model for path in (one, other)]
+    assert models[0].keys() == models[1].keys()
+    for name, values in models[0].items():
+        torch.testing.assert_close(values, models[1][name], rtol=tolerance, atol=tolerance, msg=name)
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "as it is": {},
+    "one patch each, of another kind": {"training.labelled_patches": 1, "training.unlabelled_patches": 1},
+    "uneven shares": {"training.labelled_patches": 3, "training.unlabelled_patches": 2},
+    "no unlabelled patches": {"training.unlabelled_patches": 0},
+    "batch normalisation": {"model.norm": "batch"},
+    "batch normalisation of uneven shares": {
+        "model.norm": "batch",
+        "training.labelled_patches": 1,
+        "training.unlabelled_patches": 1,
+    },
+    "two networks from the image alone": {"model.networks": 2, "model.completion": False},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_two_processes_train_as_one(pair: Pair, tmp_path: Path, variant: str) -> None:
+    config = CONFIG.with_settings(VARIANTS[variant])
+    alone = train(ALONE, tmp_path / "one", config)
+    first, second = pair.run(train, tmp_path / "two", config)
+    assert (first.reason, first.iteration, first.dice) == (alone.reason, 5, alone.dice)
+    assert (second.iteration, second.dice) == (5, alone.dice)
+    assert_same(tmp_path / "one", tmp_path / "two")
+    assert (tmp_path / "one" / "validation.csv").read_text() == (tmp_path / "two" / "validation.csv").read_text()
+
+
+@pytest.mark.parametrize("rung", [1, 2, 4])
+def test_every_way_of_saving_memory_is_the_same_on_two(pair: Pair, tmp_path: Path, rung: int) -> None:
+    """1 mixed precision, 2 the batch in parts, 4 (after smaller patches) activations computed twice."""
+    config = CONFIG.with_settings({"training.patch": [16, 20, 20]})
+    for name in ("one", "two"):
+        train(ALONE, tmp_path / name, config, Plan(0, 1, "stop"))
+        path = tmp_path / name / "checkpoints" / "last.pt"
+        content = torch.load(path, weights_only=True)
+        content["state"]["rung"] = rung
+        torch.save(content, path)
+    train(ALONE, tmp_path / "one", resume=True)
+    pair.run(train, tmp_path / "two", None, Plan(), True)
+    assert load_checkpoint(tmp_path / "two" / "checkpoints" / "last.pt").state.rung == rung
+    assert_same(tmp_path / "one", tmp_path / "two", 5e-3 if rung == 1 else 2e-5)
+
+
+@pytest.mark.parametrize("order", ["one then two", "two then one"])
+def test_a_run_goes_on_with_another_number_of_processes(pair: Pair, tmp_path: Path, order: str) -> None:
+    train(ALONE, tmp_path / "whole")
+    stopped, path = Plan(0, 2, "stop"), tmp_path / "parts"
+    if order == "one then two":
+        assert train(ALONE, path, CONFIG, stopped).iteration == 2
+        ended = pair.run(train, path, None, Plan(), True)
+    else:
+        assert [each.iteration for each in pair.run(train, path, CONFIG, stopped)] == [2, 2]
+        ended = [train(ALONE, path, resume=True)]
+    assert all(each.reason is FinishReason.COMPLETED and each.iteration == 5 for each in ended)
+    assert_same(tmp_path / "whole", path)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_stop_of_one_stops_both_at_the_same_iteration(pair: Pair, tmp_path: Path, rank: int) -> None:
+    ended = pair.run(train, tmp_path / "run", CONFIG, Plan(rank, 3, "stop"))
+    assert [(each.reason, each.iteration) for each in ended] == [(FinishReason.STOPPED, 3)] * 2
+    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt").state.iteration == 3
+    assert not (tmp_path / "run" / "prepared").exists()
+
+
+def prepare_and_stop(team: Team, path: Path) -> Ended:
+    """Stop one process while it prepares its share."""
+    control = RunControl()
+    if team.rank == 1:
+        control.stop()
+    result = pipeline.train(cases(), path, CONFIG, control=control, team=team)
+    return Ended(result.reason, result.iteration, None, [])
+
+
+def test_a_stop_while_one_prepares_stops_both(pair: Pair, tmp_path: Path) -> None:
+    ended = pair.run(prepare_and_stop, tmp_path / "run")
+    assert [(each.reason, each.iteration) for each in ended] == [(FinishReason.STOPPED, 0)] * 2
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_an_error_in_one_ends_both_and_is_told_once(pair: Pair, tmp_path: Path, rank: int) -> None:
+    ended = pair.run(train, tmp_path / "run", CONFIG, Plan(rank, 3, "refuse"))
+    assert (type(ended[rank]), str(ended[rank])) == (InputError, "the scan is upside down")
+    assert isinstance(ended[1 - rank], ElsewhereError)
+    assert str(ended[1 - rank]).startswith(f"Process {rank} of 2 on ")
+    assert str(ended[1 - rank]).endswith(": the scan is upside down")
+    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt").state.iteration == 2
+    assert "upside down" in (tmp_path / "run" / "run.log").read_text()
+    assert not (tmp_path / "run" / "prepared").exists()
+
+
+def test_a_loss_that_is_not_finite_in_one_changes_no_weight_in_any(pair: Pair, tmp_path: Path) -> None:
+    ended = pair.run(train, tmp_path / "run", CONFIG, Plan(1, 3, "nan"))
+    told = [error for error in ended if not isinstance(error, ElsewhereError)]
+    assert len(told) == 1
+    assert isinstance(told[0], RadaError)
+    assert "The loss became nan in iteration 3, on the patches" in str(told[0])
+    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt").state.iteration == 2
+
+
+def test_too_little_memory_in_one_is_a_step_down_for_both(pair: Pair, tmp_path: Path) -> None:
+    train(ALONE, tmp_path / "one", CONFIG, Plan(0, 3, "memory"))
+    first, second = pair.run(train, tmp_path / "two", CONFIG, Plan(1, 3, "memory"))
+    assert (first.iteration, second.iteration) == (5, 5)
+    told = [event.message for event in first.events if isinstance(event, Notice)]
+    assert told == ["Memory ran out; training goes on from iteration 2 with mixed precision (bfloat16)."]
+    assert load_checkpoint(tmp_path / "two" / "checkpoints" / "last.pt").state.rung == 1
+    assert_same(tmp_path / "one", tmp_path / "two", 5e-3)
+
+
+WRITTEN: list[str] = []
+_WATCHED: list[str] = []
+
+
+def _watch(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "open" and _WATCHED and isinstance(arguments[0], str | bytes | os.PathLike):
+        name, mode = os.fsdecode(arguments[0]), arguments[1]
+        if name.startswith(_WATCHED[0]) and isinstance(mode, str) and set(mode) & set("wax+"):
+            WRITTEN.append(name)
+
+
+def train_watched(team: Team, path: Path) -> tuple[list[str], int]:
+    """Train, and return the names of the files that were opened to write, and the number of events."""
+    if not _WATCHED:
+        sys.addaudithook(_watch)
+    _WATCHED[:], WRITTEN[:] = [str(path)], []
+    ended = train(team, path)
+    _WATCHED.clear()
+    _WATCHED.append("nowhere")
+    return list(WRITTEN), len(ended.events)
+
+
+def test_only_the_leading_process_writes_and_tells(pair: Pair, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    (wrote, told), (others, heard) = pair.run(train_watched, path)
+    assert any("losses.csv" in name for name in wrote)
+    assert told > 5
+    assert others
+    assert all(Path(name).is_relative_to(path / "prepared") for name in others)
+    assert heard == 0
+    assert not (path / "prepared").exists()
+
+
+def test_a_time_budget_is_the_leading_process_s(pair: Pair, tmp_path: Path) -> None:
+    config = CONFIG.with_settings({"training.minutes": 0.02, "training.iterations": 100_000})
+    first, second = pair.run(train, tmp_path / "run", config)
+    assert 5 < first.iteration == second.iteration < 100_000
+
+
+def test_more_processes_than_patches_are_refused(pair: Pair, tmp_path: Path) -> None:
+    config = CONFIG.with_settings({"training.labelled_patches": 1, "training.unlabelled_patches": 0})
+    ended = pair.run(train, tmp_path / "run", config)
+    told = [error for error in ended if isinstance(error, ConfigError)]
+    assert [str(error)[:53] for error in told] == ["There are 2 processes for 1 patches per batch; start "]
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_graphics_card_for_all_is_refused(pair: Pair, tmp_path: Path) -> None:
+    ended = pair.run(train, tmp_path / "run", CONFIG.with_settings({"device": "cuda:1"}))
+    told = [str(error) for error in ended if isinstance(error, ConfigError)]
+    assert told == ["Device 'cuda:1' is one device for 2 processes; use auto, cuda or cpu."]
+
+
+def test_the_processes_can_work_on_after_an_error_that_was_caught(pair: Pair, tmp_path: Path) -> None:
+    ended = pair.run(fail_twice, tmp_path / "run")
+    assert ended == [["Process 1 of 2", "first"], ["Process 0 of 2", "second"]]
+
+
+def fail_twice(team: Team, path: Path) -> list[str]:
+    """Fail in one process, then in the other; return what each heard of the other, and said."""
+    found = []
+    for rank, what in ((1, "first"), (0, "second")):
+        try:
+            with team.together():
+                if team.rank == rank:
+                    raise InputError(what)
+                team.any(False)
+        except ElsewhereError as error:
+            found.append(str(error).partition(" on ")[0])
+            heard = str(error).rpartition(": ")[2]
+        except InputError:
+            pass
+    return [*found, heard]
+
+
+def test_the_run_is_told_to_have_started_once(pair: Pair, tmp_path: Path) -> None:
+    first, _ = pair.run(train, tmp_path / "run")
+    assert len([event for event in first.events if isinstance(event, TrainingStarted)]) == 1
+    assert [event.iteration for event in first.events if isinstance(event, StepLogged)] == [1, 2, 3, 4, 5]
