@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import ValidationError
 
-from napari_rada.config import PRESETS, RegistrationConfig, RunConfig, load_config, parse
+from napari_rada.config import RegistrationConfig, RunConfig, load_config, parse
 from napari_rada.errors import ConfigError
+from napari_rada.presets import COHORT, PRESETS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,7 +74,7 @@ def test_settings_are_frozen() -> None:
         ({"training.patch": "[16, 24, 32]"}, ("training", "patch", (16, 24, 32))),
         ({"data.window": "[-125, 275]"}, ("data", "window", (-125.0, 275.0))),
         ({"data.max_voxels": "null"}, ("data", "max_voxels", None)),
-        ({"training.augment": "false"}, ("training", "augment", False)),
+        ({"training.augment": "none"}, ("training", "augment", "none")),
         ({"inference.overlap": 0}, ("inference", "overlap", 0.0)),
         ({"guidance.source": "null"}, ("guidance", "source", "none")),
     ],
@@ -173,3 +174,31 @@ def test_changes_against_the_preset_make_the_config_again(preset):
     assert {"seed", "training.optimiser.momentum", "data.window"} <= set(changes)
     assert "training.learning_rate" not in changes
     assert RunConfig.from_preset(preset).with_settings(changes) == changed
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_cohort_gets_the_settings_for_cohorts(preset: str) -> None:
+    cohort = RunConfig.from_preset(preset).for_cohort()
+    assert not cohort.model.completion
+    assert cohort == RunConfig.from_preset(preset).with_settings({**COHORT[preset], "model.completion": False})
+    assert cohort.for_cohort() == cohort
+
+
+def test_a_cohort_keeps_the_settings_that_were_chosen() -> None:
+    chosen = {
+        "training.iterations": 7,
+        "training.patch": [16, 16, 16],
+        "data.window": [0, 80],
+        "model.completion": True,
+    }
+    cohort = RunConfig.from_preset("quick").with_settings(chosen).for_cohort()
+    assert (cohort.training.iterations, cohort.data.window, cohort.model.completion) == (7, (0, 80), False)
+    assert (cohort.training.patch, cohort.training.patch_voxels) == ((16, 16, 16), None)
+    assert cohort.training.augment == "deform"
+
+
+def test_a_chosen_patch_can_be_planned_all_the_same() -> None:
+    config = RunConfig.from_preset("quick").with_settings(
+        {"training.patch": [16, 16, 16], "training.patch_voxels": 5000}
+    )
+    assert config.for_cohort().training.patch_voxels == 5000

@@ -8,13 +8,15 @@ import torch
 from tests.engine import CENTRE, ball, ball_case, ball_image, tiny_config
 
 from napari_rada import pipeline
-from napari_rada.config import RunConfig
 from napari_rada.control import RunControl
 from napari_rada.data.case import Case
+from napari_rada.data.grid import Grid
 from napari_rada.data.slices import AnnotatedSlice
+from napari_rada.data.working import upsample
 from napari_rada.errors import InputError, MissingDependencyError, RunFolderError, Stopped
 from napari_rada.events import FinishReason, Stage, StageProgress, StepLogged
 from napari_rada.training.checkpoint import load_checkpoint
+from napari_rada.training.plan import plan
 from napari_rada.training.run_folder import RunFolder
 
 
@@ -60,15 +62,35 @@ def test_a_completing_run_refuses_a_scan_that_nobody_annotated(run):
 
 
 def test_a_cohort_run_predicts_a_scan_that_nobody_annotated(tmp_path):
-    cases = [ball_case("a"), ball_case("b", seed=1, labelled=False)]
-    config = tiny_config(data__crop_margin=0.25)
+    cases = [ball_case("a"), ball_case("b", seed=1), ball_case("c", seed=2, labelled=False)]
+    config = tiny_config(training__iterations=40, training__learning_rate=0.02)
     pipeline.train(cases, tmp_path / "run", config)
-    effective = RunConfig.from_preset("quick").model_validate(
-        tiny_config(data__crop_margin=None, model__prior_dropout=0.5).model_dump()
-    )
-    assert pipeline.RunFolder.open(tmp_path / "run").config() == effective
-    unseen = pipeline.predict(tmp_path / "run", ball_case(seed=2, labelled=False), device="cpu")
-    assert unseen.mask.shape == ball().shape
+    planned = pipeline.RunFolder.open(tmp_path / "run").config()
+    assert planned == plan(cases, config)
+    assert (planned.model.completion, planned.data.spacing) == (False, (1.0, 1.0, 1.0))
+    unseen = pipeline.predict(tmp_path / "run", ball_case(seed=3, labelled=False), device="cpu")
+    assert dice(unseen.mask, ball()) > 0.8
+
+
+def test_a_scan_of_another_spacing_is_predicted_on_the_grid_of_the_cohort(tmp_path):
+    cases = [ball_case("a"), ball_case("b", seed=1, labelled=False)]
+    pipeline.train(cases, tmp_path / "run", tiny_config())
+    fine = np.kron(ball_image(ball(), seed=3), np.ones((2, 2, 2), dtype=np.float32))
+    case = Case.create(fine, grid=Grid.from_spacing(fine.shape, (0.5, 0.5, 0.5)))
+    found = pipeline.predict(tmp_path / "run", case, device="cpu")
+    same = pipeline.predict(tmp_path / "run", ball_case(seed=3, labelled=False), device="cpu")
+    assert found.mask.shape == fine.shape
+    np.testing.assert_allclose(found.probability, upsample(same.probability, (2, 2, 2), fine.shape), atol=0.02)
+
+
+def test_training_on_keeps_the_grid_of_the_run(tmp_path):
+    cases = [ball_case("a"), ball_case("b", seed=1, labelled=False)]
+    pipeline.train(cases, tmp_path / "run", tiny_config(data__max_voxels=6000))
+    grid = pipeline.RunFolder.open(tmp_path / "run").config().data.spacing
+    assert grid == (1.0, 2.0, 2.0)
+    wide = tiny_config(data__max_voxels=10**6)
+    pipeline.continue_training(tmp_path / "run", cases, tmp_path / "next", wide)
+    assert pipeline.RunFolder.open(tmp_path / "next").config().data.spacing == grid
 
 
 def test_label_values_and_classes_survive(tmp_path):
@@ -81,8 +103,9 @@ def test_label_values_and_classes_survive(tmp_path):
     assert set(prediction.volumes_ml()) == {"label 7", "label 300"}
 
 
-def test_stopped_and_resumed_equals_never_stopped(tmp_path):
-    config = tiny_config(training__iterations=5)
+@pytest.mark.parametrize("augment", ["flips", "deform"])
+def test_stopped_and_resumed_equals_never_stopped(tmp_path, augment):
+    config = tiny_config(training__iterations=5, training__augment=augment)
     whole = pipeline.train([ball_case()], tmp_path / "whole", config)
     control = RunControl()
 

@@ -7,9 +7,10 @@ from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, field_validator, model_validator
 
 from napari_rada.errors import ConfigError
+from napari_rada.presets import COHORT, PRESETS
 from napari_rada.text import parse_yaml, read_text
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 PresetName: TypeAlias = Literal["quick", "standard", "paper"]
 ViewPairs: TypeAlias = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 ClipModel: TypeAlias = Literal["ViT-B-16-quickgelu", "ViT-L-14-quickgelu", "ViT-L-14-336-quickgelu"]
+Augment: TypeAlias = Literal["none", "flips", "deform"]
 CtWindow: TypeAlias = Literal["soft tissue", "liver", "lung", "mediastinum", "bone", "brain"]
 
 
@@ -36,6 +38,11 @@ class DataConfig(_Frozen):
 
     max_voxels: int | None = Field(
         600_000, ge=4096, description="Coarsen by halving until the volume has at most this many voxels."
+    )
+    spacing: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = Field(
+        None,
+        description="Working voxels of about so many mm along (z, y, x), whatever max_voxels says; None: by max_voxels,"
+        " which for several cases is planned once, so that all share one grid.",
     )
     crop_margin: float | None = Field(
         None, ge=0, description="Crop labelled cases to the annotated foreground plus this share on every side."
@@ -170,6 +177,11 @@ class TrainingConfig(_Frozen):
     labelled_patches: int = Field(2, ge=1, le=64, description="Labelled patches per batch.")
     unlabelled_patches: int = Field(2, ge=0, le=64, description="Unlabelled patches per batch.")
     patch: tuple[int, int, int] = Field((80, 112, 112), description="Patch size in voxels along (z, y, x).")
+    patch_voxels: int | None = Field(
+        None,
+        ge=512,
+        description="Plan the patch: as much of the scans as fits into so many voxels; None: patch as given.",
+    )
     learning_rate: float = Field(0.01, gt=0)
     weight_decay: float = Field(1e-4, ge=0)
     optimiser: Annotated[SGDConfig | AdamWConfig, Field(discriminator="kind")] = SGDConfig()
@@ -183,7 +195,9 @@ class TrainingConfig(_Frozen):
     )
     pseudo_weight: float = Field(1.0, ge=0, description="Weight of a fully trusted pseudo-label beside a true label.")
     centred: float = Field(0.0, ge=0, le=1, description="Share of labelled patches around annotated foreground.")
-    augment: bool = Field(True, description="Random flips and quarter turns.")
+    augment: Augment = Field(
+        "flips", description="Flips and quarter turns; or small rotations, scalings and changes of intensity (deform)."
+    )
     log_every: int = Field(1, ge=1)
     validate_every: int = Field(200, ge=1)
     checkpoint_seconds: float = Field(60.0, ge=0, description="Save the last state at least this often.")
@@ -304,11 +318,16 @@ class RunConfig(_Frozen):
         return parse(_merged(self.model_dump(mode="json"), _nested(settings)))
 
     def for_cohort(self) -> RunConfig:
-        """Return the settings for more than one case: networks must also predict scans that nobody annotated."""
-        if not self.model.completion:
-            return self
-        dropout = self.model.prior_dropout or COHORT_PRIOR_DROPOUT
-        return self.with_settings({"model.prior_dropout": dropout, "data.crop_margin": None})
+        """Return the settings for more than one case: networks must also predict scans that nobody annotated.
+
+        Settings in which this differs from its preset stay, and a patch that was chosen is not planned; the others
+        become those of the preset for cohorts. `model.completion` is off in any case, as it needs annotated slices.
+        """
+        chosen = self.changes()
+        if "training.patch" in chosen:
+            chosen.setdefault("training.patch_voxels", None)
+        cohort = RunConfig.from_preset(self.preset).with_settings(COHORT[self.preset])
+        return cohort.with_settings({**chosen, "model.completion": False})
 
     def changes(self) -> dict[str, Any]:
         """Return the dotted settings in which this differs from its preset: what `with_settings` needs to make it."""
@@ -318,53 +337,6 @@ class RunConfig(_Frozen):
     def to_yaml(self) -> str:
         """Return the settings as YAML that `load_config` reads back unchanged."""
         return str(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))
-
-
-COHORT_PRIOR_DROPOUT = 0.5
-"""Share of patches without the propagation when a completing preset is trained on a cohort."""
-
-PRESETS: dict[str, dict[str, Any]] = {
-    # Minutes on two CPU cores: small networks correct the propagation of one scan on a coarse, cropped grid.
-    # One thread: with more, threads that wait for each other made a busy two-core machine several times slower.
-    "quick": {
-        "threads": 1,
-        "data": {"max_voxels": 300_000, "crop_margin": 0.25},
-        "model": {"filters": 8, "blocks": (1, 2, 2, 2), "norm": "instance", "dropout": 0.0, "completion": True},
-        "training": {
-            "iterations": 80,
-            "labelled_patches": 1,
-            "unlabelled_patches": 1,
-            "patch": (32, 48, 48),
-            "learning_rate": 3e-3,
-            "optimiser": {"kind": "adamw"},
-            "decay": {"kind": "cosine"},
-            "cross": {"noisy_passes": 0},
-            "alpha_every": 1000,
-            "centred": 0.7,
-            "validate_every": 40,
-        },
-        "inference": {"overlap": 0.25, "tiles_per_batch": 4, "blend": 0.5},
-    },
-    # One GPU: the lineage's networks correct the propagation at full resolution.
-    "standard": {
-        "data": {"max_voxels": 8_000_000, "crop_margin": 0.25},
-        "model": {"norm": "instance", "dropout": 0.2, "completion": True},
-        "training": {
-            "iterations": 3000,
-            "patch": (64, 96, 96),
-            "learning_rate": 1e-3,
-            "optimiser": {"kind": "adamw"},
-            "decay": {"kind": "cosine"},
-            "cross": {"noisy_passes": 2},
-            "alpha_every": 500,
-            "centred": 0.5,
-            "log_every": 10,
-        },
-        "inference": {"blend": 0.5},
-    },
-    # METHOD section 5 of the paper: one setting for its three data sets.
-    "paper": {"data": {"max_voxels": None}, "propagation": {"method": "registration"}},
-}
 
 
 def parse(raw: object) -> RunConfig:

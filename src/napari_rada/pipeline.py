@@ -29,6 +29,7 @@ from napari_rada.training.economy import check_alike
 from napari_rada.training.guiding import built_alike
 from napari_rada.training.job import Job
 from napari_rada.training.lock import locked
+from napari_rada.training.plan import plan
 from napari_rada.training.preview import preview_annotated
 from napari_rada.training.run_folder import RunFolder
 from napari_rada.training.share import check_share
@@ -132,10 +133,8 @@ def train(
     RunFolderError
         If `run_dir` holds a run already, is in use or cannot be written.
     """
-    config = config or RunConfig.from_preset("quick")
     classes = check_trainable(cases)
-    if len(cases) > 1:
-        config = config.for_cohort()
+    config = plan(cases, config or RunConfig.from_preset("quick"))
     check_share(config.training, team)
     device = team.device(config.device)
     make_propagator(config.propagation)  # a missing package is told before anything is written
@@ -216,19 +215,16 @@ def continue_training(
         If `run_dir` has no checkpoint, or `new_run_dir` holds a run already, is in use or cannot be written.
     """
     parent = RunFolder.open(Path(run_dir))
-    before = parent.config()
-    config = config or before
+    before, classes, checkpoint = parent.config(), load_classes(parent), load_checkpoint(parent.last_checkpoint)
+    cases = [_with_classes(case, classes) for case in cases]
+    check_trainable(cases)
+    config = plan(cases, _on_grid_of(before, config or before))
     free = {"dropout": before.model.dropout, "prior_dropout": before.model.prior_dropout}
     if config.model.model_copy(update=free) != before.model or not built_alike(config.guidance, before.guidance):
         raise ConfigError(
             f"The networks of {parent.path} are built differently (settings model.* and guidance.*); keep those "
             "settings to continue this run, or start a new one."
         )
-    classes, checkpoint = load_classes(parent), load_checkpoint(parent.last_checkpoint)
-    cases = [_with_classes(case, classes) for case in cases]
-    check_trainable(cases)
-    if len(cases) > 1:
-        config = config.for_cohort()
     check_share(config.training, team)
     device = team.device(config.device)
     state = checkpoint.state.continued(config.training.iterations)
@@ -424,6 +420,13 @@ def _train(job: Job, checkpoint: Checkpoint | None) -> TrainingResult:
     return TrainingResult(job.folder.path, reason, state.iteration, state.dice, state.propagation_dice)
 
 
+def _on_grid_of(before: RunConfig, config: RunConfig) -> RunConfig:
+    """Give settings that name no spacing that of a run, whose networks know structures in its voxels."""
+    if config.data.spacing is not None or before.data.spacing is None:
+        return config
+    return config.with_settings({"data.spacing": list(before.data.spacing)})
+
+
 def _with_classes(case: Case, classes: ClassTable) -> Case:
     """Give a labelled case the class table of a run that is to learn from it."""
     if case.classes is None:
@@ -443,6 +446,7 @@ def _prepare(case: Case, classes: ClassTable, config: RunConfig) -> WorkingCase:
         case,
         classes,
         max_voxels=data.max_voxels,
+        spacing=data.spacing,
         crop_margin=data.crop_margin,
         percentiles=data.percentiles,
         window=data.window,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from napari_rada._napari.setting_fields import as_text, as_yaml, check_settings, setting_fields
-from napari_rada.config import PRESETS, RunConfig
+from napari_rada.config import RunConfig
+from napari_rada.presets import PRESETS
 
 
 def leaves(tree, prefix=""):

@@ -8,7 +8,7 @@ from napari._app_model import get_app_model
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QDockWidget
 
-from napari_rada import config as configuration
+from napari_rada import presets
 from napari_rada._napari.job import RunState
 from napari_rada._napari.layers import check_aligned
 from napari_rada.data.slices import AnnotatedSlice
@@ -33,7 +33,7 @@ TINY = {
 @pytest.fixture
 def viewer(make_napari_viewer, monkeypatch):
     """A window on the screen, and a quick preset that is quicker still."""
-    monkeypatch.setitem(configuration.PRESETS, "quick", TINY)
+    monkeypatch.setitem(presets.PRESETS, "quick", TINY)
     return make_napari_viewer(show=True, strict_qt="raise")
 
 

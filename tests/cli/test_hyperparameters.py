@@ -5,7 +5,8 @@ import json
 import pytest
 
 from napari_rada.cli.hyperparameters import ORIGINS, leaves, rows
-from napari_rada.config import PRESETS, RunConfig
+from napari_rada.config import RunConfig
+from napari_rada.presets import PRESETS
 
 
 def test_every_setting_of_the_paper_preset_has_a_source_and_no_other_has():
@@ -63,7 +64,7 @@ def test_the_paper_preset_has_the_values_of_the_paper():
         "training.labelled_patches": 2,
         "training.unlabelled_patches": 2,
         "training.patch": [80, 112, 112],
-        "training.augment": True,
+        "training.augment": "flips",
         "training.centred": 0,
         "training.pseudo_weight": 1,
         "data.max_voxels": None,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_rada.cli.commands import output_folder
-from napari_rada.config import PRESETS, parse_settings
+from napari_rada.config import parse_settings
 from napari_rada.durable import write_text
 from napari_rada.errors import InputError
 from napari_rada.evaluation.benchmark.ablation import guidance_notes, variants
@@ -19,6 +19,7 @@ from napari_rada.evaluation.benchmark.report import insert_table, write_report
 from napari_rada.evaluation.benchmark.results import ResultLog
 from napari_rada.evaluation.benchmark.single import SingleTask, make_method, run_single
 from napari_rada.events import Notice
+from napari_rada.presets import PRESETS
 
 if TYPE_CHECKING:
     import argparse

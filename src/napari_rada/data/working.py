@@ -8,7 +8,7 @@ back to the case's own grid with `WorkingCase.to_full`.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import ceil
+from math import ceil, log2
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -30,6 +30,9 @@ Box: TypeAlias = tuple[tuple[int, int, int], tuple[int, int, int]]
 
 MIN_CROP_MARGIN = 8
 """What a crop leaves around the annotated foreground at the least, in units of the finest spacing."""
+
+MIN_SIDE = 8
+"""Coarsening to a spacing leaves an axis at least this many voxels, if it has them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,11 +109,12 @@ def make_working_case(
     classes: ClassTable,
     *,
     max_voxels: int | None = None,
+    spacing: Spacing | None = None,
     crop_margin: float | None = None,
     percentiles: tuple[float, float] = (1.0, 99.0),
     window: tuple[float, float] | None = None,
 ) -> WorkingCase:
-    """Normalise a case, crop it, and coarsen it until it has at most `max_voxels` voxels.
+    """Normalise a case, crop it, and coarsen it to a spacing or until it has at most `max_voxels` voxels.
 
     Parameters
     ----------
@@ -119,6 +123,8 @@ def make_working_case(
         keeps the whole volume. Unlabelled cases are never cropped.
     max_voxels
         None keeps the full grid.
+    spacing
+        mm along (z, y, x) that the working grid shall have, whatever `max_voxels` says; see `working_factors`.
     percentiles
         Intensities mapped to 0 and 1; values beyond are clipped.
     window
@@ -149,7 +155,7 @@ def make_working_case(
         box=box,
         full_shape=case.grid.shape,
     )
-    return coarsen(whole, coarsening_factors(shape, case.grid.spacing, max_voxels))
+    return coarsen(whole, working_factors(shape, case.grid.spacing, max_voxels, spacing))
 
 
 def coarsen(case: WorkingCase, factors: Factors) -> WorkingCase:
@@ -226,6 +232,23 @@ def view_of_slices(slices: tuple[AnnotatedSlice, ...], views: int = 3) -> tuple[
     for position, plane in enumerate(sorted(slices)):
         groups[plane.axis if len(axes) > 1 else position % views].append(plane)
     return tuple(tuple(group) for group in groups)
+
+
+def working_factors(shape: Shape, spacing: Spacing, max_voxels: int | None, target: Spacing | None) -> Factors:
+    """Return powers of two per axis that bring a scan to the working grid.
+
+    With a `target` (mm) those that come closest to it, in ratio, and leave an axis of 8 voxels or more at least 8;
+    else those of `coarsening_factors`.
+    """
+    if target is None:
+        return coarsening_factors(shape, spacing, max_voxels)
+    z, y, x = (_nearest_power(size, mm, aim) for size, mm, aim in zip(shape, spacing, target, strict=True))
+    return (z, y, x)
+
+
+def _nearest_power(size: int, spacing: float, target: float) -> int:
+    most = max(0, (size // MIN_SIDE).bit_length() - 1)
+    return int(2 ** min(most, max(0, round(log2(target / spacing)))))
 
 
 def coarsening_factors(shape: Shape, spacing: Spacing, max_voxels: int | None) -> Factors:

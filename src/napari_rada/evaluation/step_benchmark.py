@@ -118,6 +118,7 @@ def _prepared(case: Case, config: RunConfig) -> tuple[WorkingCase, PseudoLabels]
         case,
         check_trainable([case]),
         max_voxels=config.data.max_voxels,
+        spacing=config.data.spacing,
         crop_margin=config.data.crop_margin,
         percentiles=config.data.percentiles,
         window=config.data.window,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from napari_rada.data.working import working_factors
 from napari_rada.memory import free_memory, in_words
 from napari_rada.models.device import autocasts, resolve_device
 from napari_rada.models.triple_view import NetworkInput, TripleViewModel
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_rada.config import RunConfig
-    from napari_rada.data.grid import Shape
+    from napari_rada.data.grid import Shape, Spacing
 
 FLOAT = 4
 """Bytes of a float32."""
@@ -70,8 +71,10 @@ class MemoryEstimate:
         return f"{text}." if self.fits else f"{text}: too much; it will be tried with less, which is slower."
 
 
-def estimate_memory(shapes: Sequence[Shape], num_classes: int, config: RunConfig) -> MemoryEstimate:
-    """Estimate the memory of a run.
+def estimate_memory(
+    shapes: Sequence[Shape], num_classes: int, config: RunConfig, spacings: Sequence[Spacing] | None = None
+) -> MemoryEstimate:
+    """Estimate the memory of a run with settings that were planned.
 
     Parameters
     ----------
@@ -79,6 +82,8 @@ def estimate_memory(shapes: Sequence[Shape], num_classes: int, config: RunConfig
         Shape (z, y, x) of every scan, at least one.
     num_classes
         Background included.
+    spacings
+        mm along (z, y, x) of every scan; needed where the settings name a spacing.
 
     Raises
     ------
@@ -89,7 +94,11 @@ def estimate_memory(shapes: Sequence[Shape], num_classes: int, config: RunConfig
     free = free_memory()
     on_device = int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else free
     return MemoryEstimate(
-        device.type, _networks(num_classes, config, device), _volumes(shapes, num_classes, config), on_device, free
+        device.type,
+        _networks(num_classes, config, device),
+        _volumes(shapes, spacings, num_classes, config),
+        on_device,
+        free,
     )
 
 
@@ -131,10 +140,14 @@ def _activations(model: TripleViewModel, inputs: NetworkInput) -> tuple[int, int
     return sum(sizes), max(sizes)
 
 
-def _volumes(shapes: Sequence[Shape], num_classes: int, config: RunConfig) -> int:
+def _volumes(shapes: Sequence[Shape], spacings: Sequence[Spacing] | None, num_classes: int, config: RunConfig) -> int:
     """Bytes of all scans as they are trained on, or of the prediction of the largest, whichever is more."""
-    limit = config.data.max_voxels
-    working = [prod(shape) if limit is None else min(prod(shape), limit) for shape in shapes]
+    limit, target = config.data.max_voxels, config.data.spacing
+    if target is not None and spacings is not None:
+        factors = (working_factors(*scan, limit, target) for scan in zip(shapes, spacings, strict=True))
+        working = [-(-prod(shape) // prod(factor)) for shape, factor in zip(shapes, factors, strict=True)]
+    else:
+        working = [prod(shape) if limit is None else min(prod(shape), limit) for shape in shapes]
     labelled = 4 + 2 + 1 + 3 * (2 + 4)  # image, truth, views, pseudo-labels and their distances
     completion = 4 * (num_classes + 1) * 2 if config.model.completion else 0
     full = max(prod(shape) for shape in shapes)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from napari_rada.data.classes import UNKNOWN
+from napari_rada.training.augmentation import Deformation, vary_intensity
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from napari_rada.config import Augment
     from napari_rada.data.grid import Shape
     from napari_rada.training.volumes import Volume
 
@@ -55,7 +57,7 @@ class PatchSampler:
     centred
         Share of the labelled patches that are placed around an annotated foreground voxel; the rest lie anywhere.
     augment
-        Random flips, and quarter turns in planes of square pixels and square patches.
+        `flips`: also quarter turns, in planes of square pixels and square patches; `deform`: see `Deformation`.
     prior_dropout
         Share of the patches in which the networks get no propagation, so that they also learn to do without.
     """
@@ -67,7 +69,7 @@ class PatchSampler:
         *,
         num_classes: int,
         centred: float,
-        augment: bool,
+        augment: Augment,
         prior_dropout: float,
         rng: np.random.Generator,
     ) -> None:
@@ -111,8 +113,7 @@ class PatchSampler:
 
     def _draw(self, volume: Volume, centre: tuple[int, int, int] | None) -> _Draw:
         """Choose a patch around `centre`, or anywhere, and the fold of its prior."""
-        place = _Place(self._corner(volume.image.shape, centre), self.patch, *self._symmetry(volume.spacing))
-        return _Draw(volume, place, self._fold(volume))
+        return _Draw(volume, self._place(volume, centre), self._fold(volume))
 
     def _fold(self, volume: Volume) -> int | None:
         """Choose the prior of one fold, or none."""
@@ -133,8 +134,9 @@ class PatchSampler:
             pseudo = place.cut(volume.pseudo, 0).long()
             distance = place.cut(volume.pseudo_distance, np.inf)
         prior, nearness = self._prior(draw)
+        image, deformation = place.cut(volume.image, None), place.deformation
         return Batch(
-            image_BDHW=place.cut(volume.image, None),
+            image_BDHW=image if deformation is None else vary_intensity(image, deformation.seed),
             truth_BDHW=place.cut(volume.truth, UNKNOWN).long(),
             views_BDHW=place.cut(volume.views, 0),
             pseudo_BNDHW=pseudo,
@@ -151,6 +153,13 @@ class PatchSampler:
             return blank, torch.zeros(self.patch)
         return place.cut(volume.prior[fold], None).float(), place.cut(volume.nearness[fold], None).float()
 
+    def _place(self, volume: Volume, centre: tuple[int, int, int] | None) -> _Place:
+        corner = self._corner(volume.image.shape, centre)
+        if self._augment != "deform":
+            return _Place(corner, self.patch, *self._symmetry(volume.spacing))
+        deformation = Deformation.draw(self.rng, self.patch, volume.spacing)
+        return _Place(deformation.corner(corner), deformation.window, deformation=deformation)
+
     def _corner(self, shape: Sequence[int], centre: tuple[int, int, int] | None) -> tuple[int, int, int]:
         corner = []
         for axis, (size, patch) in enumerate(zip(shape, self.patch, strict=True)):
@@ -164,7 +173,7 @@ class PatchSampler:
 
     def _symmetry(self, spacing: tuple[float, float, float]) -> tuple[tuple[int, ...], tuple[int, int], int]:
         """Axes to flip, plane to turn in, quarter turns."""
-        if not self._augment:
+        if self._augment == "none":
             return (), (1, 2), 0
         flips = tuple(axis for axis in range(3) if self.rng.random() < 0.5)
         planes = [
@@ -186,23 +195,30 @@ class _Draw(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """Where a patch lies and how it is turned; spatial axes are always the last three."""
+    """Where a patch lies and how it is turned or deformed; spatial axes are always the last three."""
 
     corner: tuple[int, int, int]
     size: Shape
-    flips: tuple[int, ...]
-    plane: tuple[int, int]
-    turns: int
+    flips: tuple[int, ...] = ()
+    plane: tuple[int, int] = (1, 2)
+    turns: int = 0
+    deformation: Deformation | None = None
 
     def cut(self, values: NDArray[np.generic], fill: float | None) -> Tensor:
-        """Cut (…, Z, Y, X); beyond the border comes `fill`, or the border's own values if None."""
-        where = tuple(slice(start, start + length) for start, length in zip(self.corner, self.size, strict=True))
-        patch: NDArray[Any] = values[(slice(None),) * (values.ndim - 3) + where]
-        missing = [length - have for length, have in zip(self.size, patch.shape[-3:], strict=True)]
-        if any(missing):
-            pad = [(0, 0)] * (patch.ndim - 3) + [(0, m) for m in missing]
+        """Cut (…, Z, Y, X); beyond the border comes `fill`, or the border's own values if None.
+
+        Values without a `fill` are quantities, which a deformation interpolates; the others are names.
+        """
+        ends = zip(self.corner, self.size, values.shape[-3:], strict=True)
+        where = [(max(0, start), min(size, start + length)) for start, length, size in ends]
+        patch: NDArray[Any] = values[(slice(None),) * (values.ndim - 3) + tuple(slice(*span) for span in where)]
+        sides = zip(self.corner, self.size, where, strict=True)
+        missing = [(first - start, start + length - last) for start, length, (first, last) in sides]
+        if any(map(any, missing)):
+            pad = [(0, 0)] * (patch.ndim - 3) + missing
             patch = np.pad(patch, pad, mode="edge") if fill is None else np.pad(patch, pad, constant_values=fill)
         first = patch.ndim - 3
         patch = np.flip(patch, tuple(first + axis for axis in self.flips))
         patch = np.rot90(patch, self.turns, (first + self.plane[0], first + self.plane[1]))
-        return torch.from_numpy(np.ascontiguousarray(patch))
+        cut = torch.from_numpy(np.ascontiguousarray(patch))
+        return cut if self.deformation is None else self.deformation.apply(cut, linear=fill is None)

@@ -13,6 +13,7 @@ from napari_rada.data.case import check_trainable
 from napari_rada.models.device import autocast, resolve_device
 from napari_rada.models.triple_view import NetworkInput, TripleViewModel
 from napari_rada.training.estimate import MemoryEstimate, estimate_memory
+from napari_rada.training.plan import plan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,7 +55,9 @@ def preflight(cases: Sequence[Case], config: RunConfig) -> Preflight:
         If the device cannot be used here.
     """
     classes = check_trainable(cases)
-    memory = estimate_memory([case.grid.shape for case in cases], len(classes), config)
+    config = plan(cases, config)
+    grids = [case.grid for case in cases]
+    memory = estimate_memory([grid.shape for grid in grids], len(classes), config, [grid.spacing for grid in grids])
     budget = config.training.minutes
     seconds = 60.0 * budget if budget else config.training.iterations * seconds_per_iteration(len(classes), config)
     return Preflight(memory, seconds, tuple(_hints(cases)))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 
 from napari_rada import pipeline
-from napari_rada.config import PRESETS, PropagationConfig, RunConfig
+from napari_rada.config import PropagationConfig, RunConfig
 from napari_rada.data.case import Case, check_trainable
 from napari_rada.data.working import make_working_case
 from napari_rada.errors import InputError, Stopped
@@ -20,6 +20,7 @@ from napari_rada.evaluation.benchmark.methods import Conditions, Segmentation
 from napari_rada.events import FinishReason, Listener, ignore
 from napari_rada.guidance.files import find_files
 from napari_rada.inference.ensemble import assemble
+from napari_rada.presets import PRESETS
 from napari_rada.propagation import make_propagator
 from napari_rada.training.run_folder import RunFolder
 
@@ -221,6 +222,7 @@ def _working(case: Case, config: RunConfig) -> WorkingCase:
         case,
         check_trainable([case]),
         max_voxels=data.max_voxels,
+        spacing=data.spacing,
         crop_margin=data.crop_margin,
         percentiles=data.percentiles,
         window=data.window,

@@ -1,0 +1,74 @@
+"""Planning: what is settled from the cases before a run starts, and written into its settings.
+
+Several cases share one working grid, so that a structure has one size in voxels everywhere, in scans that are
+predicted later too; and a patch shows as much of them as is affordable.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_rada.data.working import box_shape, coarsening_factors, foreground_box, working_factors
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_rada.config import RunConfig
+    from napari_rada.data.case import Case
+    from napari_rada.data.grid import Grid, Shape, Spacing
+
+STEP = 8
+"""Sides of a planned patch are multiples of this, which networks with three downsamplings need not pad."""
+
+
+def plan(cases: Sequence[Case], config: RunConfig) -> RunConfig:
+    """Return the settings of a run on these cases: a run's config.yaml holds them.
+
+    Several cases get the preset's settings for cohorts and one spacing; `training.patch_voxels` becomes a patch. A
+    spacing and a patch that were chosen stay, so that planning twice changes nothing.
+    """
+    changes: dict[str, Any] = {}
+    if len(cases) > 1:
+        config = config.for_cohort()
+        if config.data.spacing is None and config.data.max_voxels is not None:
+            changes["data.spacing"] = list(common_spacing([case.grid for case in cases], config.data.max_voxels))
+    config = config.with_settings(changes)
+    if config.training.patch_voxels is None:
+        return config
+    shapes = [working_shape(case, config) for case in cases]
+    patch = largest_patch(shapes, config.training.patch_voxels)
+    return config.with_settings({"training.patch": list(patch), "training.patch_voxels": None})
+
+
+def common_spacing(grids: Sequence[Grid], max_voxels: int) -> Spacing:
+    """Return the spacing (mm) at which the median case comes to at most `max_voxels`, coarsened by powers of two."""
+    spacing = np.median([grid.spacing for grid in grids], axis=0)
+    extent = np.median([np.multiply(grid.shape, grid.spacing) for grid in grids], axis=0)
+    depth, height, width = (max(1, round(side)) for side in extent / spacing)
+    between = (float(spacing[0]), float(spacing[1]), float(spacing[2]))
+    z, y, x = np.multiply(spacing, coarsening_factors((depth, height, width), between, max_voxels)).round(4).tolist()
+    return (z, y, x)
+
+
+def working_shape(case: Case, config: RunConfig) -> Shape:
+    """Return the shape that a case has on the working grid."""
+    shape = box_shape(foreground_box(case, config.data.crop_margin))
+    factors = working_factors(shape, case.grid.spacing, config.data.max_voxels, config.data.spacing)
+    z, y, x = (-(-size // factor) for size, factor in zip(shape, factors, strict=True))
+    return (z, y, x)
+
+
+def largest_patch(shapes: Sequence[Shape], voxels: int) -> Shape:
+    """Return the patch of at most `voxels` that shows the most of the largest shape along each axis.
+
+    The side that shows the largest share of its axis is shortened first.
+    """
+    longest = np.max(shapes, axis=0)
+    patch = -(-longest // STEP) * STEP
+    while prod(patch.tolist()) > voxels and patch.max() > STEP:
+        patch[np.where(patch > STEP, patch / longest, 0.0).argmax()] -= STEP
+    z, y, x = patch.tolist()
+    return (z, y, x)

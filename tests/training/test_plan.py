@@ -1,0 +1,105 @@
+"""What is planned from the cases: one grid, one patch."""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+import pytest
+from tests.engine import ball_case, ball_image, tiny_config
+
+from napari_rada.config import RunConfig
+from napari_rada.data.case import Case
+from napari_rada.data.grid import Grid
+from napari_rada.training.plan import common_spacing, largest_patch, plan, working_shape
+
+
+def grid(shape: tuple[int, int, int], spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Grid:
+    return Grid.from_spacing(shape, spacing)
+
+
+def case_on(grid: Grid, *, labelled: bool = True) -> Case:
+    labels = np.zeros(grid.shape, dtype=np.uint16)
+    labels[tuple(slice(side // 4, side // 4 + max(1, side // 2)) for side in grid.shape)] = 1
+    image = ball_image(labels)
+    if not labelled:
+        return Case.create(image, grid=grid)
+    return Case.create(image, labels, slices=[(axis, side // 2) for axis, side in enumerate(grid.shape)], grid=grid)
+
+
+def cohort_settings(**settings: object) -> RunConfig:
+    return RunConfig.from_preset("quick").with_settings({name.replace("__", "."): v for name, v in settings.items()})
+
+
+def test_the_median_case_fits() -> None:
+    grids = [grid((20, 40, 40), (3.0, 1.0, 1.0))] * 2 + [grid((60, 400, 400), (3.0, 1.0, 1.0))]
+    assert common_spacing(grids, 20 * 40 * 40) == (3.0, 1.0, 1.0)
+    assert common_spacing(grids, 20 * 40 * 40 - 1) == (3.0, 2.0, 1.0)
+    assert common_spacing(grids, 20 * 20 * 20) == (3.0, 2.0, 2.0)
+
+
+def test_the_median_is_that_of_spacing_and_of_extent() -> None:
+    grids = [
+        grid((40, 40, 40), (1.0, 1.0, 1.0)),
+        grid((20, 20, 20), (2.0, 2.0, 2.0)),
+        grid((10, 10, 10), (4.0, 4.0, 4.0)),
+    ]
+    assert common_spacing(grids, 8000) == (2.0, 2.0, 2.0)
+
+
+def test_cases_of_other_spacing_come_to_the_same_grid() -> None:
+    coarse, fine = case_on(grid((16, 24, 24), (4.0, 2.0, 2.0))), case_on(grid((64, 96, 96), (1.0, 0.5, 0.5)))
+    config = plan([coarse, coarse, fine], cohort_settings(data__max_voxels=16 * 24 * 24))
+    assert config.data.spacing == (4.0, 2.0, 2.0)
+    assert working_shape(fine, config) == working_shape(coarse, config) == (16, 24, 24)
+
+
+def test_a_scan_coarser_than_the_grid_stays_as_it_is() -> None:
+    config = cohort_settings(data__spacing=[1, 1, 1])
+    assert working_shape(case_on(grid((9, 24, 24), (5.0, 1.2, 1.2)), labelled=False), config) == (9, 24, 24)
+
+
+def test_no_axis_is_coarsened_below_eight_voxels() -> None:
+    config = cohort_settings(data__spacing=[8, 8, 8])
+    assert working_shape(case_on(grid((2, 31, 64)), labelled=False), config) == (2, 16, 8)
+
+
+def test_one_case_is_not_planned() -> None:
+    config = RunConfig.from_preset("quick")
+    assert plan([ball_case()], config) == config
+
+
+def test_planning_twice_changes_nothing() -> None:
+    cases = [ball_case(), ball_case(labelled=False)]
+    once = plan(cases, RunConfig.from_preset("quick"))
+    assert once.data.spacing == (1.0, 1.0, 1.0)
+    assert once.training.patch == (24, 32, 24)
+    assert once.training.patch_voxels is None
+    assert plan(cases, once) == once
+    assert plan([*cases, case_on(grid((60, 90, 90)))], once) == once
+
+
+def test_full_resolution_stays_full_resolution() -> None:
+    assert plan([ball_case(), ball_case(labelled=False)], RunConfig.from_preset("paper")).data.spacing is None
+
+
+def test_the_patch_of_a_single_case_can_be_planned_too() -> None:
+    config = plan([ball_case()], tiny_config(training__patch_voxels=10**6))
+    assert config.training.patch == (24, 32, 24)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "voxels", "patch"),
+    [
+        ([(44, 74, 106), (40, 70, 110)], 10**6, (48, 80, 112)),
+        ([(44, 74, 106)], 210_000, (32, 64, 96)),
+        ([(1, 200, 200)], 8 * 64 * 64, (8, 64, 64)),
+        ([(10, 10, 10)], 512, (8, 8, 8)),
+        ([(100, 100, 100)], 1, (8, 8, 8)),
+    ],
+)
+def test_the_patch_shows_as_much_as_is_affordable(
+    shapes: list[tuple[int, int, int]], voxels: int, patch: tuple[int, int, int]
+) -> None:
+    assert largest_patch(shapes, voxels) == patch
+    assert prod(patch) <= voxels or patch == (8, 8, 8)
