@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import shutil
@@ -16,6 +17,7 @@ from tests.engine import ball_case, tiny_config
 from napari_rada import pipeline
 from napari_rada.config import RunConfig, load_config
 from napari_rada.errors import ConfigError, RadaError, RunFolderError
+from napari_rada.io.lazy import open_lazy
 from napari_rada.text import parse_yaml, read_json
 from napari_rada.training.checkpoint import load_checkpoint
 from napari_rada.training.run_folder import RunFolder
@@ -156,3 +158,23 @@ def test_the_source_has_no_way_to_run_what_it_reads(word: str) -> None:
             assert word not in text or "allow_pickle=False" in text, path
         else:
             assert word not in text, path
+
+
+def test_a_zarr_that_names_pickle_runs_nothing(tmp_path: Path, trap: Path) -> None:
+    array = tmp_path / "scan.zarr"
+    array.mkdir()
+    description = {
+        "zarr_format": 2,
+        "shape": [4, 4, 4],
+        "chunks": [4, 4, 4],
+        "dtype": "|u1",
+        "compressor": None,
+        "fill_value": 0,
+        "order": "C",
+        "filters": [{"id": "pickle", "protocol": 4}],
+    }
+    (array / ".zarray").write_text(json.dumps(description))
+    (array / "0.0.0").write_bytes(pickle.dumps(Trap(trap)))
+    with pytest.raises(RadaError, match="is packed by pickle"):
+        open_lazy(array).read(((0, 0, 0), (4, 4, 4)))
+    assert not trap.exists()

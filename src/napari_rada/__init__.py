@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from napari_rada.data.slices import AnnotatedSlice
     from napari_rada.errors import ConfigError, InputError, RadaError
     from napari_rada.io import load_case, load_cases, save_mask
+    from napari_rada.io.lazy import from_array, open_lazy
+    from napari_rada.outofcore import predict_volume
     from napari_rada.pipeline import continue_training, predict, propagate, resume, suggest, train
     from napari_rada.prediction import Prediction
     from napari_rada.training.estimate import estimate_memory
@@ -38,10 +40,13 @@ __all__ = [
     "__version__",
     "continue_training",
     "estimate_memory",
+    "from_array",
     "load_case",
     "load_cases",
     "make_sample",
+    "open_lazy",
     "predict",
+    "predict_volume",
     "propagate",
     "resume",
     "save_mask",
@@ -62,10 +67,13 @@ _HOME = {
     "RunControl": "control",
     "continue_training": "pipeline",
     "estimate_memory": "training.estimate",
+    "from_array": "io.lazy",
     "load_case": "io",
     "load_cases": "io",
     "make_sample": "data.sample",
+    "open_lazy": "io.lazy",
     "predict": "pipeline",
+    "predict_volume": "outofcore",
     "propagate": "pipeline",
     "resume": "pipeline",
     "save_mask": "io",

@@ -11,6 +11,7 @@ import numpy as np
 import napari_rada as rada  # its names load torch when they are used, after the inputs were checked
 from napari_rada import io
 from napari_rada.cli.settings import config_from
+from napari_rada.cli.volumes import is_volume, predict_volume
 from napari_rada.config import parse_settings
 from napari_rada.errors import ConfigError, InputError
 from napari_rada.events import FinishReason, Notice
@@ -73,6 +74,9 @@ def train(args: argparse.Namespace, console: Console, control: RunControl) -> bo
 
 def predict(args: argparse.Namespace, console: Console, control: RunControl) -> bool:
     """Predict scans with a run."""
+    if is_volume(args):
+        return predict_volume(args, console, control)
+
     from napari_rada.inference.cleanup import CleanUp
 
     non_finite = _run_config(args.run_dir, args.settings).data.non_finite

@@ -11,6 +11,7 @@ from napari_rada.cli.benchmark_parser import add_benchmark
 from napari_rada.cli.explain import add_explain
 from napari_rada.cli.handover_parser import add_handover
 from napari_rada.cli.hyperparameters import add_hyperparameters
+from napari_rada.cli.volume_parser import add_volume_flags
 from napari_rada.errors import InputError
 
 if TYPE_CHECKING:
@@ -147,6 +148,7 @@ def _add_predict(commands: Any) -> None:
     parser.add_argument(
         "--set", metavar="K=V", action="append", default=[], dest="settings", help="data.non_finite alone can be set"
     )
+    add_volume_flags(parser)
 
 
 def _add_evaluate(commands: Any) -> None:

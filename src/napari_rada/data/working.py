@@ -165,7 +165,7 @@ def coarsen(case: WorkingCase, factors: Factors) -> WorkingCase:
     """
     if factors == (1, 1, 1):
         return case
-    image = _block_mean(case.image, factors)
+    image = block_mean(case.image, factors)
     truth = np.full(image.shape, UNKNOWN, dtype=np.int16)
     views = np.zeros(image.shape, dtype=np.uint8)
     placed: list[tuple[AnnotatedSlice, ...]] = []
@@ -281,13 +281,18 @@ def normalise(
     low, high = window or (float(v) for v in np.percentile(image, percentiles))
     if not high > low:
         low, high = float(image.min()), float(image.max())
-    normal = np.asarray(np.clip((image - low) / (high - low), 0.0, 1.0), dtype=np.float32)
+    normal = to_unit_range(image, low, high)
     if normal.min() == normal.max():
         raise InputError(
             f"{name}: the intensity window {low:g} to {high:g} leaves one value only; the image reaches from "
             f"{image.min():g} to {image.max():g}."
         )
     return normal
+
+
+def to_unit_range(image: NDArray[np.float32], low: float, high: float) -> NDArray[np.float32]:
+    """Map the intensities from `low` to `high` linearly to 0..1 and clip the rest."""
+    return np.asarray(np.clip((image - low) / (high - low), 0.0, 1.0), dtype=np.float32)
 
 
 def upsample(values: NDArray[np.float32], factors: Factors, shape: Shape) -> NDArray[np.float32]:
@@ -300,8 +305,8 @@ def upsample(values: NDArray[np.float32], factors: Factors, shape: Shape) -> NDA
     return np.asarray(full[:, : shape[0], : shape[1], : shape[2]].numpy())
 
 
-def _block_mean(image: NDArray[np.float32], factors: Factors) -> NDArray[np.float32]:
-    """Average blocks; the last, incomplete block is filled up with the border voxels."""
+def block_mean(image: NDArray[np.float32], factors: Factors) -> NDArray[np.float32]:
+    """Average blocks of `factors` voxels of (z, y, x); the last, incomplete ones are filled up with border voxels."""
     if factors == (1, 1, 1):
         return image
     pad = [(0, -size % factor) for size, factor in zip(image.shape, factors, strict=True)]

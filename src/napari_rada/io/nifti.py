@@ -42,7 +42,7 @@ def read_nifti(path: Path) -> Volume:
         notes = _notes(image, path)
     size = prod(image.shape) * image.get_data_dtype().itemsize
     try:
-        check_announced(path, size, DEFLATE_RATIO if _is_compressed(path) else 1)
+        check_announced(path, size, DEFLATE_RATIO if is_compressed(path) else 1)
         with log_caught("nibabel.global"), np.errstate(all="ignore"):
             array = _voxels(image, path).reshape(image.shape[:3])
     except InputError:
@@ -51,6 +51,43 @@ def read_nifti(path: Path) -> Volume:
         raise _unreadable(path, error) from None
     native = array.T.astype(array.dtype.newbyteorder("="), copy=False)
     return Volume(native, grid, path, notes=notes)
+
+
+class NiftiVoxels:
+    """The voxels of an uncompressed file, (z, y, x), read when they are asked for."""
+
+    def __init__(self, image: nib.Nifti1Image) -> None:
+        self._proxy = image.dataobj
+        self._further = (0,) * (len(image.shape) - 3)
+        self.shape = (int(image.shape[2]), int(image.shape[1]), int(image.shape[0]))
+        first: NDArray[Any] = self[0:1, 0:1, 0:1]
+        self.dtype = first.dtype
+
+    def __getitem__(self, box: tuple[slice, ...]) -> NDArray[Any]:
+        """Read a part."""
+        part: NDArray[Any] = np.asanyarray(self._proxy[(*reversed(box), *self._further)])
+        return part.T
+
+
+def open_nifti(path: Path) -> tuple[NiftiVoxels, Grid, tuple[str, ...]]:
+    """Open an uncompressed 3D NIfTI file to be read in parts; returns voxels, grid, and what had to be assumed.
+
+    Raises
+    ------
+    InputError
+        As `read_nifti`.
+    """
+    image = _open(path)
+    _check_kind(image, path)
+    with np.errstate(all="ignore"):
+        grid, notes = _grid(image, path), _notes(image, path)
+    end = int(image.header.get_data_offset()) + prod(image.shape) * image.get_data_dtype().itemsize
+    if end > path.stat().st_size:
+        raise _unreadable(path, ValueError("it is shorter than its header announces"))
+    try:
+        return NiftiVoxels(image), grid, notes
+    except Exception as error:  # noqa: BLE001 - nibabel raises many kinds for a damaged file
+        raise _unreadable(path, error) from None
 
 
 def write_nifti(path: Path, array: NDArray[Any], grid: Grid, like: Path | None) -> None:
@@ -97,13 +134,14 @@ def _open(path: Path) -> nib.Nifti1Image:
     return image
 
 
-def _is_compressed(path: Path) -> bool:
+def is_compressed(path: Path) -> bool:
+    """Tell whether a file is packed as a whole, so that no part of it can be read alone."""
     return suffix_of(path).lower().endswith(".gz")
 
 
 def _unpacked(path: Path) -> BinaryIO:
     """Open the content of a file, unpacked."""
-    return cast("BinaryIO", gzip.open(path)) if _is_compressed(path) else path.open("rb")
+    return cast("BinaryIO", gzip.open(path)) if is_compressed(path) else path.open("rb")
 
 
 def _voxels(image: nib.Nifti1Image, path: Path) -> NDArray[Any]:
@@ -111,7 +149,7 @@ def _voxels(image: nib.Nifti1Image, path: Path) -> NDArray[Any]:
     with _unpacked(path) as file:
         holder = nib.FileHolder(fileobj=cast("IOBase", file))
         array: NDArray[Any] = np.asanyarray(type(image).from_file_map({"image": holder}).dataobj)
-        if _is_compressed(path):
+        if is_compressed(path):
             check_rest(path, file)
     return array
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 import tifffile
@@ -16,7 +17,7 @@ from napari_rada.io.limits import DEFLATE_RATIO, check_announced, check_pages
 from napari_rada.io.volume import Volume
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -82,28 +83,58 @@ def read_tiff(path: Path) -> Volume:
     InputError
         If the file is damaged, is not a single stack, or holds colours, channels or time points.
     """
-    try:
-        with path.open("rb") as file:
-            check_pages(file, path.stat().st_size)
-        with log_caught("tifffile") as messages, np.errstate(all="ignore"), tifffile.TiffFile(path) as tif:
-            series = tif.series
-            _check_whole(messages)
-            _check_inside(tif)
-            _check_series(series, path)
-            _check_size(series[0], path)
-            calibration = _calibration(tif, path)
-            array = np.asarray(series[0].asarray())
-    except InputError:
-        raise
-    except Exception as error:  # noqa: BLE001 - tifffile raises many kinds for a damaged file
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(
-            f"{path} cannot be read as TIFF, it is damaged or of a rare kind ({reason}); "
-            "export it again as a plain stack."
-        ) from None
+    with _opened(path) as (tif, messages):
+        series = tif.series
+        _check_whole(messages)
+        _check_inside(tif)
+        _check_series(series, path)
+        _check_size(series[0], path)
+        calibration = _calibration(tif, path)
+        array = np.asarray(series[0].asarray())
     grid = Grid.from_spacing((array.shape[0], array.shape[1], array.shape[2]), calibration.spacing)
     native = array.astype(array.dtype.newbyteorder("="), copy=False)
     return Volume(native, grid, path, calibration.known, calibration.notes)
+
+
+class TiffVoxels:
+    """The pixels of a stack, (z, y, x), read when they are asked for: page by page where they are packed."""
+
+    def __init__(self, path: Path, series: tifffile.TiffPageSeries) -> None:
+        self._path = path
+        self.shape = (int(series.shape[0]), int(series.shape[1]), int(series.shape[2]))
+        self.dtype = np.dtype(series.dtype)
+        self.chunks = (1, *self.shape[1:])
+        self._plain = series.dataoffset is not None and series.keyframe.is_memmappable
+
+    def __getitem__(self, box: tuple[slice, ...]) -> NDArray[Any]:
+        """Read a part."""
+        with log_caught("tifffile"):
+            if self._plain:
+                return np.array(tifffile.memmap(self._path, mode="r")[box])
+            with tifffile.TiffFile(self._path) as tif:
+                pages = tif.series[0].pages
+                planes = [
+                    cast("tifffile.TiffPage", pages[z]).asarray()[box[1:]] for z in range(*box[0].indices(len(pages)))
+                ]
+        return np.stack(planes)
+
+
+def open_tiff(path: Path) -> tuple[TiffVoxels, Grid, tuple[str, ...]]:
+    """Open a TIFF stack to be read in parts; returns pixels, grid, and what had to be assumed.
+
+    Raises
+    ------
+    InputError
+        As `read_tiff`.
+    """
+    with _opened(path) as (tif, messages):
+        series = tif.series
+        _check_whole(messages)
+        _check_inside(tif)
+        _check_series(series, path)
+        calibration = _calibration(tif, path)
+        voxels = TiffVoxels(path, series[0])
+    return voxels, Grid.from_spacing(voxels.shape, calibration.spacing), calibration.notes
 
 
 def write_tiff(path: Path, array: NDArray[Any], grid: Grid, like: Path | None) -> None:
@@ -134,6 +165,24 @@ def write_tiff(path: Path, array: NDArray[Any], grid: Grid, like: Path | None) -
         resolutionunit=how.resolution_unit,
         metadata={"axes": axes, **(how.metadata if imagej or how.flavour == "ome" else {})},
     )
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[tifffile.TiffFile, list[str]]]:
+    """Open a file for reading; whatever is wrong with it becomes one `InputError`. Also gives what tifffile logs."""
+    try:
+        with path.open("rb") as file:
+            check_pages(file, path.stat().st_size)
+        with log_caught("tifffile") as messages, np.errstate(all="ignore"), tifffile.TiffFile(path) as tif:
+            yield tif, messages
+    except InputError:
+        raise
+    except Exception as error:  # noqa: BLE001 - tifffile raises many kinds for a damaged file
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(
+            f"{path} cannot be read as TIFF, it is damaged or of a rare kind ({reason}); "
+            "export it again as a plain stack."
+        ) from None
 
 
 def _check_whole(messages: list[str]) -> None:

@@ -26,23 +26,16 @@ Weights: TypeAlias = Literal["best", "last"]
 
 
 @dataclass(frozen=True, eq=False)
-class TrainedRun:
-    """Make it with `open`.
-
-    Parameters
-    ----------
-    case
-        The scan; one of the run's own that came without annotation has that of the run.
-    """
+class TrainedNetworks:
+    """What a run folder holds of its networks. Make it with `read`."""
 
     folder: RunFolder
     config: RunConfig
     classes: ClassTable
     checkpoint: Checkpoint
-    case: Case
 
     @classmethod
-    def open(cls, run_dir: Path | str, case: Case, weights: Weights = "best") -> TrainedRun:
+    def read(cls, run_dir: Path | str, weights: Weights = "best") -> TrainedNetworks:
         """Read a run folder.
 
         Parameters
@@ -56,18 +49,15 @@ class TrainedRun:
             If `run_dir` is no run folder or has no checkpoint.
         """
         folder = RunFolder.open(Path(run_dir))
-        config, classes = folder.config(), load_classes(folder)
         best = folder.best_checkpoint
         checkpoint = load_checkpoint(best if weights == "best" and best.exists() else folder.last_checkpoint)
-        if not case.is_labelled:
-            case = find_case(folder, case, config) or case
-        return cls(folder, config, classes, checkpoint, case)
+        return TrainedNetworks(folder, folder.config(), load_classes(folder), checkpoint)
 
-    def check_completable(self) -> None:
-        """Raise `InputError` if the networks can only complete annotated slices and the case has none."""
-        if self.config.model.completion and self.config.model.prior_dropout == 0 and not self.case.is_labelled:
+    def check_unannotated(self, name: str) -> None:
+        """Raise `InputError` if the networks can only complete annotated slices, and the scan `name` has none."""
+        if self.config.model.completion and self.config.model.prior_dropout == 0:
             raise InputError(
-                f"{self.case.name}: this run completes annotated slices and the scan has none; annotate three slices "
+                f"{name}: this run completes annotated slices and the scan has none; annotate three slices "
                 "in it, or train on several cases to predict scans that nobody annotated."
             )
 
@@ -79,13 +69,42 @@ class TrainedRun:
         return model.to(resolve_device(device)).to(memory_format=torch.channels_last_3d)
 
     def provenance(self, method: str = "three networks") -> dict[str, str | int | float]:
-        """Say which networks made something, and from which annotation."""
+        """Say which networks made something."""
         found: dict[str, str | int | float] = {
             "run": str(self.folder.path),
             "iteration": self.checkpoint.state.iteration,
             "method": method,
         }
-        if self.case.is_labelled:
-            found["annotation"] = annotation_hash(self.case)
         guidance = describe_guidance(self.folder)
         return found | ({"guidance": guidance} if guidance else {})
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedRun(TrainedNetworks):
+    """The networks of a run and a case to use them on. Make it with `open`.
+
+    Parameters
+    ----------
+    case
+        The scan; one of the run's own that came without annotation has that of the run.
+    """
+
+    case: Case
+
+    @classmethod
+    def open(cls, run_dir: Path | str, case: Case, weights: Weights = "best") -> TrainedRun:
+        """Read a run folder; parameters and errors are those of `read`."""
+        found = TrainedNetworks.read(run_dir, weights)
+        if not case.is_labelled:
+            case = find_case(found.folder, case, found.config) or case
+        return cls(found.folder, found.config, found.classes, found.checkpoint, case)
+
+    def check_completable(self) -> None:
+        """Raise `InputError` if the networks can only complete annotated slices and the case has none."""
+        if not self.case.is_labelled:
+            self.check_unannotated(self.case.name)
+
+    def provenance(self, method: str = "three networks") -> dict[str, str | int | float]:
+        """Say which networks made something, and from which annotation."""
+        found = super().provenance(method)
+        return found | ({"annotation": annotation_hash(self.case)} if self.case.is_labelled else {})

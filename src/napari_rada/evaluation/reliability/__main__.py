@@ -39,7 +39,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     fuzz.add_argument("--count", type=int, metavar="N", help="files to read; by default as many as the time allows")
     fuzz.add_argument("--seconds", type=float, default=120.0, metavar="S", help="(%(default)s)")
     fuzz.set_defaults(run=_fuzz)
-    for command in (kills, endurance, rounds, fuzz):
+    scale = commands.add_parser("scale", help="predict volumes of growing size chunk by chunk")
+    scale.add_argument("--sides", type=int, nargs="+", default=[128, 256, 512], metavar="N", help="(%(default)s)")
+    scale.add_argument(
+        "--compared", type=int, nargs="+", default=[128, 192], metavar="N", help="predicted in memory too (%(default)s)"
+    )
+    scale.add_argument("--chunk", type=int, default=64, metavar="N", help="side of stored chunks (%(default)s)")
+    scale.add_argument("--memory", type=float, default=0.1, metavar="GIB", help="for sums (%(default)s)")
+    scale.set_defaults(run=_scale)
+    for command in (kills, endurance, rounds, fuzz, scale):
         command.add_argument("--seed", type=int, default=0, metavar="S", help="(%(default)s)")
         command.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args(argv)
@@ -114,6 +122,33 @@ def _fuzz(args: argparse.Namespace, folder: Path) -> bool:
     ]
     _print(args, asdict(report), lines)
     return not report.failures
+
+
+def _scale(args: argparse.Namespace, folder: Path) -> bool:
+    from napari_rada.evaluation.reliability.scale import Settings, measure_scale
+
+    def tell(text: str) -> None:
+        sys.stderr.write(f"{text}\n")
+
+    settings = Settings(args.chunk, args.memory)
+    report = measure_scale(folder, args.sides, args.compared, settings, tell)
+    lines = ["| volume | bytes | peak of resident memory | time |", "|---|---|---|---|"]
+    for peak in report.peaks:
+        sizes = f"{peak.volume / 2**20:.0f} MiB | {peak.peak / 2**20:.0f} MiB"
+        lines.append(f"| {peak.side} x {peak.side} x {peak.side} | {sizes} | {peak.seconds:.0f} s |")
+    lines.append("")
+    for seam in report.seams:
+        lines.append(
+            f"{seam.side} voxels a side, cut into {seam.units} units: probability differs by {seam.probability:.2g} at "
+            f"most from the prediction in memory, {seam.voxels} voxels have another label."
+        )
+    for found in report.interruptions:
+        lines.append(
+            f"{found.kind}: {found.there} pieces were there, {found.computed} of {found.units} were computed "
+            f"afterwards; {found.complaint or 'all files are those of the undisturbed prediction'}."
+        )
+    _print(args, {**asdict(report), "is_sound": report.is_sound}, lines)
+    return report.is_sound
 
 
 def _print(args: argparse.Namespace, data: dict[str, object], lines: Sequence[str]) -> None:

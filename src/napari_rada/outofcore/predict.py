@@ -1,0 +1,286 @@
+"""Prediction of a volume chunk by chunk: OME-Zarr out, equal to the prediction in memory, resumable."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_rada.control import RunControl
+from napari_rada.errors import InputError
+from napari_rada.events import Listener, Notice, Stage, StageProgress, ignore
+from napari_rada.io.chunked import make_folder
+from napari_rada.io.files import check_folder
+from napari_rada.io.lazy import LazyVolume, Readable, from_array, open_lazy
+from napari_rada.io.ngff import write_group, write_image
+from napari_rada.memory import shortage_explained
+from napari_rada.outofcore.intensities import find_intensities
+from napari_rada.outofcore.plan import (
+    CHUNK,
+    FOLDER,
+    Plan,
+    hash_of_networks,
+    hash_of_scan,
+    load_plan,
+    unit_of,
+    working_factors,
+    working_shape,
+)
+from napari_rada.outofcore.runner import Cluster, Doing, Here, forget_sites
+from napari_rada.outofcore.steps import Order, Site
+from napari_rada.training.trained import TrainedNetworks
+
+if TYPE_CHECKING:
+    from napari_rada.data.case import NonFinite
+    from napari_rada.data.grid import Shape
+    from napari_rada.data.working import Factors
+    from napari_rada.outofcore.runner import Runner
+    from napari_rada.training.trained import Weights
+
+MEMORY = 1.0
+"""GiB that the sums of a unit may take."""
+
+
+@dataclass(frozen=True)
+class VolumeResult:
+    """What came of a prediction chunk by chunk.
+
+    Parameters
+    ----------
+    out
+        The OME-Zarr image of the labels.
+    probability
+        That of the probability, if it was asked for.
+    shape, factors
+        Voxels along (z, y, x), and how many make up one that the networks see.
+    levels
+        Resolutions in `out`.
+    units, computed
+        Pieces of work in all, and how many of them were not there already.
+    """
+
+    out: Path
+    probability: Path | None
+    shape: Shape
+    factors: Factors
+    levels: int
+    units: int
+    computed: int
+
+
+@shortage_explained
+def predict_volume(
+    run_dir: Path | str,
+    volume: LazyVolume | Readable | Path | str,
+    out: Path | str,
+    *,
+    probability: Path | str | None = None,
+    factors: Factors | None = None,
+    chunk: int | None = None,
+    memory: float = MEMORY,
+    scheduler: str | None = None,
+    device: str = "auto",
+    weights: Weights = "best",
+    non_finite: NonFinite | None = None,
+    control: RunControl | None = None,
+    listener: Listener = ignore,
+) -> VolumeResult:
+    """Predict a volume that need not fit in memory, chunk by chunk, into an OME-Zarr image of labels.
+
+    The result is that of `napari_rada.predict` for a scan that nobody annotated: the same working grid, intensities,
+    tiles and weights. Called again with the same arguments it goes on where it was stopped or killed.
+
+    Parameters
+    ----------
+    run_dir
+        The run folder.
+    volume
+        OME-Zarr, zarr, TIFF or NIfTI by path, or an array (z, y, x) of dask or zarr (voxels of 1 mm; give others by
+        `napari_rada.open_lazy` or `napari_rada.from_array`).
+    out
+        The OME-Zarr folder to write; its name ends in ``.zarr``.
+    probability
+        Another one, for the mean softmax of the networks on their working grid, one channel per class.
+    factors
+        Voxels along (z, y, x) per voxel that the networks see; by default as many as in memory (`data.max_voxels`).
+    chunk
+        Voxels per side of the chunks that are stored; 128 by default.
+    memory
+        GiB that the sums of what is predicted at once may take; the process needs two to three times as much.
+    scheduler
+        Address of a dask.distributed scheduler whose workers compute; they must see the same folders.
+    device, weights
+        As `napari_rada.predict`; on a cluster the device is looked for by each worker.
+    non_finite
+        What to do with NaN and infinity; as in the run's settings by default.
+
+    Raises
+    ------
+    InputError
+        If the volume cannot be used, the run can only complete annotated slices, or `out` is something else.
+    RunFolderError
+        If `run_dir` is no run folder, has no checkpoint, or has changed since.
+    MissingDependencyError
+        If a package of the extra ``scale`` is needed and not installed.
+    Stopped
+        If a stop was requested; what is written is gone on with later.
+    """
+    control = control or RunControl()
+    volume = _opened(volume)
+    for note in volume.notes:
+        listener(Notice(note))
+    run = TrainedNetworks.read(run_dir, weights)
+    run.check_unannotated(volume.name)
+    target, kept = _checked_out(out, volume), None if probability is None else _checked_out(probability, volume)
+    if scheduler is not None and volume.path is None and not hasattr(volume.array, "__dask_graph__"):
+        raise InputError(f"{volume.name} lies in this process; a cluster needs a file, or a dask array.")
+    with ExitStack() as stack:
+        runner: Runner = Here() if scheduler is None else stack.enter_context(Cluster(scheduler))
+        stack.callback(forget_sites)
+        wanted = _Wanted(working_factors(volume, run, factors), chunk, memory, kept, non_finite)
+        _settle(run, volume, target, wanted, runner, control, listener)
+        if max(wanted.factors) > 1:
+            listener(Notice(_coarseness(volume, wanted.factors)))
+        order = Order(str(Path(run_dir).resolve()), weights, device, volume, str(target))
+        site = Site(order)
+        units, computed = _compute(site, order, runner, control, listener)
+    _describe(site, volume)
+    plan = site.plan
+    return VolumeResult(target, kept, plan.shape, plan.factors, len(site.labels), units, computed)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What the caller asked for."""
+
+    factors: Factors
+    chunk: int | None
+    memory: float
+    probability: Path | None
+    non_finite: NonFinite | None
+
+
+def _opened(volume: LazyVolume | Readable | Path | str) -> LazyVolume:
+    """Open what was given; its path is one that another process finds too."""
+    if isinstance(volume, (str, Path)):
+        volume = open_lazy(volume)
+    elif not isinstance(volume, LazyVolume):
+        volume = from_array(volume)
+    return volume if volume.path is None else replace(volume, path=volume.path.resolve())
+
+
+def _checked_out(out: Path | str, volume: LazyVolume) -> Path:
+    path = Path(out).resolve()
+    if not path.name.lower().endswith(".zarr"):
+        raise InputError(f"{out} is no name for an OME-Zarr folder; let it end in .ome.zarr.")
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{out} is a file; name a folder that ends in .ome.zarr.")
+    check_folder(path if path.exists() else path.parent)
+    source = None if volume.path is None else volume.path.resolve()
+    if source is not None and (path.is_relative_to(source) or source.is_relative_to(path)):
+        raise InputError(f"The output {out} and the input {volume.path} lie in each other; choose another output.")
+    return path
+
+
+def _settle(
+    run: TrainedNetworks,
+    volume: LazyVolume,
+    out: Path,
+    wanted: _Wanted,
+    runner: Runner,
+    control: RunControl,
+    listener: Listener,
+) -> None:
+    """Make the plan of a new prediction and keep it, or check that a begun one is the same."""
+    networks, scan = hash_of_networks(run), hash_of_scan(volume)
+    begun = load_plan(out)
+    if begun is not None:
+        _check_same(begun, networks, scan, out, wanted)
+        return
+    if wanted.probability is not None and wanted.probability.exists():
+        raise InputError(f"{wanted.probability} exists already; choose another name for the probability.")
+    chunk = wanted.chunk or CHUNK
+    if not 16 <= chunk <= 1024 or wanted.memory <= 0:
+        raise InputError(
+            f"Chunks of {chunk} voxels a side and {wanted.memory:g} GiB were asked for; choose 16 to 1024 voxels, and "
+            "more than 0 GiB."
+        )
+    found = find_intensities(volume, run.config.data, wanted.non_finite, runner, control, listener)
+    shape, channels = working_shape(volume.shape, wanted.factors), run.config.model.networks * len(run.classes)
+    unit = unit_of(shape, chunk, run.config.training.patch, channels, wanted.memory)
+    for folder in filter(None, (out, wanted.probability)):
+        make_folder(folder)
+        write_group(folder)
+    kept = "" if wanted.probability is None else str(wanted.probability)
+    Plan(
+        networks=networks,
+        scan=scan,
+        shape=volume.shape,
+        spacing=volume.grid.spacing,
+        factors=wanted.factors,
+        low=found.low,
+        high=found.high,
+        replacement=found.replacement,
+        chunk=chunk,
+        unit=unit,
+        probability=kept,
+    ).save(out)
+
+
+def _check_same(begun: Plan, networks: str, scan: str, out: Path, wanted: _Wanted) -> None:
+    """Raise `InputError` if something else was begun at `out`."""
+    kept = "" if wanted.probability is None else str(wanted.probability)
+    differs = {
+        "the networks or settings of the run": begun.networks != networks,
+        "the volume": begun.scan != scan,
+        "the factors to the working grid": begun.factors != wanted.factors,
+        "the size of the chunks": wanted.chunk not in (None, begun.chunk),
+        "the place of the probability": begun.probability != kept,
+    }
+    other = [name for name, different in differs.items() if different]
+    if other:
+        raise InputError(
+            f"{out} belongs to another prediction, not the same are {', '.join(other)}; choose another output."
+        )
+
+
+def _compute(site: Site, order: Order, runner: Runner, control: RunControl, listener: Listener) -> tuple[int, int]:
+    """Compute what is not there; returns the number of all units, and of those that were computed."""
+    units, computed = 0, 0
+    whole = site.is_complete()
+    for number, step in enumerate(site.steps()):
+        all_units = step.units()
+        missing = [] if whole else [box for box in all_units if not step.is_done(box)]
+        there = len(all_units) - len(missing)
+        if there and missing:
+            listener(Notice(f"{there} of {len(all_units)} {step.what} are there already; going on with the rest."))
+        listener(StageProgress(Stage.PREDICT, there, len(all_units), step.what))
+        for done, _ in enumerate(runner.map(Doing(order, number), missing, control), start=there + 1):
+            listener(StageProgress(Stage.PREDICT, done, len(all_units), step.what))
+        units, computed = units + len(all_units), computed + len(missing)
+    return units, computed
+
+
+def _describe(site: Site, volume: LazyVolume) -> None:
+    """Write the metadata, which makes the result complete, and remove what was in between."""
+    plan, run = site.plan, site.run
+    provenance = run.provenance() | {"volume": str(volume.path or volume.name)}
+    if plan.probability:
+        place = volume.placement.coarser(plan.factors)
+        names = [info.name for info in run.classes.classes]
+        write_image(Path(plan.probability), [("0", place)], name=volume.name, channels=names, provenance=provenance)
+    levels = [(str(number), volume.placement.coarser(level[1])) for number, level in enumerate(plan.levels())]
+    write_image(site.out, levels, name=volume.name, classes=run.classes, method="mode", provenance=provenance)
+    for between in ("coarse", "probability"):
+        shutil.rmtree(site.out / FOLDER / between, ignore_errors=True)
+
+
+def _coarseness(volume: LazyVolume, factors: Factors) -> str:
+    """Say on which grid the networks see the volume."""
+    z, y, x = (s * f for s, f in zip(volume.grid.spacing, factors, strict=True))
+    return (
+        f"{volume.name}: the networks see blocks of {' x '.join(map(str, factors))} voxels as one, "
+        f"{z:.3g} x {y:.3g} x {x:.3g} mm along (z, y, x)."
+    )

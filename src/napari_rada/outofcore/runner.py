@@ -1,0 +1,160 @@
+"""Where units are computed: in this process, or on the workers of a dask.distributed cluster."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
+
+from napari_rada.control import RunControl
+from napari_rada.errors import InputError, MissingDependencyError, RadaError
+from napari_rada.io.lazy import SCALE_EXTRA
+from napari_rada.models.device import computing
+from napari_rada.outofcore.steps import Order, Site
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from types import TracebackType
+
+    from distributed import Client
+
+    from napari_rada.data.working import Box
+
+R = TypeVar("R")
+Unit: TypeAlias = "Box"
+WAIT_S = 0.25
+"""How often a cluster is left for a look at the stop request."""
+PATIENCE_S = 10.0
+"""How long to wait for a scheduler, and for its first worker."""
+
+
+class Runner(Protocol):
+    """Computes units of work and returns their results in any order."""
+
+    def map(self, work: Callable[[Unit, RunControl], R], units: Sequence[Unit], control: RunControl) -> Iterator[R]:
+        """Compute all units; raises `Stopped` between two of them if a stop was requested."""
+        ...
+
+
+class Here:
+    """Computes one unit after the other in this process."""
+
+    def map(self, work: Callable[[Unit, RunControl], R], units: Sequence[Unit], control: RunControl) -> Iterator[R]:
+        """Compute all units."""
+        for unit in units:
+            control.check()
+            yield work(unit, control)
+
+
+class Cluster:
+    """Sends units to the workers of a cluster; those of a worker that is lost go to another.
+
+    Parameters
+    ----------
+    address
+        Of the scheduler, as ``tcp://host:8786``.
+
+    Raises
+    ------
+    MissingDependencyError
+        If dask.distributed is not installed.
+    InputError
+        If no scheduler answers, or it has no worker.
+    """
+
+    def __init__(self, address: str) -> None:
+        try:
+            from distributed import Client
+        except ImportError:
+            raise MissingDependencyError(
+                f"Computing on a cluster needs the package distributed; {SCALE_EXTRA}."
+            ) from None
+        try:
+            self._client: Client = Client(address, timeout=PATIENCE_S, set_as_default=False)
+        except (OSError, ValueError, TypeError) as error:
+            reason = " ".join(str(error).split()) or "no answer"
+            raise InputError(
+                f"No scheduler answers at {address} ({reason}); start one with: dask scheduler, and name its address."
+            ) from None
+        try:
+            self._client.wait_for_workers(1, timeout=PATIENCE_S)
+        except TimeoutError:
+            self.close()
+            raise InputError(
+                f"The scheduler {address} has no workers; start some with: dask worker {address}."
+            ) from None
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the cluster; it goes on running."""
+        self._client.close()
+
+    def map(self, work: Callable[[Unit, RunControl], R], units: Sequence[Unit], control: RunControl) -> Iterator[R]:
+        """Compute all units; what was sent is taken back if it ends early."""
+        from distributed import KilledWorker, wait
+
+        pending = {self._client.submit(_alone, work, unit, pure=False) for unit in units}
+        try:
+            while pending:
+                control.check()
+                try:
+                    with self._client.as_current():
+                        done, pending = wait(pending, timeout=WAIT_S, return_when="FIRST_COMPLETED")
+                except TimeoutError:
+                    continue
+                for future in done:
+                    yield future.result()
+        except KilledWorker:
+            raise RadaError(
+                "Several workers were lost one after the other while they computed the same chunk, probably for want "
+                "of memory; give them more, or fewer threads each, and run the same command again."
+            ) from None
+        finally:
+            self._client.cancel(list(pending))
+
+
+class Doing:
+    """One step of an order, as work. What an order needs is opened once per process."""
+
+    def __init__(self, order: Order, step: int) -> None:
+        self.order = order
+        self.step = step
+
+    def __call__(self, box: Unit, control: RunControl) -> None:
+        """Compute a unit, unless it is there already."""
+        site = _opened(self.order)
+        step = site.steps()[self.step]
+        if not step.is_done(box):
+            with computing(site.run.config.threads):
+                step.do(box, control)
+
+
+_one_at_a_time = threading.Lock()
+"""A worker with several threads still computes one unit at a time, so that memory is bounded."""
+_sites: dict[tuple[str, str], Site] = {}
+
+
+def forget_sites() -> None:
+    """Close what was opened in this process."""
+    _sites.clear()
+
+
+def _opened(order: Order) -> Site:
+    """Open an order, or return it from before; only the latest is kept."""
+    key = (order.out, order.device)
+    if key not in _sites:
+        _sites.clear()
+        _sites[key] = Site(order)
+    return _sites[key]
+
+
+def _alone(work: Callable[[Unit, RunControl], R], unit: Unit) -> R:
+    """Compute a unit on a worker."""
+    with _one_at_a_time:
+        return work(unit, RunControl())

@@ -1,0 +1,267 @@
+"""The steps of a prediction, each cut into units that can be computed anywhere, in any order, and again.
+
+A unit writes chunk files, which are complete or not there; it is done when all of its files are there. The steps come
+one after the other: where the working grid is coarser, a coarser copy of the volume, its prediction, the enlargement;
+otherwise the prediction at once. Then the coarser levels of the result, one from another.
+
+Shape legend: N networks, C classes, Z Y X working grid, z y x volume.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import ceil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_rada.data.working import block_mean, to_unit_range, upsample
+from napari_rada.errors import RunFolderError
+from napari_rada.inference.tiles import TileGrid, boxes, predict_part
+from napari_rada.io.chunked import ChunkedArray
+from napari_rada.outofcore.plan import FOLDER, Plan, hash_of_networks, load_plan
+from napari_rada.training.trained import TrainedNetworks, Weights
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_rada.control import RunControl
+    from napari_rada.data.grid import Shape
+    from napari_rada.data.working import Box, Factors
+    from napari_rada.io.lazy import LazyVolume
+    from napari_rada.models.triple_view import TripleViewModel
+
+
+@dataclass(frozen=True)
+class Order:
+    """All that a process needs to compute a unit of a prediction; small, so that it can be sent."""
+
+    run_dir: str
+    weights: Weights
+    device: str
+    volume: LazyVolume
+    out: str
+
+
+class Site:
+    """An order with everything open: networks, volume and arrays.
+
+    Raises
+    ------
+    RunFolderError
+        If the run has changed since the prediction was begun.
+    """
+
+    def __init__(self, order: Order) -> None:
+        self.order = order
+        self.out = Path(order.out)
+        plan = load_plan(self.out)
+        assert plan is not None
+        self.plan: Plan = plan
+        self.run = TrainedNetworks.read(order.run_dir, order.weights)
+        if hash_of_networks(self.run) != plan.networks:
+            raise RunFolderError(
+                f"The run {order.run_dir} has changed since {self.out} was begun; choose another name for the output."
+            )
+        self.volume = order.volume
+
+    @cached_property
+    def model(self) -> TripleViewModel:
+        """The networks."""
+        return self.run.model(self.order.device)
+
+    @cached_property
+    def coarse(self) -> ChunkedArray:
+        """The volume on the working grid, (Z, Y, X) in 0..1, where that is coarser."""
+        plan = self.plan
+        return ChunkedArray.create(self.out / FOLDER / "coarse", plan.working_shape, plan.copied, np.float32)
+
+    @cached_property
+    def probability(self) -> ChunkedArray:
+        """The mean softmax of the networks, (C, Z, Y, X)."""
+        plan, classes = self.plan, len(self.run.classes)
+        where = Path(plan.probability) / "0" if plan.probability else self.out / FOLDER / "probability"
+        chunks = (classes, *(min(plan.chunk, size) for size in plan.working_shape))
+        return ChunkedArray.create(where, (classes, *plan.working_shape), chunks, np.float32)
+
+    @cached_property
+    def labels(self) -> list[ChunkedArray]:
+        """The result, (z, y, x), finest level first."""
+        side, dtype = self.plan.chunk, self.run.classes.dtype
+        return [
+            ChunkedArray.create(self.out / str(level), shape, [min(side, size) for size in shape], dtype)
+            for level, (shape, _, _) in enumerate(self.plan.levels())
+        ]
+
+    def steps(self) -> list[Step]:
+        """Return the steps in their order."""
+        first: list[Step] = [Copy(self), Predict(self), Enlarge(self)] if self.plan.is_coarser else [Predict(self)]
+        return first + [Shrink(self, level) for level in range(1, len(self.labels))]
+
+    def is_complete(self) -> bool:
+        """Tell whether the result is there as a whole, described and at every level."""
+        written = all(array.is_written((0, 0, 0), array.shape) for array in self.labels)
+        return written and (self.out / ".zattrs").is_file()
+
+    def read_volume(self, box: Box) -> NDArray[np.float32]:
+        """Read a box of the volume as the networks see it where the working grid is not coarser."""
+        with np.errstate(over="ignore"):
+            values = self.volume.read(box).astype(np.float32)
+        values[~np.isfinite(values)] = self.plan.replacement
+        return to_unit_range(values, self.plan.low, self.plan.high)
+
+    def decide(self, probability_Czyx: NDArray[np.float32]) -> NDArray[np.unsignedinteger]:
+        """Return the label value of the most probable class."""
+        return self.run.classes.decode(probability_Czyx.argmax(axis=0))
+
+
+class Step:
+    """One step of a site's prediction.
+
+    Parameters
+    ----------
+    what
+        Its units, for messages.
+    shape, side
+        Of the grid that it writes, and of the part of it that is computed at once.
+    """
+
+    def __init__(self, site: Site, what: str, shape: Shape, side: Shape) -> None:
+        self.site = site
+        self.plan = site.plan
+        self.what = what
+        self._shape = shape
+        self._side = side
+
+    def units(self) -> list[Box]:
+        """Return the boxes that are computed at once."""
+        return list(boxes(self._shape, self._side))
+
+    def is_done(self, box: Box) -> bool:
+        """Tell whether everything that a unit writes is there."""
+        raise NotImplementedError
+
+    def do(self, box: Box, control: RunControl) -> None:
+        """Compute a unit and write it."""
+        raise NotImplementedError
+
+
+class Copy(Step):
+    """Average blocks of the volume: the volume on the working grid."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site, "chunks of the coarser copy", site.plan.working_shape, site.plan.copied)
+
+    def is_done(self, box: Box) -> bool:
+        """Tell whether the chunk of the copy is there."""
+        return self.site.coarse.is_written(*box)
+
+    def do(self, box: Box, control: RunControl) -> None:
+        """Read, average, write."""
+        control.check()
+        values = self.site.read_volume(_finer(box, self.plan.factors, self.plan.shape))
+        self.site.coarse.write(box[0], block_mean(values, self.plan.factors))
+
+
+class Predict(Step):
+    """Ask the networks."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site, "chunks", site.plan.working_shape, site.plan.unit)
+        self._keeps = self.plan.is_coarser or bool(self.plan.probability)
+
+    def is_done(self, box: Box) -> bool:
+        """Tell whether probability, if it is kept, and labels, if they are decided here, are there."""
+        site = self.site
+        kept = not self._keeps or site.probability.is_written(*_with_classes(box, site))
+        return kept and (self.plan.is_coarser or site.labels[0].is_written(*box))
+
+    def do(self, box: Box, control: RunControl) -> None:
+        """Predict all tiles that touch the unit and blend them."""
+        site, config = self.site, self.site.run.config
+        grid = TileGrid(self.plan.working_shape, config.training.patch, config.inference.overlap)
+        read = (lambda part: site.coarse.read(*part)) if self.plan.is_coarser else site.read_volume
+        softmax_NCZYX = predict_part(site.model, read, grid, box, config.inference, control)
+        mean_CZYX = softmax_NCZYX.mean(axis=0)
+        del softmax_NCZYX
+        if self._keeps:
+            site.probability.write(_with_classes(box, site)[0], mean_CZYX)
+        if not self.plan.is_coarser:
+            site.labels[0].write(box[0], site.decide(mean_CZYX))
+
+
+class Enlarge(Step):
+    """Interpolate the probability to the volume's grid and decide every voxel."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site, "chunks at full size", site.plan.shape, _cube(site.plan.chunk))
+
+    def is_done(self, box: Box) -> bool:
+        """Tell whether the labels are there."""
+        return self.site.labels[0].is_written(*box)
+
+    def do(self, box: Box, control: RunControl) -> None:
+        """Interpolate between the working voxels in the chunk and one beyond it on each side."""
+        control.check()
+        factors, shape = self.plan.factors, self.plan.working_shape
+        low = [max(0, a // f - 1) for a, f in zip(box[0], factors, strict=True)]
+        high = [min(size, ceil(b / f) + 1) for b, f, size in zip(box[1], factors, shape, strict=True)]
+        around = ((low[0], low[1], low[2]), (high[0], high[1], high[2]))
+        coarse = self.site.probability.read(*_with_classes(around, self.site))
+        z, y, x = ((b - a) * f for a, b, f in zip(low, high, factors, strict=True))
+        fine = upsample(coarse, factors, (z, y, x))
+        inside = tuple(slice(a - c * f, b - c * f) for a, b, c, f in zip(*box, low, factors, strict=True))
+        self.site.labels[0].write(box[0], self.site.decide(fine[(slice(None), *inside)]))
+
+
+class Shrink(Step):
+    """Take the commonest label of each block of a level: the next level."""
+
+    def __init__(self, site: Site, level: int) -> None:
+        levels = site.plan.levels()
+        super().__init__(site, f"chunks of level {level}", levels[level][0], _cube(site.plan.chunk))
+        self._source, self._target = site.labels[level - 1], site.labels[level]
+        self._source_shape, self._factors = levels[level - 1][0], levels[level][2]
+
+    def is_done(self, box: Box) -> bool:
+        """Tell whether the labels of the level are there."""
+        return self._target.is_written(*box)
+
+    def do(self, box: Box, control: RunControl) -> None:
+        """Read the finer level, write this one."""
+        control.check()
+        fine = self._source.read(*_finer(box, self._factors, self._source_shape))
+        self._target.write(box[0], commonest(fine, self._factors))
+
+
+def commonest(labels: NDArray[np.unsignedinteger], factors: Factors) -> NDArray[np.unsignedinteger]:
+    """Return the commonest label of each block of `factors` voxels of (z, y, x); of equally common ones the first."""
+    pad = [(0, -size % factor) for size, factor in zip(labels.shape, factors, strict=True)]
+    padded = np.pad(labels, pad, mode="edge")
+    z, y, x = (size // factor for size, factor in zip(padded.shape, factors, strict=True))
+    blocks = padded.reshape(z, factors[0], y, factors[1], x, factors[2]).transpose(1, 3, 5, 0, 2, 4)
+    voxels = blocks.reshape(-1, z, y, x)
+    found: NDArray[np.unsignedinteger] = voxels[0].copy()
+    most = (voxels == voxels[0]).sum(axis=0, dtype=np.uint8)
+    for voxel in voxels[1:]:
+        count = (voxels == voxel).sum(axis=0, dtype=np.uint8)
+        better = count > most
+        found[better], most[better] = voxel[better], count[better]
+    return found
+
+
+def _finer(box: Box, factors: Factors, shape: Shape) -> Box:
+    """Return the box of a finer grid, of `shape`, that a box of a coarser one covers."""
+    low = [a * f for a, f in zip(box[0], factors, strict=True)]
+    high = [min(b * f, size) for b, f, size in zip(box[1], factors, shape, strict=True)]
+    return (low[0], low[1], low[2]), (high[0], high[1], high[2])
+
+
+def _with_classes(box: Box, site: Site) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return (0, *box[0]), (len(site.run.classes), *box[1])
+
+
+def _cube(side: int) -> Shape:
+    return (side, side, side)

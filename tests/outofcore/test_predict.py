@@ -1,0 +1,261 @@
+"""Prediction chunk by chunk: equal to the one in memory, resumable, and careful with what is there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import dask.array
+import numpy as np
+import pytest
+import yaml
+import zarr
+from tests.engine import ball_case, tiny_config
+from tests.zarrs import write_ome
+
+import napari_rada as rada
+from napari_rada import pipeline
+from napari_rada.control import RunControl
+from napari_rada.data.working import upsample
+from napari_rada.errors import InputError, RunFolderError, Stopped
+from napari_rada.events import Event, Notice, Stage, StageProgress
+from napari_rada.io.chunked import ChunkedArray
+from napari_rada.io.lazy import from_array, open_lazy
+from napari_rada.outofcore.plan import FOLDER
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_rada.outofcore import VolumeResult
+
+SPACING = (0.002, 0.001, 0.001)
+SMALL: dict[str, Any] = {"chunk": 16, "memory": 0.001}
+
+
+def predict(run: Path, volume: Any, out: Path, **settings: Any) -> VolumeResult:
+    return rada.predict_volume(run, volume, out, device="cpu", **(SMALL | settings))
+
+
+def level(out: Path, number: int = 0) -> np.ndarray:
+    return np.asarray(zarr.open_group(str(out), mode="r")[str(number)])
+
+
+def in_memory(run: Path, values: np.ndarray) -> rada.Prediction:
+    return rada.predict(run, rada.Case.create(values, spacing=SPACING), device="cpu")
+
+
+def chunk_files(out: Path) -> dict[str, int]:
+    """Chunk files of a result with the time at which they were written."""
+    files = [path for path in out.glob("*/**/*") if path.is_file() and path.name.isdigit()]
+    return {str(path.relative_to(out)): path.stat().st_mtime_ns for path in files}
+
+
+def test_it_is_the_prediction_in_memory(run: Path, scan: Path, values: np.ndarray, tmp_path: Path) -> None:
+    wanted = in_memory(run, values)
+    result = predict(run, scan, tmp_path / "out.ome.zarr", probability=tmp_path / "p.ome.zarr")
+    assert result.factors == (1, 1, 1)
+    np.testing.assert_array_equal(level(result.out), wanted.mask)
+    np.testing.assert_array_equal(level(tmp_path / "p.ome.zarr"), wanted.probability)
+    assert 0 < wanted.mask.mean() < 1, "something is there to be compared"
+
+
+def test_it_is_the_prediction_in_memory_on_a_coarser_grid(
+    coarse_run: Path, scan: Path, values: np.ndarray, tmp_path: Path
+) -> None:
+    wanted, told = in_memory(coarse_run, values), []
+    out = tmp_path / "out.ome.zarr"
+    result = predict(coarse_run, scan, out, probability=tmp_path / "p.ome.zarr", listener=told.append)
+    assert result.factors == (2, 4, 2)
+    coarse = level(tmp_path / "p.ome.zarr")
+    np.testing.assert_allclose(upsample(coarse, result.factors, values.shape), wanted.probability, atol=1e-5)
+    assert (level(out) != wanted.mask).sum() <= 2
+    assert (
+        Notice("scan: the networks see blocks of 2 x 4 x 2 voxels as one, 0.004 x 0.004 x 0.002 mm along (z, y, x).")
+        in told
+    )
+    assert not (out / FOLDER / "coarse").exists(), "what is in between is removed"
+    assert predict(coarse_run, scan, out, probability=tmp_path / "p.ome.zarr").computed == 0
+
+
+def test_floats_with_gaps_are_treated_as_in_memory(run: Path, values: np.ndarray, tmp_path: Path) -> None:
+    gaps = values.astype(np.float32) * 3.7 - 100
+    gaps[5, 6, 7:20], gaps[30] = np.nan, np.inf
+    case = rada.Case.create(gaps, spacing=SPACING, non_finite="replace")
+    wanted = rada.predict(run, case, device="cpu")
+    volume = from_array(dask.array.from_array(gaps, chunks=20), spacing=SPACING)
+    with pytest.raises(InputError, match=r"holds \d+ voxels that are NaN or infinite; set data.non_finite=replace"):
+        predict(run, volume, tmp_path / "out.ome.zarr")
+    assert not (tmp_path / "out.ome.zarr").exists()
+    result = predict(run, volume, tmp_path / "out.ome.zarr", non_finite="replace")
+    np.testing.assert_array_equal(level(result.out), wanted.mask)
+
+
+def test_the_result_is_a_multiscale_image_where_the_volume_lies(run: Path, scan: Path, tmp_path: Path) -> None:
+    result = predict(run, scan, tmp_path / "out.ome.zarr")
+    content = json.loads((result.out / ".zattrs").read_text())
+    image = content["multiscales"][0]
+    assert image["version"] == "0.4"
+    assert [(axis["name"], axis["unit"]) for axis in image["axes"]] == [(axis, "micrometer") for axis in "zyx"]
+    scales = [step["coordinateTransformations"][0]["scale"] for step in image["datasets"]]
+    moved = [step["coordinateTransformations"][1]["translation"] for step in image["datasets"]]
+    assert scales == [[2, 1, 1], [2, 2, 2], [4, 4, 4], [8, 8, 8]]
+    assert moved == [[3, 3, 3], [3, 3.5, 3.5], [4, 4.5, 4.5], [6, 6.5, 6.5]]
+    assert content["image-label"]["properties"][1] == {"label-value": 1, "name": "label 1"}
+    assert content["napari-rada"]["iteration"] > 0
+    assert [level(result.out, number).shape for number in range(result.levels)] == [
+        (42, 46, 37),
+        (42, 23, 19),
+        (21, 12, 10),
+        (11, 6, 5),
+    ]
+    assert set(np.unique(level(result.out, 2))) <= {0, 1}, "labels are not averaged"
+    assert open_lazy(result.out).placement == open_lazy(scan).placement
+
+
+def test_it_goes_on_where_it_was_stopped(run: Path, scan: Path, tmp_path: Path) -> None:
+    whole = predict(run, scan, tmp_path / "whole.ome.zarr", memory=1e-6)
+    out, control = tmp_path / "out.ome.zarr", RunControl()
+
+    def stop_after_three(event: Event) -> None:
+        if isinstance(event, StageProgress) and event.stage is Stage.PREDICT and event.done == 3:
+            control.stop()
+
+    with pytest.raises(Stopped):
+        predict(run, scan, out, memory=1e-6, control=control, listener=stop_after_three)
+    assert not (out / ".zattrs").exists(), "what is not whole is no image"
+    before, told = chunk_files(out), []
+    assert len(before) == 3
+    result = predict(run, scan, out, listener=told.append)
+    assert result.computed == whole.units - 3
+    assert any(isinstance(event, Notice) and event.message.startswith("3 of ") for event in told)
+    after = chunk_files(out)
+    assert {name: after[name] for name in before} == before, "whole chunks are not written again"
+    assert after.keys() == chunk_files(whole.out).keys()
+    for name in after:
+        assert (out / name).read_bytes() == (whole.out / name).read_bytes()
+    assert predict(run, scan, out).computed == 0
+
+
+def test_a_half_written_chunk_does_not_count(run: Path, scan: Path, tmp_path: Path) -> None:
+    result = predict(run, scan, tmp_path / "out.ome.zarr")
+    victim = result.out / "0" / "1" / "1" / "1"
+    content = victim.read_bytes()
+    victim.rename(victim.with_name(".part-999999999-1"))
+    assert predict(run, scan, result.out).computed == 1
+    assert victim.read_bytes() == content
+    assert not list(victim.parent.glob(".part*"))
+
+
+def test_another_prediction_is_not_written_over(run: Path, coarse_run: Path, scan: Path, tmp_path: Path) -> None:
+    result = predict(run, scan, tmp_path / "out.ome.zarr")
+    other = write_ome(tmp_path / "other.ome.zarr", np.asarray(level(scan))[::-1])
+    before = chunk_files(result.out)
+    for run_dir, volume, settings, what in (
+        (coarse_run, scan, {}, "the networks or settings of the run, the factors to the working grid"),
+        (run, other, {}, "the volume"),
+        (run, scan, {"factors": (1, 2, 2)}, "the factors to the working grid"),
+        (run, scan, {"chunk": 32}, "the size of the chunks"),
+        (run, scan, {"probability": tmp_path / "p.zarr"}, "the place of the probability"),
+    ):
+        with pytest.raises(InputError, match=f"belongs to another prediction, not the same are {what}; choose"):
+            predict(run_dir, volume, result.out, **settings)
+    assert chunk_files(result.out) == before
+
+
+def test_outputs_that_would_harm_are_refused(run: Path, scan: Path, tmp_path: Path) -> None:
+    foreign = tmp_path / "foreign.ome.zarr"
+    foreign.mkdir()
+    (foreign / "thesis.txt").write_text("years of work")
+    (tmp_path / "file.zarr").write_text("")
+    damaged = tmp_path / "damaged.zarr" / FOLDER
+    damaged.mkdir(parents=True)
+    (damaged / "plan.json").write_text("{}")
+    for out, answer in (
+        (foreign, "exists and is no prediction that was begun here"),
+        (tmp_path / "file.zarr", "is a file; name a folder"),
+        (tmp_path / "out.nii.gz", "is no name for an OME-Zarr folder"),
+        (scan, "lie in each other"),
+        (scan / "labels.zarr", "lie in each other"),
+        (tmp_path / "damaged.zarr", "is damaged, the prediction cannot be gone on with"),
+        (tmp_path / "nowhere" / "out.zarr", "does not exist"),
+    ):
+        with pytest.raises(InputError, match=answer):
+            predict(run, scan, out)
+    with pytest.raises(InputError, match=r"foreign.ome.zarr exists already"):
+        predict(run, scan, tmp_path / "new.ome.zarr", probability=foreign)
+    assert (foreign / "thesis.txt").read_text() == "years of work"
+
+
+def test_what_cannot_be_predicted_is_told(run: Path, scan: Path, values: np.ndarray, tmp_path: Path) -> None:
+    constant = from_array(np.full((20, 20, 20), 7, dtype=np.uint8), name="flat")
+    out = tmp_path / "out.ome.zarr"
+    for volume, settings, answer in (
+        (constant, {}, "flat: every voxel of the image is 7; a constant image"),
+        (scan, {"factors": (0, 1, 1)}, "The factors .* do not fit"),
+        (scan, {"factors": (42, 1, 1)}, "The factors .* do not fit"),
+        (scan, {"chunk": 8}, "Chunks of 8 voxels"),
+        (scan, {"memory": 0.0}, "and 0 GiB were asked for"),
+        (from_array(values), {"scheduler": "tcp://127.0.0.1:1"}, "lies in this process; a cluster needs a file"),
+    ):
+        with pytest.raises(InputError, match=answer):
+            predict(run, volume, out, **settings)
+        assert not out.exists()
+
+
+def test_a_window_that_shows_nothing_is_told(run: Path, scan: Path, tmp_path: Path) -> None:
+    copied = _with_settings(run, tmp_path / "run", {"window": [1000.0, 2000.0]})
+    with pytest.raises(InputError, match="the intensity window 1000 to 2000 leaves one value only"):
+        predict(copied, scan, tmp_path / "out.ome.zarr")
+
+
+def test_a_window_is_taken_as_in_memory(run: Path, scan: Path, values: np.ndarray, tmp_path: Path) -> None:
+    copied = _with_settings(run, tmp_path / "run", {"window": [90.0, 130.0]})
+    result = predict(copied, scan, tmp_path / "out.ome.zarr")
+    np.testing.assert_array_equal(level(result.out), in_memory(copied, values).mask)
+
+
+def _with_settings(run: Path, copy: Path, data: dict[str, Any]) -> Path:
+    """Copy a run with other settings of how volumes are read."""
+    shutil.copytree(run, copy)
+    settings = yaml.safe_load((copy / "config.yaml").read_text())
+    settings["data"] |= data
+    (copy / "config.yaml").write_text(yaml.safe_dump(settings))
+    return copy
+
+
+def test_networks_that_only_complete_slices_are_refused(scan: Path, tmp_path: Path) -> None:
+    run = pipeline.train([ball_case()], tmp_path / "run", tiny_config(training__iterations=1)).run_dir
+    with pytest.raises(InputError, match="this run completes annotated slices and the scan has none"):
+        predict(run, scan, tmp_path / "out.ome.zarr")
+
+
+def test_a_run_that_changes_under_way_is_noticed(run: Path, scan: Path, tmp_path: Path) -> None:
+    copied = _with_settings(run, tmp_path / "run", {})
+
+    def change(event: Event) -> None:
+        if isinstance(event, StageProgress) and event.stage is Stage.PREPARE:
+            _change(copied)
+
+    with pytest.raises(RunFolderError, match="has changed since"):
+        predict(copied, scan, tmp_path / "out.ome.zarr", listener=change)
+
+
+def _change(run: Path) -> None:
+    settings = yaml.safe_load((run / "config.yaml").read_text())
+    settings["inference"]["overlap"] = 0.125
+    (run / "config.yaml").write_text(yaml.safe_dump(settings))
+
+
+def test_units_do_not_matter(run: Path, scan: Path, tmp_path: Path) -> None:
+    small = predict(run, scan, tmp_path / "small.ome.zarr", memory=1e-6)
+    large = predict(run, scan, tmp_path / "large.ome.zarr", memory=1.0)
+    assert small.units > large.units
+    for number in range(small.levels):
+        np.testing.assert_array_equal(level(small.out, number), level(large.out, number))
+
+
+def test_own_results_are_read_without_the_zarr_library(run: Path, scan: Path, tmp_path: Path) -> None:
+    result = predict(run, scan, tmp_path / "out.ome.zarr")
+    array = ChunkedArray.open(result.out / "0")
+    np.testing.assert_array_equal(array.read((0, 0, 0), array.shape), level(result.out))

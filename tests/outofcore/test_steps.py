@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import numpy as np
+
+from napari_rada.outofcore.plan import Plan, unit_of
+from napari_rada.outofcore.steps import commonest
+
+
+def make_plan(shape: tuple[int, int, int], spacing: tuple[float, float, float], chunk: int) -> Plan:
+    return Plan("", "", shape, spacing, (1, 1, 1), 0.0, 1.0, 0.0, chunk, shape, "")
+
+
+def test_the_commonest_label_of_a_block_wins_and_of_equals_the_first() -> None:
+    labels = np.zeros((2, 2, 3), dtype=np.uint8)
+    labels[..., 0] = 7
+    labels[0, 0, 1] = 7
+    labels[..., 2] = [[1, 1], [2, 2]]
+    np.testing.assert_array_equal(commonest(labels, (2, 2, 2)), [[[7, 1]]])
+    np.testing.assert_array_equal(commonest(labels, (1, 1, 1)), labels)
+    assert commonest(labels, (2, 1, 2)).shape == (1, 2, 2)
+
+
+def test_levels_make_voxels_rounder_and_end_in_one_chunk() -> None:
+    levels = make_plan((40, 400, 400), (4.0, 1.0, 1.0), 64).levels()
+    assert [shape for shape, _, _ in levels] == [(40, 400, 400), (40, 200, 200), (40, 100, 100), (20, 50, 50)]
+    assert levels[-1][1:] == ((2, 8, 8), (2, 2, 2))
+    assert len(make_plan((64, 64, 64), (1.0, 1.0, 1.0), 64).levels()) == 1
+    flat = make_plan((2, 2, 500), (0.01, 0.01, 1.0), 16).levels()
+    assert flat[-1][0] == (1, 1, 16)
+
+
+def test_units_grow_where_most_is_wasted_until_memory_is_used() -> None:
+    gib = 4 * 3 / 2**30
+    assert unit_of((512, 512, 512), 64, (64, 64, 64), 2, 64**3 * gib) == (64, 64, 64)
+    assert sorted(unit_of((512, 512, 512), 64, (64, 64, 64), 2, 128**3 * gib)) == [128, 128, 128]
+    z, y, x = unit_of((512, 512, 512), 64, (128, 64, 64), 2, 192 * 128 * 128 * gib)
+    assert z > max(y, x)
+    assert unit_of((30, 512, 40), 64, (64, 64, 64), 2, 1.0) == (30, 512, 40)
+    assert unit_of((512, 512, 512), 64, (64, 64, 64), 2, 1e-9) == (64, 64, 64), "one chunk at the least"
