@@ -81,7 +81,7 @@ def open_nifti(path: Path) -> tuple[NiftiVoxels, Grid, tuple[str, ...]]:
     _check_kind(image, path)
     with np.errstate(all="ignore"):
         grid, notes = _grid(image, path), _notes(image, path)
-    end = int(image.header.get_data_offset()) + prod(image.shape) * image.get_data_dtype().itemsize
+    end = int(cast("Any", image.dataobj).offset) + prod(image.shape) * image.get_data_dtype().itemsize
     if end > path.stat().st_size:
         raise _unreadable(path, ValueError("it is shorter than its header announces"))
     try:
