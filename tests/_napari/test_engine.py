@@ -100,5 +100,5 @@ def test_triton_is_kept_out_only_where_it_would_crash(tmp_path, monkeypatch, map
         del sys.modules["triton"]
     if maps is not None:
         (tmp_path / "maps").write_text(maps)
-    engine._keep_out_triton(tmp_path / "maps")
+    engine.keep_out_triton(tmp_path / "maps")
     assert ("triton" in sys.modules and sys.modules["triton"] is None) == kept_out

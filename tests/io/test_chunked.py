@@ -28,6 +28,7 @@ def test_what_is_written_is_read_here_and_by_the_zarr_library(tmp_path: Path, va
         np.testing.assert_array_equal(found, values)
     np.testing.assert_array_equal(array.read((3, 10, 2), (17, 33, 9)), values[3:17, 10:33, 2:9])
     np.testing.assert_array_equal(array[3:17, 10:, :9], values[3:17, 10:, :9])
+    np.testing.assert_array_equal(array[5, 1:30:3, np.int64(7)], values[5, 1:30:3, 7])
 
 
 def test_only_whole_chunks_count(tmp_path: Path, values: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:

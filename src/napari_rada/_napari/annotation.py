@@ -9,7 +9,7 @@ from weakref import ref
 import numpy as np
 from psygnal import Signal
 
-from napari_rada._napari.layers import annotated_slices, full_resolution, set_annotated_slices, shape_of
+from napari_rada._napari.layers import annotated_slices, full_resolution, is_lazy, set_annotated_slices, shape_of
 from napari_rada.data.slices import AnnotatedSlice, detect_slices
 from napari_rada.errors import InputError
 
@@ -69,9 +69,7 @@ class AnnotationModel:
 
     def rescan(self) -> None:
         """Look at the labels again; `changed` fires if the rows are not the same as before."""
-        try:
-            shape_of(self.layer)
-        except InputError:
+        if not _can_be_scanned(self.layer):
             self._proposed = frozenset()
         else:
             painted = frozenset(detect_slices(np.asarray(full_resolution(self.layer))))
@@ -115,3 +113,12 @@ class AnnotationModel:
         if not 0 <= plane.index < labels.shape[plane.axis]:
             return 0
         return int(np.count_nonzero(np.asarray(labels[plane.selector()])))
+
+
+def _can_be_scanned(layer: Labels) -> bool:
+    """Tell whether a layer is one 3D volume in memory; others, which nobody can paint in, would take too long."""
+    try:
+        shape_of(layer)
+    except InputError:
+        return False
+    return not is_lazy(layer)

@@ -106,13 +106,13 @@ LoadEngine: TypeAlias = Callable[[], Engine]
 
 def load_pipeline() -> Engine:
     """Import the real engine."""
-    _keep_out_triton()
+    keep_out_triton()
     from napari_rada import pipeline
 
     return pipeline
 
 
-def _keep_out_triton(maps: Path = Path("/proc/self/maps")) -> None:
+def keep_out_triton(maps: Path = Path("/proc/self/maps")) -> None:
     """Make `import triton` fail where it would crash: beside the LLVM that Mesa's OpenGL drivers bring.
 
     torch imports triton, which has an LLVM of its own, together with the first optimiser; two of them in one process
@@ -166,7 +166,7 @@ def checking(snapshots: Sequence[Snapshot], config: RunConfig, folder: Path | No
 
     def work(control: RunControl, listener: Listener) -> Preflight:
         del control
-        _keep_out_triton()
+        keep_out_triton()
         from napari_rada.training.preflight import preflight
 
         listener(StageProgress(Stage.PREPARE, 0, 1))
@@ -180,7 +180,7 @@ def loading(run_dir: Path) -> Work:
 
     def work(control: RunControl, listener: Listener) -> LoadedRun:
         del control
-        _keep_out_triton()
+        keep_out_triton()
         from napari_rada._napari.run_files import load_run
         from napari_rada.training.run_folder import RunFolder
 
@@ -231,7 +231,7 @@ def reporting(run_dir: Path, device: str) -> Work:
     """Work that writes the report of a run and returns its path."""
 
     def work(control: RunControl, listener: Listener) -> Path:
-        _keep_out_triton()
+        keep_out_triton()
         from napari_rada.report.page import write_report
 
         return write_report(run_dir, device=device, control=control, listener=listener)
@@ -244,7 +244,7 @@ def exporting_nnunet(run_dir: Path, folder: Path) -> Work:
 
     def work(control: RunControl, listener: Listener) -> Path:
         del control, listener
-        _keep_out_triton()
+        keep_out_triton()
         from napari_rada.io.export import export_nnunet
         from napari_rada.training.run_folder import RunFolder
         from napari_rada.training.snapshot import load_cases, load_classes

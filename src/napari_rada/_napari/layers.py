@@ -154,6 +154,11 @@ def full_resolution(layer: Image | Labels) -> Any:
     return layer.data[0] if layer.multiscale else layer.data
 
 
+def is_lazy(layer: Image | Labels) -> bool:
+    """Tell whether a layer is read in parts: multiscale, or of dask, zarr or a mapped file."""
+    return bool(layer.multiscale) or not isinstance(layer.data, np.ndarray) or isinstance(layer.data, np.memmap)
+
+
 def shape_of(layer: Image | Labels) -> tuple[int, int, int]:
     """Return (z, y, x) of a layer that holds a single 3D volume.
 

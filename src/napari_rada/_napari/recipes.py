@@ -85,9 +85,16 @@ def _layer_words(scan: Scan) -> str:
     return ", ".join(f"viewer.layers[{str(layer.name)!r}]" for layer in layers)
 
 
-def predict_command(image: Image, run_dir: Path, device: str, tidy: CleanUp) -> str:
-    """Return the command that predicts as the dock would; raises `InputError` if the image lies in no file."""
-    words = ["napari-rada", "predict", str(run_dir), str(_file(image)), "-o", f"{image.name} mask.nii.gz"]
+def predict_command(image: Image, run_dir: Path, device: str, tidy: CleanUp, folder: Path | None = None) -> str:
+    """Return the command that predicts as the dock would, chunk by chunk if a folder is named for that.
+
+    Raises
+    ------
+    InputError
+        If the image lies in no file.
+    """
+    out = f"{image.name} mask.nii.gz" if folder is None else str(folder)
+    words = ["napari-rada", "predict", str(run_dir), str(_file(image)), "-o", out]
     words += ["--device", device]
     if tidy.min_part_ml > 0:
         words += ["--min-part", f"{tidy.min_part_ml:g}"]

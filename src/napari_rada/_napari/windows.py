@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_rada._napari.layers import full_resolution
+from napari_rada._napari.layers import is_lazy
 
 if TYPE_CHECKING:
     from napari.layers import Image
+    from numpy.typing import NDArray
 
 SAMPLES = 200_000
 """Voxels that are looked at to find the range of an image."""
@@ -45,12 +46,29 @@ def apply_window(image: Image, window: Window | None) -> tuple[float, float]:
 
 
 def own_range(image: Image) -> tuple[float, float]:
-    """Return the 1st and 99th percentile of an image, from a regular sample of its voxels."""
-    pixels = full_resolution(image)
-    step = max(1, round((pixels.size / SAMPLES) ** (1 / pixels.ndim)))
-    sample = np.asarray(pixels[(slice(None, None, step),) * pixels.ndim], dtype=np.float64)
+    """Return the 1st and 99th percentile of an image, from a regular sample of its voxels.
+
+    Of a multiscale image the coarsest level is looked at, of another that is read in parts its middle planes.
+    """
+    sample = _middle_planes(image.data) if is_lazy(image) and not image.multiscale else _sample(image)
     finite = sample[np.isfinite(sample)]
     if not finite.size or finite.min() == finite.max():
         return (0.0, 1.0)
     low, high = np.percentile(finite, (1, 99))
     return (float(low), float(high)) if high > low else (float(finite.min()), float(finite.max()))
+
+
+def _sample(image: Image) -> NDArray[np.float64]:
+    pixels = np.asarray(image.data[-1] if image.multiscale else image.data)
+    step = max(1, round((pixels.size / SAMPLES) ** (1 / pixels.ndim)))
+    return np.asarray(pixels[(slice(None, None, step),) * pixels.ndim], dtype=np.float64)
+
+
+def _middle_planes(pixels: Any) -> NDArray[np.float64]:
+    """Return every second or so voxel of the middle plane of each axis."""
+    planes = []
+    for axis, size in enumerate(pixels.shape):
+        index = tuple(size // 2 if other == axis else slice(None) for other in range(pixels.ndim))
+        plane = np.asarray(pixels[index], dtype=np.float64)
+        planes.append(plane.ravel()[:: max(1, pixels.ndim * plane.size // SAMPLES)])
+    return np.concatenate(planes)

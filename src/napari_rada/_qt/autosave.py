@@ -10,7 +10,7 @@ from psygnal import Signal
 from qtpy.QtCore import QObject, QTimer
 
 from napari_rada._napari.job import Job
-from napari_rada._napari.layers import annotated_slices, class_infos, full_resolution, grid_of
+from napari_rada._napari.layers import annotated_slices, class_infos, full_resolution, grid_of, is_lazy
 from napari_rada._napari.run_files import autosave, autosave_path
 from napari_rada._qt.folder_edit import data_folder
 from napari_rada._qt.worker import JobPump, spawn
@@ -59,7 +59,8 @@ class Autosaver(QObject):
     def set_layers(self, image: Image | None, labels: Labels | None) -> None:
         """Save other labels from now on; those before are saved first if they were edited."""
         self.flush()
-        self._layers = None if image is None or labels is None else (image, labels)
+        none = image is None or labels is None or is_lazy(labels)  # nobody can paint in labels that are read in parts
+        self._layers = None if none else (image, labels)
 
     def touch(self) -> None:
         """Note an edit; what follows within a few seconds is saved together."""

@@ -36,7 +36,9 @@ from napari_rada._napari.preferences import preferences
 from napari_rada._napari.preview import add_layers
 from napari_rada._napari.recipes import predict_command
 from napari_rada._napari.run_files import classes_of_run
+from napari_rada._napari.volumes import predicting_volume, result_to_layer_data, volume_of_layer
 from napari_rada._qt import shortcuts
+from napari_rada._qt.chunk_panel import ChunkPanel
 from napari_rada._qt.clean_up_panel import CleanUpPanel
 from napari_rada._qt.device_combo import DeviceCombo
 from napari_rada._qt.dock import Dock, copy_text, fill_devices, form
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
     from napari_rada.data.slices import AnnotatedSlice
     from napari_rada.events import Event
     from napari_rada.inference.suggest import Suggestion
+    from napari_rada.outofcore import VolumeResult
     from napari_rada.prediction import Explanation, Prediction
 
 OUTPUT_TIPS = {
@@ -99,6 +102,7 @@ class PredictWidget(Dock):
         self.labels = LayerCombo(napari_viewer, Labels, empty="as in the run", optional=True)
         self.several = QCheckBox("All selected image layers")
         self.outputs = OutputChoice()
+        self.chunks = ChunkPanel()
         self.device = DeviceCombo(preferences().device)
         self.clean_up = CleanUpPanel()
         self.explain_panel = ExplainPanel(self.explain_job)
@@ -110,10 +114,19 @@ class PredictWidget(Dock):
         fill_devices(self.device)
 
     def predict(self) -> None:
-        """Predict the chosen image, or all that are selected, in a worker; the results come as new layers."""
+        """Predict the chosen image, or all that are selected, in a worker; the results come as new layers.
+
+        If `chunks` says so the image is predicted chunk by chunk into a folder, and shown from there.
+        """
         with self.telling_errors():
             run_dir, images = self._checked_input()
-            labels = self.labels.value()
+            labels, folder = self.labels.value(), self.chunks.value()
+            if folder is not None:
+                self._check_chunked(images)
+                volume = volume_of_layer(images[0])
+                self.job.start(predicting_volume(run_dir, volume, folder, self.device.value()))
+                self._images = images
+                return
             snapshots = [take_snapshot(images[0], labels, self._annotated(labels)), *map(take_snapshot, images[1:])]
             work = predicting(self._load_engine, run_dir, snapshots, self.device.value(), self.clean_up.value())
             self.job.start(work)
@@ -189,7 +202,8 @@ class PredictWidget(Dock):
     def as_command(self) -> str:
         """Return the command that predicts the chosen image; raises `RadaError` if there is none."""
         run_dir, images = self._checked_input()
-        return predict_command(images[0], run_dir, self.device.value(), self.clean_up.value())
+        folder = self.chunks.value()
+        return predict_command(images[0], run_dir, self.device.value(), self.clean_up.value(), folder)
 
     def apply_colours(self, colours: Colours) -> None:
         """Take the colours of a theme."""
@@ -212,6 +226,15 @@ class PredictWidget(Dock):
             raise InputError("Nothing is asked for; tick at least one of mask, probability and disagreement.")
         self._check_labels(images[0], self.labels.value())
         return run_dir, images
+
+    def _check_chunked(self, images: Sequence[Image]) -> None:
+        """Refuse what only a prediction in memory can do."""
+        if len(images) > 1:
+            raise InputError("Images are predicted chunk by chunk one at a time; take off 'All selected image layers'.")
+        if self.labels.value() is not None:
+            raise InputError("Annotated slices are not used chunk by chunk; leave Labels as in the run.")
+        if self.clean_up.value():
+            raise InputError("The clean-up needs the whole mask in memory; switch it off to predict chunk by chunk.")
 
     def _check_labels(self, image: Image, labels: Labels | None) -> None:
         if labels is None:
@@ -271,6 +294,7 @@ class PredictWidget(Dock):
         self.column.addLayout(form(Run=self.run, Image=self.image))
         self.column.addWidget(self.several)
         self.column.addLayout(form(Labels=self.labels, Outputs=self.outputs, Device=self.device))
+        self.column.addWidget(self.chunks)
         self.labels.setToolTip("Annotated slices that the networks complete; by default those of the run")
         tidy = Section("Clean-up", self.clean_up, tip="Tidy the mask; nothing is changed unless asked for")
         self.explain_section = Section(
@@ -296,6 +320,8 @@ class PredictWidget(Dock):
         self.explain_job.event.connect(self._on_event)
         self.explain_job.succeeded.connect(self._on_explained)
         self.explain_job.failed.connect(self.show_error)
+        self.image.valueChanged.connect(lambda image: self.chunks.set_data(image, self.run.value()))
+        self.chunks.toggled.connect(lambda on: self.outputs.setEnabled(not on))
         self.run.valueChanged.connect(self._on_run_changed)
         self._on_run_changed(self.run.value())
         self.suggest_button.clicked.connect(lambda: self.suggest())
@@ -318,8 +344,10 @@ class PredictWidget(Dock):
 
     def _on_state_changed(self, state: RunState) -> None:
         running = state is not RunState.IDLE
-        for widget in (self.run, self.image, self.labels, self.several, self.outputs, self.device, self.clean_up):
+        fields = (self.run, self.image, self.labels, self.several, self.device, self.clean_up, self.chunks)
+        for widget in fields:
             widget.setEnabled(not running)
+        self.outputs.setEnabled(not running and self.chunks.value() is None)
         self._draw_buttons()
 
     def _draw_buttons(self) -> None:
@@ -332,7 +360,10 @@ class PredictWidget(Dock):
         if isinstance(event, Notice):
             self.message.setValue(event.message, "warning")
 
-    def _on_predicted(self, predictions: list[Prediction]) -> None:
+    def _on_predicted(self, predictions: list[Prediction] | VolumeResult) -> None:
+        if not isinstance(predictions, list):
+            self._show_volume(predictions)
+            return
         images, self._images = self._images, []
         told = []
         with self.telling_errors():
@@ -346,7 +377,17 @@ class PredictWidget(Dock):
             self.message.setValue(" ".join(told))
         self._draw_buttons()
 
+    def _show_volume(self, result: VolumeResult) -> None:
+        """Show what was predicted chunk by chunk, from its folder."""
+        (image,), self._images = self._images, []
+        self.prediction, self._image, self.mask_layer = None, None, None
+        with self.telling_errors():
+            (layer,) = add_layers(self.viewer, [result_to_layer_data(result, image)])
+            self.message.setValue(f"Added '{layer.name}', which is read from {result.out}.")
+        self._draw_buttons()
+
     def _on_run_changed(self, run_dir: Path | None) -> None:
+        self.chunks.set_data(self.image.value(), run_dir)
         try:
             self.explain_panel.set_data(() if run_dir is None else classes_of_run(run_dir))
         except RunFolderError:

@@ -78,10 +78,16 @@ class ChunkedArray:
         """Number of axes."""
         return len(self.shape)
 
-    def __getitem__(self, index: tuple[slice, ...]) -> NDArray[Any]:
-        """Read a part, as `read`; for dask."""
-        bounds = [part.indices(size)[:2] for part, size in zip(index, self.shape, strict=True)]
-        return self.read([start for start, _ in bounds], [stop for _, stop in bounds])
+    def __getitem__(self, index: tuple[slice | int, ...]) -> NDArray[Any]:
+        """Read a part: one whole number, or one slice of a positive step, per axis; for dask."""
+        starts, stops, rest = [], [], []
+        for part, size in zip(index, self.shape, strict=True):
+            start, stop, step = part.indices(size) if isinstance(part, slice) else (int(part), int(part) + 1, 0)
+            starts.append(start)
+            stops.append(max(start, stop))
+            rest.append(slice(None, None, step) if step else 0)
+        part_read: NDArray[Any] = self.read(starts, stops)[tuple(rest)]
+        return part_read
 
     def write(self, start: Sequence[int], block: NDArray[Any]) -> None:
         """Write a block that begins and ends with chunks, or at the array's end; chunk by chunk, each one whole.

@@ -128,7 +128,7 @@ def measure_scale(
     sides
         Of the volumes whose prediction is measured in a fresh process.
     compared
-        Of those that are predicted in memory too; the smallest of these is the one that is disturbed.
+        Of those that are predicted in memory too, cut as finely as possible; the last of these is disturbed.
     """
     run = train_networks(folder / "run")
     peaks = []
@@ -136,14 +136,14 @@ def measure_scale(
         volume = make_volume(folder / f"volume{side}.ome.zarr", side)
         peaks.append(measure_peak(run, volume, folder / f"peak{side}.ome.zarr", side, settings))
         tell(f"{side}: {peaks[-1].peak / 2**20:.0f} MiB, {peaks[-1].seconds:.0f} s")
-    seams = []
+    seams, finest = [], Settings(settings.chunk, 1e-9)
     for side in compared:
-        seams.append(measure_seams(run, make_volume(folder / f"volume{side}.ome.zarr", side), folder, settings))
+        seams.append(measure_seams(run, make_volume(folder / f"volume{side}.ome.zarr", side), folder, finest))
         tell(f"{side}: {seams[-1].voxels} voxels differ from the prediction in memory")
-    side = min(compared)
+    side = compared[-1]
     volume, whole = folder / f"volume{side}.ome.zarr", folder / f"whole{side}.ome.zarr"
-    outofcore.predict_volume(run, volume, whole, chunk=settings.chunk, memory=settings.memory, device="cpu")
-    broken = [kill_and_resume(run, volume, whole, settings), lose_worker(run, volume, whole, settings)]
+    outofcore.predict_volume(run, volume, whole, chunk=finest.chunk, memory=finest.memory, device="cpu")
+    broken = [kill_and_resume(run, volume, whole, finest), lose_worker(run, volume, whole, finest)]
     return ScaleReport(settings, tuple(peaks), tuple(seams), tuple(broken))
 
 
