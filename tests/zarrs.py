@@ -1,44 +1,45 @@
-"""Zarr folders for tests, written by the zarr library."""
+"""Zarr folders for tests."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
 
-import zarr
+import pytest
+
+from napari_rada.io.chunked import ChunkedArray
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
 
 AXES = [{"name": name, "type": "space", "unit": "micrometer"} for name in "zyx"]
 
 
-def write_array(path: Path, values: NDArray[Any], *, version: int = 2, chunks: tuple[int, ...] | None = None) -> Path:
-    """Write a zarr array."""
-    chunks = chunks or tuple(min(16, size) for size in values.shape)
-    array = zarr.create_array(
-        str(path), shape=values.shape, chunks=chunks, dtype=values.dtype, zarr_format=version, overwrite=True
-    )
-    array[...] = values
+def write_array(path: Path, values: NDArray[Any], *, version: int = 2) -> Path:
+    """Write a zarr array; format 3 needs version 3 of the zarr library."""
+    chunks = tuple(min(16, size) for size in values.shape)
+    if version == 3:
+        zarr = pytest.importorskip("zarr", minversion="3")
+        zarr.create_array(str(path), shape=values.shape, chunks=chunks, dtype=values.dtype, zarr_format=3)[...] = values
+    else:
+        ChunkedArray.create(path, values.shape, chunks, values.dtype).write((0,) * values.ndim, values)
     return path
 
 
 def write_ome(
     path: Path,
-    values: NDArray[np.generic],
+    values: NDArray[Any],
     *,
     version: str = "0.4",
     scale: tuple[float, ...] = (2.0, 1.0, 1.0),
     axes: list[Any] | None = None,
-    dataset: str = "0",
 ) -> Path:
     """Write an OME-Zarr image with one level, 0.4 or 0.5."""
     path.mkdir(parents=True)
     steps = [{"type": "scale", "scale": list(scale)}, {"type": "translation", "translation": [3.0] * len(scale)}]
-    datasets = [{"path": dataset, "coordinateTransformations": steps}]
+    datasets = [{"path": "0", "coordinateTransformations": steps}]
     image = {"axes": AXES if axes is None else axes, "datasets": datasets}
     if version == "0.5":
         attributes = {"ome": {"version": "0.5", "multiscales": [image]}}
