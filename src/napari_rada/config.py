@@ -198,6 +198,9 @@ class TrainingConfig(_Frozen):
     augment: Augment = Field(
         "flips", description="Flips and quarter turns; or small rotations, scalings and changes of intensity (deform)."
     )
+    bfloat16: bool = Field(
+        False, description="Mixed precision also on a processor that has bfloat16; graphics cards use it anyway."
+    )
     log_every: int = Field(1, ge=1)
     validate_every: int = Field(200, ge=1)
     checkpoint_seconds: float = Field(60.0, ge=0, description="Save the last state at least this often.")
@@ -274,6 +277,9 @@ class InferenceConfig(_Frozen):
         le=1,
         description="Share of the networks in the final probability of a case with annotated slices; the rest is the "
         "propagation's.",
+    )
+    largest_part: bool = Field(
+        False, description="Keep only the largest connected part of every class; for structures that are one piece."
     )
     keep_annotated: bool = Field(True, description="Annotated slices keep what was painted.")
 

@@ -265,7 +265,7 @@ def predict(
     weights
         `best`: those with the highest held-out Dice, if that is known; `last`: those of the latest checkpoint.
     tidy
-        Small parts to remove and holes to fill; nothing by default.
+        Small parts to remove and holes to fill; only what the run's settings ask for by default.
 
     Raises
     ------
@@ -307,7 +307,9 @@ def predict(
             keep_annotated=config.inference.keep_annotated,
             provenance=run.provenance(),
         )
-    return clean_up(prediction, tidy or CleanUp(), case.known if config.inference.keep_annotated else None)
+    tidy = tidy or CleanUp()
+    tidy = replace(tidy, largest_part=tidy.largest_part or config.inference.largest_part)
+    return clean_up(prediction, tidy, case.known if config.inference.keep_annotated else None)
 
 
 @shortage_explained

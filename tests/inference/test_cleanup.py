@@ -44,6 +44,15 @@ def test_small_parts_go_by_their_volume():
     assert tidy.provenance == {"run": "r", "clean_up": "parts under 5 ml removed"}
 
 
+def test_the_largest_part_of_every_class_stays():
+    tidy = clean_up(predicted(), CleanUp(largest_part=True))
+    assert tidy.mask[10, 10, 10] == 0
+    assert tidy.mask[4, 4, 4] == 0
+    assert (tidy.mask[0, 0, :5] == 2).all()
+    assert tidy.mask[2, 2, 2] == 1
+    assert tidy.provenance["clean_up"] == "largest parts kept"
+
+
 def test_holes_are_filled_but_no_other_class_is_painted_over():
     tidy = clean_up(predicted(), CleanUp(fill_holes=True))
     assert tidy.mask[4, 4, 4] == 2

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from napari_rada.errors import ConfigError
-from napari_rada.models.device import autocast, resolve_device, why_unusable
+from napari_rada.models.device import _cpu_has_bfloat16, autocast, autocasts, resolve_device, why_unusable
 
 
 def test_auto_prefers_cuda_then_mps(monkeypatch):
@@ -33,6 +33,21 @@ def test_a_gpu_number_beyond_the_last_is_refused(monkeypatch):
 def test_unknown_names_are_refused(name):
     with pytest.raises(ConfigError, match="Device"):
         resolve_device(name)
+
+
+def test_a_processor_with_bfloat16_uses_it_if_asked_to(monkeypatch):
+    device = torch.device("cpu")
+    _cpu_has_bfloat16.cache_clear()
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
+    assert autocasts(device, cpu=True)
+    assert not autocasts(device)
+    _cpu_has_bfloat16.cache_clear()
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False}, raising=False)
+    assert not autocasts(device, cpu=True)
+    _cpu_has_bfloat16.cache_clear()
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert not autocasts(device, cpu=True)
+    _cpu_has_bfloat16.cache_clear()
 
 
 def test_mixed_precision_only_where_the_gpu_has_bfloat16(monkeypatch):

@@ -61,6 +61,7 @@ ORIGINS: dict[str, tuple[Source, str]] = {
     "training.pseudo_weight": ("ours", "trust alone weighs a pseudo-label"),
     "training.centred": ("paper", "random crop"),
     "training.augment": ("paper", "quarter turns and flips"),
+    "training.bfloat16": ("ours", "precision is not stated"),
     "training.log_every": ("ours", "changes no result"),
     "training.validate_every": ("ours", "chooses best.pt"),
     "training.checkpoint_seconds": ("ours", "changes no result"),
@@ -79,6 +80,7 @@ ORIGINS: dict[str, tuple[Source, str]] = {
     "guidance.controller": ("paper", "512-256-128-64-8"),
     "inference.overlap": ("ours", "the paper overlaps and does not say how much"),
     "inference.tiles_per_batch": ("ours", "changes no result"),
+    "inference.largest_part": ("ours", "parts are not mentioned"),
     "inference.blend": ("paper", "the mean of the networks alone"),
     "inference.keep_annotated": ("ours", "test scans have no annotation"),
 }

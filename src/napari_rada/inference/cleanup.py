@@ -26,20 +26,24 @@ class CleanUp:
         Connected parts (voxels that share a face) smaller than this many millilitres become background; 0 keeps all.
     fill_holes
         Background that a class encloses on all sides becomes that class.
+    largest_part
+        Of every class only the largest connected part stays.
     """
 
     min_part_ml: float = 0.0
     fill_holes: bool = False
+    largest_part: bool = False
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.min_part_ml < np.inf:
             raise InputError(f"The smallest part to keep must be 0 ml or more; found {self.min_part_ml:g}.")
 
     def __bool__(self) -> bool:
-        return self.fill_holes or self.min_part_ml > 0
+        return self.fill_holes or self.largest_part or self.min_part_ml > 0
 
     def __str__(self) -> str:
         parts = [f"parts under {self.min_part_ml:g} ml removed"] if self.min_part_ml > 0 else []
+        parts += ["largest parts kept"] if self.largest_part else []
         return ", ".join([*parts, *(["holes filled"] if self.fill_holes else [])]) or "none"
 
 
@@ -58,6 +62,8 @@ def clean_up(prediction: Prediction, what: CleanUp, known: NDArray[np.bool_] | N
     values = [info.value for info in prediction.classes.classes[1:]]
     for value in values if what.min_part_ml > 0 else ():
         mask[_small_parts(mask == value, least)] = 0
+    for value in values if what.largest_part else ():
+        mask[_but_the_largest(mask == value)] = 0
     for value in values if what.fill_holes else ():
         mask[ndimage.binary_fill_holes(mask == value) & (mask == 0)] = value
     if known is not None:
@@ -71,3 +77,11 @@ def _small_parts(structure: NDArray[np.bool_], least: float) -> NDArray[np.bool_
     small = np.bincount(parts.ravel(), minlength=count + 1) < least
     small[0] = False
     return np.asarray(small[parts])
+
+
+def _but_the_largest(structure: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Mark all connected parts but the one with the most voxels."""
+    parts, count = ndimage.label(structure)
+    sizes = np.bincount(parts.ravel(), minlength=count + 1)
+    sizes[0] = 0
+    return np.asarray(structure & (parts != sizes.argmax()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -50,9 +51,23 @@ def why_unusable(device: torch.device) -> str | None:
     return None if device.type == "cpu" else "it is not one of cpu, cuda, mps"
 
 
-def autocasts(device: torch.device) -> bool:
-    """Tell whether mixed precision pays: on GPUs that have bfloat16; on CPUs it is slow."""
+def autocasts(device: torch.device, *, cpu: bool = False) -> bool:
+    """Tell whether mixed precision pays: on GPUs that have bfloat16 and, if asked for, on CPUs that have it.
+
+    On other CPUs it is slow.
+    """
+    if device.type == "cpu":
+        return cpu and _cpu_has_bfloat16()
     return device.type == "cuda" and torch.cuda.is_bf16_supported()
+
+
+@cache
+def _cpu_has_bfloat16() -> bool:
+    """Tell whether the processor multiplies bfloat16 itself; False where this PyTorch cannot say."""
+    if not hasattr(torch.cpu, "get_capabilities"):
+        return False
+    found = torch.cpu.get_capabilities()
+    return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def autocast(device: torch.device, *, always: bool = False) -> AbstractContextManager[object]:

@@ -97,7 +97,7 @@ def ladder(config: RunConfig, device: torch.device, processes: int = 1) -> tuple
         economy = replace(last.economy, rung=len(rungs), **saved)  # type: ignore[arg-type]
         rungs.append(replace(last, change=change, economy=economy, **fields))  # type: ignore[arg-type]
 
-    if device.type in ("cpu", "cuda") and not autocasts(device):
+    if device.type in ("cpu", "cuda") and not autocasts(device, cpu=config.training.bfloat16):
         down("mixed precision (bfloat16)", autocast=True)
     training = config.training
     both = training.labelled_patches + training.unlabelled_patches

@@ -116,7 +116,7 @@ def _networks(num_classes: int, config: RunConfig, device: torch.device) -> int:
         torch.empty(shape, device="meta"),
     )
     kept, largest = _activations(model, inputs)
-    share = 0.5 if autocasts(device) else 1.0
+    share = 0.5 if autocasts(device, cpu=training.bfloat16) else 1.0
     voxels = prod(shape)
     losses = 4 * len(model.networks) * voxels * num_classes * FLOAT  # logits, softmaxes and their gradients
     targets = voxels * (8 + 1 + 3 * 8 + 3 * FLOAT)  # truth, views, pseudo-labels and distances of a batch

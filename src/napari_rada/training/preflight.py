@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from napari_rada.data.case import check_trainable
-from napari_rada.models.device import autocast, resolve_device
+from napari_rada.models.device import autocast, autocasts, resolve_device
 from napari_rada.models.triple_view import NetworkInput, TripleViewModel
 from napari_rada.training.estimate import MemoryEstimate, estimate_memory
 from napari_rada.training.plan import plan
@@ -78,10 +78,11 @@ def seconds_per_iteration(num_classes: int, config: RunConfig) -> float:
         image = torch.rand((1, *side))
     prior = torch.full((1, num_classes, *side), 1.0 / num_classes)
     inputs = NetworkInput(*(part.to(device) for part in (image, prior, image)))
+    mixed = autocasts(device, cpu=training.bfloat16)
     forward = backward = 0.0
     for _ in range(2):  # the first is a warm-up
         started = _now(device)
-        with autocast(device):
+        with autocast(device, always=mixed):
             logits = model(inputs)
         between = _now(device)
         torch.autograd.backward(logits.float().square().mean())

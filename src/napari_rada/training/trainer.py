@@ -24,7 +24,7 @@ from napari_rada.events import (
     TrainingStarted,
     Validated,
 )
-from napari_rada.models.device import autocast
+from napari_rada.models.device import autocast, autocasts
 from napari_rada.models.triple_view import NUM_VIEWS, NetworkInput, TripleViewModel
 from napari_rada.training import schedules
 from napari_rada.training.checkpoint import TrainState, save_checkpoint
@@ -119,6 +119,7 @@ class Trainer:
             prior_dropout=config.model.prior_dropout,
             rng=np.random.default_rng([config.seed, self.state.first] if self.state.first else config.seed),
         )
+        self._mixed = economy.autocast or autocasts(device, cpu=self.settings.bfloat16)
         self._checkpoint = checkpoint
         self._saved_at = 0.0
 
@@ -232,7 +233,7 @@ class Trainer:
     def losses(self, batch: Batch, knobs: Knobs) -> list[NetworkLoss]:
         """Run every network once on the batch; each output serves as that of a student and of a teacher."""
         inputs = network_input(batch)
-        with autocast(self.device, always=self.economy.autocast):
+        with autocast(self.device, always=self._mixed):
             logits_NBCDHW = recomputed(self.model, inputs) if self.economy.recompute else self.model(inputs)
         logits_NBCDHW = logits_NBCDHW.float()
         labelled = self.share.own_labelled
@@ -261,7 +262,7 @@ class Trainer:
         whole = (share.unlabelled, *inputs.image_BDHW.shape[1:])
         mean_NUCDHW = torch.zeros_like(logits_NBCDHW[:, labelled:])
         seen = self.rows.seen(share.unlabelled_rows, share.unlabelled)
-        with torch.no_grad(), autocast(self.device, always=self.economy.autocast), seen:
+        with torch.no_grad(), autocast(self.device, always=self._mixed), seen:
             for _ in range(cross.noisy_passes):
                 noise = torch.randn(whole, device=self.device).mul_(cross.noise)
                 noise = self.rows.pick(noise.clamp_(-2 * cross.noise, 2 * cross.noise))
