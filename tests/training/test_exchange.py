@@ -88,6 +88,7 @@ def test_a_volume_that_is_not_whole_or_has_no_room_is_one_sentence(
 
 def test_one_process_exchanges_nothing(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path, CONFIG)
+    (folder.prepared / "00000").mkdir(parents=True)  # of a job of several processes that was killed
     made: list[Volume] = []
 
     def keep(case: Case) -> Volume:

@@ -12,6 +12,7 @@ somebody who is not coming. Contact with a process that is killed is lost at onc
 from __future__ import annotations
 
 import os
+import re
 import socket
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn.functional  # it must not be imported later: its defaults keep the group of then for ever
 from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]  # exported where checkers do not look
 from torch.distributed.rendezvous import rendezvous
 
@@ -93,8 +95,6 @@ class Crew(Team):
         self._store = store
         self._known: BaseException | None = None
         self._failures = 0
-        # Kept: the threads of gloo let go of a message a little late, and must not need Python for it at its end.
-        self._states = torch.zeros(2, dtype=torch.int64)
 
     def device(self, name: str) -> torch.device:
         """Return the processor, or the graphics card that is this process's on its machine.
@@ -154,8 +154,8 @@ class Crew(Team):
             start += gradient.numel()
 
     def leave(self) -> None:
-        """Close the connections, unless somebody is lost who would be waited for."""
-        if not self.lost:
+        """Close the connections; where somebody is lost, not those of NCCL, which would wait."""
+        if not self.lost or not torch.cuda.is_available():
             dist.destroy_process_group()
 
     def _added(self, values: Tensor) -> Tensor:
@@ -173,9 +173,9 @@ class Crew(Team):
         ElsewhereError, MemoryError, Stopped
             If another process has failed, is short of memory, or was stopped.
         """
-        self._states[0], self._states[1] = state, int(flag)
-        self._talk(lambda: dist.all_reduce(self._states, dist.ReduceOp.MAX))
-        worst, flagged = self._states.tolist()
+        states = torch.tensor([state, int(flag)])
+        self._talk(lambda: dist.all_reduce(states, dist.ReduceOp.MAX))
+        worst, flagged = states.tolist()
         if worst not in (FINE, state):
             self._known = self._heard(worst)
             raise self._known
@@ -215,7 +215,7 @@ class Crew(Team):
             message()
         except RuntimeError as error:
             self.lost = True
-            reason = " ".join(str(error).split())[:160]
+            reason = re.sub(r"\[\S+:\d+\] ", "", " ".join(str(error).split())).partition(". ")[0][:160]
             lost = LostContactError(
                 f"Process {self.rank} of {self.size} lost contact with another one ({reason}), which was killed or "
                 "whose machine failed; start the job again with --resume, training goes on from the last checkpoint."

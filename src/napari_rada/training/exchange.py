@@ -48,11 +48,11 @@ def prepared(
     RunFolderError
         If a volume cannot be written to the run folder or read back.
     """
+    if team.leads:
+        shutil.rmtree(folder.prepared, ignore_errors=True)  # of a job that was killed
     if team.size == 1:
         yield [make(case) for case in cases]
         return
-    if team.leads:
-        shutil.rmtree(folder.prepared, ignore_errors=True)  # of a job that was killed
     team.any(False)
     order = sorted(range(len(cases)), key=lambda number: not cases[number].is_labelled)
     try:

@@ -47,7 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     scale.add_argument("--chunk", type=int, default=64, metavar="N", help="side of stored chunks (%(default)s)")
     scale.add_argument("--memory", type=float, default=0.1, metavar="GIB", help="for sums (%(default)s)")
     scale.set_defaults(run=_scale)
-    for command in (kills, endurance, rounds, fuzz, scale):
+    distributed = commands.add_parser("distributed", help="train in two processes and compare with one")
+    distributed.add_argument("--iterations", type=int, default=40, metavar="N", help="of each run (%(default)s)")
+    distributed.set_defaults(run=_distributed)
+    for command in (kills, endurance, rounds, fuzz, scale, distributed):
         command.add_argument("--seed", type=int, default=0, metavar="S", help="(%(default)s)")
         command.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args(argv)
@@ -149,6 +152,23 @@ def _scale(args: argparse.Namespace, folder: Path) -> bool:
         )
     _print(args, {**asdict(report), "is_sound": report.is_sound}, lines)
     return report.is_sound
+
+
+def _distributed(args: argparse.Namespace, folder: Path) -> bool:
+    from napari_rada.evaluation.reliability.distributed import compare
+
+    def tell(run: str) -> None:
+        sys.stderr.write(f"{run}\n")
+
+    report = compare(folder, iterations=args.iterations, seed=args.seed, tell=tell)
+    lines = ["| run | largest difference of a supervised loss | of a cross loss | of a weight |", "|---|---|---|---|"]
+    lines += [f"| {d.run} | {d.supervised:.1e} | {d.cross:.1e} | {d.weight:.1e} |" for d in report.differences]
+    lines += [
+        "",
+        f"{report.iterations} iterations each. The other process ended {report.ended_s:.1f} s after the kill:",
+    ]
+    _print(args, asdict(report), [*lines, report.said])
+    return report.holds
 
 
 def _print(args: argparse.Namespace, data: dict[str, object], lines: Sequence[str]) -> None:
