@@ -18,6 +18,8 @@ from napari_rada import pipeline
 from napari_rada.control import RunControl
 from napari_rada.errors import ConfigError, ElsewhereError, InputError, RadaError
 from napari_rada.events import Event, FinishReason, Notice, StepLogged, TrainingStarted
+from napari_rada.models import device
+from napari_rada.training import economy
 from napari_rada.training.checkpoint import load_checkpoint
 from napari_rada.training.patches import PatchSampler
 from napari_rada.training.team import ALONE
@@ -61,6 +63,9 @@ class Plan:
     what: str = ""
 
 
+NOTHING = Plan()
+
+
 class StoppedAt(RunControl):
     """Asked to stop after so many looks."""
 
@@ -89,11 +94,16 @@ def cases() -> list[Any]:
     return [ball_case("first"), ball_case("bare", 1, labelled=False), ball_case("second", 2)]
 
 
-def train(team: Team, path: Path, config: RunConfig = CONFIG, plan: Plan = Plan(), resume: bool = False) -> Ended:  # noqa: B008
+def train(
+    team: Team, path: Path, config: RunConfig | None = CONFIG, plan: Plan = NOTHING, resume: bool = False
+) -> Ended:
     """Train, or go on, with a fault as planned."""
     events: list[Event] = []
     control = StoppedAt(plan.at) if plan.what == "stop" and plan.rank == team.rank else RunControl()
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(device, "_cpu_has_bfloat16", lambda: False)  # its rounding depends on the size of a batch
+        if plan.what == "without mixed precision":
+            patch.setattr(economy, "autocasts", lambda *_, **__: True)  # as if it were on anyway
         if plan.rank == team.rank:
             _break(patch, plan)
         if resume:
@@ -126,9 +136,13 @@ def losses(path: Path) -> torch.Tensor:
         return torch.tensor([[float(cell) for cell in row[:-1]] for row in list(csv.reader(file))[1:]])
 
 
-def assert_same(one: Path, other: Path, tolerance: float = 2e-5) -> None:
-    """Compare losses and weights."""
-    torch.testing.assert_close(losses(one), losses(other), rtol=tolerance, atol=tolerance, equal_nan=True)
+def assert_same(one: Path, other: Path, tolerance: float = 5e-5) -> None:
+    """Compare losses and weights; rounding moves single voxels over the threshold of cross supervision."""
+    cross = slice(4, 7)
+    found, wanted = losses(one), losses(other)
+    torch.testing.assert_close(found[:, cross], wanted[:, cross], rtol=1e-2, atol=1e-2, equal_nan=True)
+    found[:, cross] = wanted[:, cross] = 0.0
+    torch.testing.assert_close(found, wanted, rtol=tolerance, atol=tolerance, equal_nan=True)
     models = [load_checkpoint(path / "checkpoints" / "last.pt").model for path in (one, other)]
     assert models[0].keys() == models[1].keys()
     for name, values in models[0].items():
@@ -161,20 +175,21 @@ def test_two_processes_train_as_one(pair: Pair, tmp_path: Path, variant: str) ->
     assert (tmp_path / "one" / "validation.csv").read_text() == (tmp_path / "two" / "validation.csv").read_text()
 
 
-@pytest.mark.parametrize("rung", [1, 2, 4])
+@pytest.mark.parametrize("rung", [1, 3])
 def test_every_way_of_saving_memory_is_the_same_on_two(pair: Pair, tmp_path: Path, rung: int) -> None:
-    """1 mixed precision, 2 the batch in parts, 4 (after smaller patches) activations computed twice."""
+    """1 the batch in parts, 3 also smaller patches and activations computed twice; mixed precision only rounds."""
     config = CONFIG.with_settings({"training.patch": [16, 20, 20]})
+    plan = Plan(what="without mixed precision")
     for name in ("one", "two"):
         train(ALONE, tmp_path / name, config, Plan(0, 1, "stop"))
         path = tmp_path / name / "checkpoints" / "last.pt"
         content = torch.load(path, weights_only=True)
         content["state"]["rung"] = rung
         torch.save(content, path)
-    train(ALONE, tmp_path / "one", resume=True)
-    pair.run(train, tmp_path / "two", None, Plan(), True)
+    train(ALONE, tmp_path / "one", None, plan, True)
+    pair.run(train, tmp_path / "two", None, plan, True)
     assert load_checkpoint(tmp_path / "two" / "checkpoints" / "last.pt").state.rung == rung
-    assert_same(tmp_path / "one", tmp_path / "two", 5e-3 if rung == 1 else 2e-5)
+    assert_same(tmp_path / "one", tmp_path / "two")
 
 
 @pytest.mark.parametrize("order", ["one then two", "two then one"])
@@ -183,7 +198,7 @@ def test_a_run_goes_on_with_another_number_of_processes(pair: Pair, tmp_path: Pa
     stopped, path = Plan(0, 2, "stop"), tmp_path / "parts"
     if order == "one then two":
         assert train(ALONE, path, CONFIG, stopped).iteration == 2
-        ended = pair.run(train, path, None, Plan(), True)
+        ended = pair.run(train, path, None, NOTHING, True)
     else:
         assert [each.iteration for each in pair.run(train, path, CONFIG, stopped)] == [2, 2]
         ended = [train(ALONE, path, resume=True)]

@@ -193,7 +193,8 @@ class _Runs:
         else:
             settings = tiny_settings() | SETTINGS | {"training.iterations": str(self.iterations)} | KINDS[kind]
             flags = [flag for key, value in settings.items() for flag in ("--set", f"{key}={value}")]
-            arguments = [*self.cases, "-o", str(run_dir), *flags]
+            # Not the quick preset, whose cohorts use bfloat16 where a processor has it: that rounds far more.
+            arguments = [*self.cases, "-o", str(run_dir), "--preset", "standard", *flags]
         command = [*launcher, "napari_rada", "train", *arguments]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         with subprocess.Popen(  # noqa: S603 - our own interpreter
