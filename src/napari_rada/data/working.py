@@ -124,7 +124,7 @@ def make_working_case(
     max_voxels
         None keeps the full grid.
     spacing
-        mm along (z, y, x) that the working grid shall have, whatever `max_voxels` says; see `working_factors`.
+        mm along (z, y, x) that the working grid shall have, whatever `max_voxels` says; see `grid_factors`.
     percentiles
         Intensities mapped to 0 and 1; values beyond are clipped.
     window
@@ -155,7 +155,7 @@ def make_working_case(
         box=box,
         full_shape=case.grid.shape,
     )
-    return coarsen(whole, working_factors(shape, case.grid.spacing, max_voxels, spacing))
+    return coarsen(whole, grid_factors(shape, case.grid.spacing, max_voxels, spacing))
 
 
 def coarsen(case: WorkingCase, factors: Factors) -> WorkingCase:
@@ -234,7 +234,7 @@ def view_of_slices(slices: tuple[AnnotatedSlice, ...], views: int = 3) -> tuple[
     return tuple(tuple(group) for group in groups)
 
 
-def working_factors(shape: Shape, spacing: Spacing, max_voxels: int | None, target: Spacing | None) -> Factors:
+def grid_factors(shape: Shape, spacing: Spacing, max_voxels: int | None, target: Spacing | None) -> Factors:
     """Return powers of two per axis that bring a scan to the working grid.
 
     With a `target` (mm) those that come closest to it, in ratio, and leave an axis of 8 voxels or more at least 8;

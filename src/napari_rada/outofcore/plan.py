@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_rada.data.working import coarsening_factors
+from napari_rada.data.working import grid_factors
 from napari_rada.durable import write_text
 from napari_rada.errors import InputError
 from napari_rada.io.chunked import REMEDY, make_folder
@@ -174,7 +174,8 @@ def working_factors(volume: LazyVolume, run: TrainedNetworks, wanted: Factors | 
         If they are no positive numbers, or leave less than two voxels along an axis.
     """
     if wanted is None:
-        return coarsening_factors(volume.shape, volume.grid.spacing, run.config.data.max_voxels)
+        data = run.config.data
+        return grid_factors(volume.shape, volume.grid.spacing, data.max_voxels, data.spacing)
     if len(wanted) != 3 or min(wanted) < 1 or min(working_shape(volume.shape, wanted)) < 2:
         raise InputError(
             f"The factors {list(wanted)} do not fit a volume of {list(volume.shape)} voxels; name three whole numbers "

@@ -104,7 +104,8 @@ def predict_volume(
     probability
         Another one, for the mean softmax of the networks on their working grid, one channel per class.
     factors
-        Voxels along (z, y, x) per voxel that the networks see; by default as many as in memory (`data.max_voxels`).
+        Voxels along (z, y, x) per voxel that the networks see; by default as many as in memory (`data.spacing`,
+        `data.max_voxels`).
     chunk
         Voxels per side of the chunks that are stored; 128 by default.
     memory

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from napari_rada.data.working import working_factors
+from napari_rada.data.working import grid_factors
 from napari_rada.memory import free_memory, in_words
 from napari_rada.models.device import autocasts, resolve_device
 from napari_rada.models.triple_view import NetworkInput, TripleViewModel
@@ -144,7 +144,7 @@ def _volumes(shapes: Sequence[Shape], spacings: Sequence[Spacing] | None, num_cl
     """Bytes of all scans as they are trained on, or of the prediction of the largest, whichever is more."""
     limit, target = config.data.max_voxels, config.data.spacing
     if target is not None and spacings is not None:
-        factors = (working_factors(*scan, limit, target) for scan in zip(shapes, spacings, strict=True))
+        factors = (grid_factors(*scan, limit, target) for scan in zip(shapes, spacings, strict=True))
         working = [-(-prod(shape) // prod(factor)) for shape, factor in zip(shapes, factors, strict=True)]
     else:
         working = [prod(shape) if limit is None else min(prod(shape), limit) for shape in shapes]

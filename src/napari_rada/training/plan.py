@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_rada.data.working import box_shape, coarsening_factors, foreground_box, working_factors
+from napari_rada.data.working import box_shape, coarsening_factors, foreground_box, grid_factors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,7 +56,7 @@ def common_spacing(grids: Sequence[Grid], max_voxels: int) -> Spacing:
 def working_shape(case: Case, config: RunConfig) -> Shape:
     """Return the shape that a case has on the working grid."""
     shape = box_shape(foreground_box(case, config.data.crop_margin))
-    factors = working_factors(shape, case.grid.spacing, config.data.max_voxels, config.data.spacing)
+    factors = grid_factors(shape, case.grid.spacing, config.data.max_voxels, config.data.spacing)
     z, y, x = (-(-size // factor) for size, factor in zip(shape, factors, strict=True))
     return (z, y, x)
 
