@@ -31,8 +31,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def coarse_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Completing networks of a cohort, on a coarser grid, several tiles at a time."""
-    config = tiny_config(model__filters=2, data__max_voxels=5000, training__iterations=2)
+    """Networks of a cohort, for a grid that is coarser than the scan, several tiles at a time."""
+    config = tiny_config(model__filters=2, data__spacing=[0.004, 0.004, 0.002], training__iterations=2)
     cases = [ball_case(), ball_case("other", 1)]
     return pipeline.train(cases, tmp_path_factory.mktemp("outofcore") / "coarse", config).run_dir
 
