@@ -14,7 +14,17 @@ if TYPE_CHECKING:
     from napari_rada.control import RunControl
 
 QT_BINDINGS = ("PyQt6", "PySide6", "PyQt5", "PySide2")
-OPTIONAL = ("antspyx", "open_clip_torch", "scikit-image", "h5py", "pynrrd", "itk-morphologicalcontourinterpolation")
+OPTIONAL = (
+    "antspyx",
+    "zarr",
+    "dask",
+    "distributed",
+    "open_clip_torch",
+    "scikit-image",
+    "h5py",
+    "pynrrd",
+    "itk-morphologicalcontourinterpolation",
+)
 
 
 def info(args: argparse.Namespace, console: Console, control: RunControl) -> bool:

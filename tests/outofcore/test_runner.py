@@ -1,0 +1,83 @@
+"""Units on a cluster. One that loses a worker is in tests/evaluation/reliability/test_scale.py."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import dask.array
+import numpy as np
+import pytest
+from distributed import KilledWorker, LocalCluster
+
+import napari_rada as rada
+from napari_rada.control import RunControl
+from napari_rada.errors import InputError, RadaError, Stopped
+from napari_rada.io.chunked import ChunkedArray
+from napari_rada.io.lazy import from_array
+from napari_rada.outofcore.runner import Cluster, Here
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from napari_rada.data.working import Box
+
+BOXES: list[Box] = [((n, 0, 0), (n + 1, 1, 1)) for n in range(5)]
+
+
+def first(box: Box, control: RunControl) -> int:
+    control.check()
+    return box[0][0]
+
+
+def refuse(box: Box, control: RunControl) -> int:
+    raise InputError(f"The unit {box[0][0]} cannot be read.")
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """A cluster inside this process, which takes no time to start."""
+    with LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as cluster:
+        yield cluster.scheduler_address
+
+
+def test_every_unit_is_computed_once(address: str) -> None:
+    assert list(Here().map(first, BOXES, RunControl())) == [0, 1, 2, 3, 4]
+    with Cluster(address) as cluster:
+        assert sorted(cluster.map(first, BOXES, RunControl())) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("where", ["here", "cluster"])
+def test_stop_and_errors_come_through(address: str, where: str) -> None:
+    with Cluster(address) as cluster:
+        runner = Here() if where == "here" else cluster
+        with pytest.raises(InputError, match=r"The unit \d cannot be read"):
+            list(runner.map(refuse, BOXES, RunControl()))
+        control = RunControl()
+        control.stop()
+        with pytest.raises(Stopped):
+            list(runner.map(first, BOXES, control))
+
+
+def test_workers_that_are_lost_again_and_again_are_told(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(*arguments: object, **settings: object) -> None:
+        raise KilledWorker("unit", None, 3)
+
+    with Cluster(address) as cluster:
+        monkeypatch.setattr("distributed.wait", lost)
+        with pytest.raises(RadaError, match="Several workers were lost"):
+            list(cluster.map(first, BOXES, RunControl()))
+
+
+def test_a_dask_array_is_predicted_on_a_cluster_as_here(
+    run: Path, values: np.ndarray, address: str, tmp_path: Path
+) -> None:
+    volume = from_array(dask.array.from_array(values, chunks=20), spacing=(2.0, 1.0, 1.0))
+    found = []
+    for name, scheduler in (("here", None), ("cluster", address)):
+        result = rada.predict_volume(
+            run, volume, tmp_path / f"{name}.ome.zarr", chunk=16, memory=0.001, scheduler=scheduler, device="cpu"
+        )
+        array = ChunkedArray.open(result.out / "0")
+        found.append(array.read((0, 0, 0), array.shape))
+    np.testing.assert_array_equal(found[0], found[1])
