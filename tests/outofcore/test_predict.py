@@ -60,22 +60,24 @@ def test_it_is_the_prediction_in_memory(run: Path, scan: Path, values: np.ndarra
     assert 0 < wanted.mask.mean() < 1, "something is there to be compared"
 
 
+@pytest.mark.parametrize(
+    ("data", "factors"), [({}, (1, 2, 2)), ({"spacing": None}, (2, 4, 2)), ({"spacing": [4, 4, 4]}, (2, 4, 4))]
+)
 def test_it_is_the_prediction_in_memory_on_a_coarser_grid(
-    coarse_run: Path, scan: Path, values: np.ndarray, tmp_path: Path
+    coarse_run: Path, values: np.ndarray, tmp_path: Path, data: dict[str, Any], factors: tuple[int, int, int]
 ) -> None:
-    wanted, told = in_memory(coarse_run, values), []
-    out = tmp_path / "out.ome.zarr"
-    result = predict(coarse_run, scan, out, probability=tmp_path / "p.ome.zarr", listener=told.append)
-    assert result.factors == (2, 4, 2)
+    run = _with_settings(coarse_run, tmp_path / "run", data)
+    wanted = rada.predict(run, rada.Case.create(values, spacing=(2.0, 1.0, 1.0)), device="cpu")
+    volume, out, told = from_array(values, spacing=(2.0, 1.0, 1.0), name="scan"), tmp_path / "out.ome.zarr", []
+    result = predict(run, volume, out, probability=tmp_path / "p.ome.zarr", listener=told.append)
+    assert result.factors == factors
     coarse = level(tmp_path / "p.ome.zarr")
     np.testing.assert_allclose(upsample(coarse, result.factors, values.shape), wanted.probability, atol=1e-5)
     assert (level(out) != wanted.mask).sum() <= 2
-    assert (
-        Notice("scan: the networks see blocks of 2 x 4 x 2 voxels as one, 0.004 x 0.004 x 0.002 mm along (z, y, x).")
-        in told
-    )
+    notices = [event.message for event in told if isinstance(event, Notice)]
+    assert notices[0].startswith(f"scan: the networks see blocks of {' x '.join(map(str, factors))} voxels as one, ")
     assert not (out / FOLDER / "coarse").exists(), "what is in between is removed"
-    assert predict(coarse_run, scan, out, probability=tmp_path / "p.ome.zarr").computed == 0
+    assert predict(run, volume, out, probability=tmp_path / "p.ome.zarr").computed == 0
 
 
 def test_floats_with_gaps_are_treated_as_in_memory(run: Path, values: np.ndarray, tmp_path: Path) -> None:
@@ -222,6 +224,15 @@ def _with_settings(run: Path, copy: Path, data: dict[str, Any]) -> Path:
     settings["data"] |= data
     (copy / "config.yaml").write_text(yaml.safe_dump(settings))
     return copy
+
+
+def test_what_a_run_would_do_to_the_whole_mask_is_left_out_and_told(run: Path, scan: Path, tmp_path: Path) -> None:
+    copied, told = shutil.copytree(run, tmp_path / "run"), []
+    settings = yaml.safe_load((copied / "config.yaml").read_text())
+    settings["inference"]["largest_part"] = True
+    (copied / "config.yaml").write_text(yaml.safe_dump(settings))
+    predict(copied, scan, tmp_path / "out.ome.zarr", listener=told.append)
+    assert any(isinstance(event, Notice) and "largest_part" in event.message for event in told)
 
 
 def test_networks_that_only_complete_slices_are_refused(scan: Path, tmp_path: Path) -> None:

@@ -144,6 +144,10 @@ def predict_volume(
         _settle(run, volume, target, wanted, runner, control, listener)
         if max(wanted.factors) > 1:
             listener(Notice(_coarseness(volume, wanted.factors)))
+        if run.config.inference.largest_part:
+            listener(
+                Notice("inference.largest_part needs the whole mask in memory and is left out; all parts are kept.")
+            )
         order = Order(str(Path(run_dir).resolve()), weights, device, volume, str(target))
         site = Site(order)
         units, computed = _compute(site, order, runner, control, listener)
