@@ -97,6 +97,7 @@ def test_it_can_be_cancelled_and_gone_on_with(widget, viewer, wait, monkeypatch,
     widget.chunks.setValue(tmp_path / "out.ome.zarr")
     widget.predict()
     wait(lambda: bool(waiting) and widget.job.state is RunState.PREDICTING, 60)
+    assert widget.row.progress.label.text() == "Predict… chunks 0 of 1"
     widget.cancel()
     wait(lambda: not widget.job.is_running)
     assert "big mask" not in viewer.layers

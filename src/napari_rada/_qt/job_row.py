@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 from napari_rada._napari.job import Job, RunState
 from napari_rada._qt.progress import ProgressLine
 from napari_rada._qt.theme import emphasise
-from napari_rada.events import Event, StageProgress
+from napari_rada.events import Event, Stage, StageProgress
 
 if TYPE_CHECKING:
     from napari_rada._qt.theme import Colours
@@ -59,4 +59,6 @@ class JobRow(QWidget):
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, StageProgress) and self._job.state is not RunState.STOPPING:
-            self.progress.set_data(f"{event.stage.value.capitalize()}…", event.done, event.total)
+            counted = f" {event.message} {event.done} of {event.total}" if event.stage is Stage.PREDICT else ""
+            text = f"{event.stage.value.capitalize()}…{counted if event.message else ''}"
+            self.progress.set_data(text, event.done, event.total)

@@ -19,7 +19,12 @@ def add_volume_flags(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--scheduler", metavar="ADDRESS", help="compute on the workers of a dask.distributed scheduler")
     group.add_argument("--chunk", metavar="N", type=int, help="voxels per side of the stored chunks (128)")
-    group.add_argument("--memory", metavar="GIB", type=float, help="for what is summed up at once (1); total: about 3x")
+    group.add_argument(
+        "--memory",
+        metavar="GIB",
+        type=float,
+        help="for what is summed up at once (1); the process takes up to twice that",
+    )
     group.add_argument(
         "--factors", metavar="Z,Y,X", help="voxels that the networks see as one; as in memory by default"
     )

@@ -109,7 +109,8 @@ def predict_volume(
     chunk
         Voxels per side of the chunks that are stored; 128 by default.
     memory
-        GiB that the sums of what is predicted at once may take; the process needs two to three times as much.
+        GiB that the sums of what is predicted at once may take; the process takes up to twice as much, and about
+        1 GiB for the libraries.
     scheduler
         Address of a dask.distributed scheduler whose workers compute; they must see the same folders.
     device, weights

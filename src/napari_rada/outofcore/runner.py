@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from asyncio import TimeoutError as AsyncTimeoutError  # another one before Python 3.11
 from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 
 from napari_rada.control import RunControl
@@ -70,14 +71,14 @@ class Cluster:
             ) from None
         try:
             self._client: Client = Client(address, timeout=PATIENCE_S, set_as_default=False)
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, AsyncTimeoutError, ValueError, TypeError) as error:
             reason = " ".join(str(error).split()) or "no answer"
             raise InputError(
                 f"No scheduler answers at {address} ({reason}); start one with: dask scheduler, and name its address."
             ) from None
         try:
             self._client.wait_for_workers(1, timeout=PATIENCE_S)
-        except TimeoutError:
+        except (TimeoutError, AsyncTimeoutError):
             self.close()
             raise InputError(
                 f"The scheduler {address} has no workers; start some with: dask worker {address}."
@@ -106,7 +107,7 @@ class Cluster:
                 try:
                     with self._client.as_current():
                         done, pending = wait(pending, timeout=WAIT_S, return_when="FIRST_COMPLETED")
-                except TimeoutError:
+                except (TimeoutError, AsyncTimeoutError):
                     continue
                 for future in done:
                     yield future.result()

@@ -147,8 +147,9 @@ def _scale(args: argparse.Namespace, folder: Path) -> bool:
         )
     for found in report.interruptions:
         lines.append(
-            f"{found.kind}: {found.there} pieces were there, {found.computed} of {found.units} were computed "
-            f"afterwards; {found.complaint or 'all files are those of the undisturbed prediction'}."
+            f"{found.kind}: {found.there} pieces were there then; the call that came to its end computed "
+            f"{found.computed} of {found.units}; "
+            f"{found.complaint or 'all files are those of the undisturbed prediction'}."
         )
     _print(args, {**asdict(report), "is_sound": report.is_sound}, lines)
     return report.is_sound
