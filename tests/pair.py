@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from multiprocessing.connection import Connection
+    from multiprocessing.context import SpawnProcess
 
 PATIENCE_S = 90
 
@@ -22,40 +23,49 @@ class Pair:
     Functions and arguments travel by pickle, so functions are those of a module.
     """
 
-    def __init__(self, connections: list[Connection]) -> None:
-        self._connections = connections
+    def __init__(self) -> None:
+        self._context = multiprocessing.get_context("spawn")
+        self._children: dict[int, tuple[SpawnProcess, Connection]] = {}
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
         """Return what the function returned in each process, or the error that left it."""
+        self.begin(function, *arguments)
+        return [self.end(rank) for rank in range(2)]
+
+    def begin(self, function: Callable[..., Any], *arguments: Any) -> None:
+        """Let both processes begin; those that are not there are started."""
         port = free_port()
-        for connection in self._connections:
-            connection.send((function, arguments, port))
-        found = []
-        for connection in self._connections:
-            assert connection.poll(PATIENCE_S), "a process hangs"
-            found.append(connection.recv())
-        return found
+        for rank in range(2):
+            if rank not in self._children:
+                ours, theirs = self._context.Pipe()
+                child = self._context.Process(target=serve, args=(rank, theirs), daemon=True)
+                child.start()
+                self._children[rank] = child, ours
+            self._children[rank][1].send((function, arguments, port))
+
+    def end(self, rank: int) -> Any:
+        """Wait for what the function returns in a process, or for the error that leaves it."""
+        connection = self._children[rank][1]
+        assert connection.poll(PATIENCE_S), "a process hangs"
+        return connection.recv()
+
+    def kill(self, rank: int) -> None:
+        """Kill a process with SIGKILL, or what there is of that kind."""
+        child, connection = self._children.pop(rank)
+        child.kill()
+        child.join()
+        connection.close()
 
 
 @contextmanager
 def two_processes() -> Iterator[Pair]:
-    """Start the processes and end them."""
-    context = multiprocessing.get_context("spawn")
-    children, ends = [], []
-    for rank in range(2):
-        ours, theirs = context.Pipe()
-        child = context.Process(target=serve, args=(rank, theirs), daemon=True)
-        child.start()
-        children.append(child)
-        ends.append(ours)
+    """Give two processes, which end with the block."""
+    pair = Pair()
     try:
-        yield Pair(ends)
+        yield pair
     finally:
-        for end in ends:
-            end.close()
-        for child in children:
-            child.kill()
-            child.join()
+        for rank in list(pair._children):
+            pair.kill(rank)
 
 
 def serve(rank: int, connection: Connection) -> None:

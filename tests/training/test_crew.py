@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import sys
+import time
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +19,10 @@ from tests.pair import Pair, two_processes
 
 from napari_rada import pipeline
 from napari_rada.control import RunControl
-from napari_rada.errors import ConfigError, ElsewhereError, InputError, RadaError
+from napari_rada.errors import ConfigError, ElsewhereError, InputError, LostContactError, RadaError
 from napari_rada.events import Event, FinishReason, Notice, StepLogged, TrainingStarted
 from napari_rada.models import device
-from napari_rada.training import economy
+from napari_rada.training import crew, economy
 from napari_rada.training.checkpoint import load_checkpoint
 from napari_rada.training.patches import PatchSampler
 from napari_rada.training.team import ALONE
@@ -64,6 +67,7 @@ class Plan:
 
 
 NOTHING = Plan()
+ANY = -2
 
 
 class StoppedAt(RunControl):
@@ -104,7 +108,7 @@ def train(
         patch.setattr(device, "_cpu_has_bfloat16", lambda: False)  # its rounding depends on the size of a batch
         if plan.what == "without mixed precision":
             patch.setattr(economy, "autocasts", lambda *_, **__: True)  # as if it were on anyway
-        if plan.rank == team.rank:
+        if plan.rank in (team.rank, ANY):
             _break(patch, plan)
         if resume:
             result = pipeline.resume(path, control=control, listener=events.append, team=team)
@@ -119,6 +123,8 @@ def _break(patch: pytest.MonkeyPatch, plan: Plan) -> None:
     def batch(self: PatchSampler, *args: Any) -> Any:
         calls.append(1)
         found = original(self, *args)
+        if plan.what == "slow":
+            time.sleep(0.3)
         if len(calls) != plan.at:
             return found
         if plan.what == "refuse":
@@ -127,7 +133,7 @@ def _break(patch: pytest.MonkeyPatch, plan: Plan) -> None:
             raise MemoryError
         return found._replace(image_BDHW=torch.full_like(found.image_BDHW, torch.nan))
 
-    if plan.what in ("refuse", "memory", "nan"):
+    if plan.what in ("refuse", "memory", "nan", "slow"):
         patch.setattr(PatchSampler, "batch", batch)
 
 
@@ -204,6 +210,54 @@ def test_a_run_goes_on_with_another_number_of_processes(pair: Pair, tmp_path: Pa
         ended = [train(ALONE, path, resume=True)]
     assert all(each.reason is FinishReason.COMPLETED and each.iteration == 5 for each in ended)
     assert_same(tmp_path / "whole", path)
+
+
+def test_a_killed_process_ends_the_other_with_one_sentence_and_the_job_resumes(pair: Pair, tmp_path: Path) -> None:
+    train(ALONE, tmp_path / "whole")
+    path = tmp_path / "killed"
+    pair.begin(train, path, CONFIG, Plan(ANY, what="slow"))
+    until = time.monotonic() + 60
+    while not (path / "losses.csv").exists() or len((path / "losses.csv").read_text().splitlines()) < 3:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    pair.kill(1)
+    killed = time.monotonic()
+    error = pair.end(0)
+    assert time.monotonic() - killed < 20
+    assert isinstance(error, LostContactError)
+    assert re.fullmatch(
+        r"Process 0 of 2 lost contact with another one \(.+\), which was killed or whose machine failed; start the job "
+        r"again with --resume, training goes on from the last checkpoint\.",
+        str(error),
+    )
+    assert 1 <= load_checkpoint(path / "checkpoints" / "last.pt").state.iteration < 5
+    assert (path / "prepared").is_dir()
+    assert train(ALONE, path, resume=True).iteration == 5
+    assert not (path / "prepared").exists()
+    assert_same(tmp_path / "whole", path)
+
+
+def set_patience(team: Team, seconds: float) -> None:
+    """Let the processes wait for each other for so long from their next meeting on."""
+    crew.PATIENCE = timedelta(seconds=seconds)
+
+
+def sleep_in_one(team: Team, seconds: float) -> None:
+    """Let one process hang for a while."""
+    if team.rank == 1:
+        time.sleep(seconds)
+    team.any(False)
+
+
+def test_a_process_that_hangs_is_not_waited_for_without_end(pair: Pair) -> None:
+    pair.run(set_patience, 1.0)
+    pair.begin(sleep_in_one, 4.0)
+    started = time.monotonic()
+    error = pair.end(0)
+    assert time.monotonic() - started < 4.0
+    assert isinstance(error, LostContactError)
+    assert isinstance(pair.end(1), LostContactError | ElsewhereError)
+    pair.run(set_patience, 60.0)
 
 
 @pytest.mark.parametrize("rank", [0, 1])

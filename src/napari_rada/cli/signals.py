@@ -22,7 +22,7 @@ def stop_on_signals(control: RunControl, *, in_a_job: bool = False) -> Iterator[
     """Let the first of the signals ask the computation to stop; a second one ends the process at once.
 
     Not so in a job of several processes: there a launcher repeats what a terminal or a scheduler sent to all already,
-    and itself ends who does not end.
+    and itself ends who does not end. Nor do they all say that they were asked.
     """
     if threading.current_thread() is not threading.main_thread():  # only there does Python let us listen
         yield

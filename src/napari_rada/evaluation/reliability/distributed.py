@@ -41,6 +41,7 @@ mean over the two unlabelled patches of 16 voxels a side. Supervised losses have
 SETTINGS = {
     "training.labelled_patches": "2",
     "training.unlabelled_patches": "2",
+    "training.log_every": "1",
     "training.validate_every": "10",
     "training.checkpoint_seconds": "0.2",
     "training.cross.schedule": "constant",
@@ -178,7 +179,9 @@ class _Runs:
         until = time.monotonic() + PATIENCE_S
         while len(_losses(run_dir)) < iteration:
             if child.poll() is not None or time.monotonic() > until:
-                raise RadaError(f"{run_dir.name} ended or hung before iteration {iteration}.")
+                child.kill()
+                _, stderr = child.communicate()
+                raise RadaError(f"{run_dir.name} ended or hung before iteration {iteration}: {stderr.strip()[-500:]}")
             time.sleep(0.01)
 
     @contextmanager
