@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from tests.clip import architecture
 from tests.engine import ball_case, tiny_config
 from tests.pair import Pair, two_processes
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from napari_rada.config import RunConfig
+    from napari_rada.guidance.weights import GuidanceWeights
     from napari_rada.training.team import Team
 
 CONFIG = tiny_config(
@@ -179,6 +181,28 @@ def test_two_processes_train_as_one(pair: Pair, tmp_path: Path, variant: str) ->
     assert (second.iteration, second.dice) == (5, alone.dice)
     assert_same(tmp_path / "one", tmp_path / "two")
     assert (tmp_path / "one" / "validation.csv").read_text() == (tmp_path / "two" / "validation.csv").read_text()
+
+
+def train_guided(team: Team, path: Path, config: RunConfig) -> Ended:
+    """Train with a tiny CLIP."""
+    with architecture():
+        return train(team, path, config)
+
+
+def test_guided_networks_train_as_in_one(pair: Pair, tmp_path: Path, tiny_clip: GuidanceWeights) -> None:
+    settings = {
+        "guidance.source": "region+text",
+        "guidance.clip_weights": str(tiny_clip.clip),
+        "guidance.alpha_weights": str(tiny_clip.alpha),
+        "guidance.width": 16,
+        "guidance.controller": [12, 8],
+    }
+    config = CONFIG.with_settings(settings)
+    train_guided(ALONE, tmp_path / "one", config)
+    first, _ = pair.run(train_guided, tmp_path / "two", config)
+    assert first.iteration == 5
+    assert any("guided by region+text" in event.message for event in first.events if isinstance(event, Notice))
+    assert_same(tmp_path / "one", tmp_path / "two")
 
 
 @pytest.mark.parametrize("rung", [1, 3])
