@@ -61,7 +61,12 @@ def test_it_is_the_prediction_in_memory(run: Path, scan: Path, values: np.ndarra
 
 
 @pytest.mark.parametrize(
-    ("data", "factors"), [({}, (1, 2, 2)), ({"spacing": None}, (2, 4, 2)), ({"spacing": [4, 4, 4]}, (2, 4, 4))]
+    ("data", "factors"),
+    [
+        ({"spacing": [2, 2, 2]}, (1, 2, 2)),
+        ({"spacing": None, "max_voxels": 5000}, (2, 4, 2)),
+        ({"spacing": [4, 4, 4]}, (2, 4, 4)),
+    ],
 )
 def test_it_is_the_prediction_in_memory_on_a_coarser_grid(
     coarse_run: Path, values: np.ndarray, tmp_path: Path, data: dict[str, Any], factors: tuple[int, int, int]

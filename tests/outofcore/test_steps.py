@@ -1,13 +1,47 @@
 from __future__ import annotations
 
-import numpy as np
+import json
+from typing import TYPE_CHECKING, Any
 
-from napari_rada.outofcore.plan import Plan, unit_of
+import numpy as np
+import pytest
+
+from napari_rada.errors import InputError
+from napari_rada.outofcore.plan import FOLDER, Plan, load_plan, unit_of
 from napari_rada.outofcore.steps import commonest
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def make_plan(shape: tuple[int, int, int], spacing: tuple[float, float, float], chunk: int) -> Plan:
     return Plan("", "", shape, spacing, (1, 1, 1), 0.0, 1.0, 0.0, chunk, shape, "")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"shape": [4, 4]},
+        {"shape": ["4", "4", "4"]},
+        {"unit": [0, 4, 4]},
+        {"factors": [1.0, 1.0, 1.0]},
+        {"chunk": 1},
+        {"chunk": 10**9},
+        {"spacing": [0.0, 1.0, 1.0]},
+        {"low": float("nan")},
+        {"high": "1"},
+        {"probability": None},
+        {"shape": 3},
+    ],
+)
+def test_a_plan_of_a_stranger_is_not_believed(tmp_path: Path, change: dict[str, Any]) -> None:
+    out = tmp_path / "out.zarr"
+    make_plan((4, 4, 4), (1.0, 1.0, 1.0), 16).save(out)
+    assert load_plan(out) == make_plan((4, 4, 4), (1.0, 1.0, 1.0), 16)
+    path = out / FOLDER / "plan.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(InputError, match="is damaged, the prediction cannot be gone on with"):
+        load_plan(out)
 
 
 def test_the_commonest_label_of_a_block_wins_and_of_equals_the_first() -> None:

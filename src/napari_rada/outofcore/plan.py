@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 FOLDER = ".napari-rada"
 """Beside the arrays of a result: the plan, and what is in between."""
 CHUNK = 128
-"""Voxels per side of a stored chunk."""
+"""Voxels per side of a stored chunk, unless others are asked for, from `SMALLEST_CHUNK` to `LARGEST_CHUNK`."""
+SMALLEST_CHUNK, LARGEST_CHUNK = 16, 1024
 SAMPLES = 3
 """Places per axis at which a volume is looked at to recognise it."""
 SAMPLE = 16
@@ -71,6 +72,22 @@ class Plan:
     chunk: int
     unit: Shape
     probability: str
+
+    def __post_init__(self) -> None:
+        triples = (self.shape, self.factors, self.unit)
+        whole = all(len(triple) == 3 and all(type(n) is int and n > 0 for n in triple) for triple in triples)
+        numbers = (*self.spacing, self.low, self.high, self.replacement)
+        texts = (self.networks, self.scan, self.probability)
+        if not (
+            whole
+            and len(self.spacing) == 3
+            and np.isfinite(numbers).all()
+            and min(self.spacing) > 0
+            and type(self.chunk) is int
+            and SMALLEST_CHUNK <= self.chunk <= LARGEST_CHUNK
+            and all(isinstance(text, str) for text in texts)
+        ):
+            raise ValueError("the plan is not one that this program made")
 
     @property
     def working_shape(self) -> Shape:

@@ -20,6 +20,8 @@ from napari_rada.outofcore.intensities import find_intensities
 from napari_rada.outofcore.plan import (
     CHUNK,
     FOLDER,
+    LARGEST_CHUNK,
+    SMALLEST_CHUNK,
     Plan,
     hash_of_networks,
     hash_of_scan,
@@ -203,15 +205,15 @@ def _settle(
     networks, scan = hash_of_networks(run), hash_of_scan(volume)
     begun = load_plan(out)
     if begun is not None:
-        _check_same(begun, networks, scan, out, wanted)
+        _check_same(begun, volume, networks, scan, out, wanted)
         return
     if wanted.probability is not None and wanted.probability.exists():
         raise InputError(f"{wanted.probability} exists already; choose another name for the probability.")
     chunk = wanted.chunk or CHUNK
-    if not 16 <= chunk <= 1024 or wanted.memory <= 0:
+    if not SMALLEST_CHUNK <= chunk <= LARGEST_CHUNK or not wanted.memory > 0:
         raise InputError(
-            f"Chunks of {chunk} voxels a side and {wanted.memory:g} GiB were asked for; choose 16 to 1024 voxels, and "
-            "more than 0 GiB."
+            f"Chunks of {chunk} voxels a side and {wanted.memory:g} GiB were asked for; choose {SMALLEST_CHUNK} to "
+            f"{LARGEST_CHUNK} voxels, and more than 0 GiB."
         )
     found = find_intensities(volume, run.config.data, wanted.non_finite, runner, control, listener)
     shape, channels = working_shape(volume.shape, wanted.factors), run.config.model.networks * len(run.classes)
@@ -235,12 +237,12 @@ def _settle(
     ).save(out)
 
 
-def _check_same(begun: Plan, networks: str, scan: str, out: Path, wanted: _Wanted) -> None:
+def _check_same(begun: Plan, volume: LazyVolume, networks: str, scan: str, out: Path, wanted: _Wanted) -> None:
     """Raise `InputError` if something else was begun at `out`."""
     kept = "" if wanted.probability is None else str(wanted.probability)
     differs = {
         "the networks or settings of the run": begun.networks != networks,
-        "the volume": begun.scan != scan,
+        "the volume": begun.scan != scan or begun.shape != volume.shape,
         "the factors to the working grid": begun.factors != wanted.factors,
         "the size of the chunks": wanted.chunk not in (None, begun.chunk),
         "the place of the probability": begun.probability != kept,
