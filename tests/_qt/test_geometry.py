@@ -68,6 +68,7 @@ def test_every_layer_made_lies_on_the_scan(viewer, dock, engine, wait, run, data
     wait(lambda: not label.job.is_running)
     predict = dock(PredictWidget, load_engine=engine.load)
     predict.run.setValue(run)
+    predict.chunks.setValue(None)  # lazy scans are predicted into a folder unless one says otherwise
     predict.outputs.setValue(("mask", "probability", "disagreement"))
     predict.predict()
     wait(lambda: not predict.job.is_running)
