@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 PresetName: TypeAlias = Literal["quick", "standard", "paper"]
 ViewPairs: TypeAlias = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 ClipModel: TypeAlias = Literal["ViT-B-16-quickgelu", "ViT-L-14-quickgelu", "ViT-L-14-336-quickgelu"]
+Architecture: TypeAlias = Literal["vnet", "completer"]
 Augment: TypeAlias = Literal["none", "flips", "deform"]
 CtWindow: TypeAlias = Literal["soft tissue", "liver", "lung", "mediastinum", "bone", "brain"]
 
@@ -107,6 +108,11 @@ PropagationConfig: TypeAlias = Annotated[
 class ModelConfig(_Frozen):
     """The three networks."""
 
+    architecture: Architecture = Field(
+        "vnet",
+        description="V-Nets of the lineage that start from nothing; or completers (see propagation by learned) that "
+        "start from the weights in the package, for which filters, blocks, norm and dropout do nothing.",
+    )
     filters: int = Field(16, ge=2, le=128, description="Filters of the first level; doubled at each level down.")
     blocks: tuple[int, ...] = Field(
         (1, 2, 3, 3, 3), min_length=2, max_length=6, description="Convolutions per level; one level more per entry."
@@ -124,6 +130,12 @@ class ModelConfig(_Frozen):
     prior_dropout: float = Field(
         0.0, ge=0, lt=1, description="Share of patches without the propagation, so that unseen scans can be predicted."
     )
+
+    @model_validator(mode="after")
+    def _completes(self) -> ModelConfig:
+        if self.architecture == "completer" and (not self.completion or self.prior_dropout):
+            raise ValueError("architecture completer needs completion: true and prior_dropout: 0")
+        return self
 
 
 class StepDecay(_Frozen):
@@ -165,6 +177,11 @@ class CrossConfig(_Frozen):
     )
     noisy_passes: int = Field(8, ge=0, le=32, description="Noisy passes for the uncertainty; 0 uses the clean one.")
     noise: float = Field(0.1, ge=0, description="Standard deviation of the input noise, clamped to twice that.")
+    on_labelled: bool = Field(
+        False,
+        description="Also where nobody annotated in the labelled patches, which then need no unlabelled ones beside "
+        "them.",
+    )
 
 
 class TrainingConfig(_Frozen):
@@ -327,13 +344,13 @@ class RunConfig(_Frozen):
         """Return the settings for more than one case: networks must also predict scans that nobody annotated.
 
         Settings in which this differs from its preset stay, and a patch that was chosen is not planned; the others
-        become those of the preset for cohorts. `model.completion` is off in any case, as it needs annotated slices.
+        become those of the preset for cohorts. Networks that need annotated slices are replaced in any case.
         """
         chosen = self.changes()
         if "training.patch" in chosen:
             chosen.setdefault("training.patch_voxels", None)
         cohort = RunConfig.from_preset(self.preset).with_settings(COHORT[self.preset])
-        return cohort.with_settings({**chosen, "model.completion": False})
+        return cohort.with_settings({**chosen, "model.architecture": "vnet", "model.completion": False})
 
     def changes(self) -> dict[str, Any]:
         """Return the dotted settings in which this differs from its preset: what `with_settings` needs to make it."""

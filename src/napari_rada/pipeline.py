@@ -36,7 +36,7 @@ from napari_rada.training.share import check_share
 from napari_rada.training.snapshot import load_cases, load_classes, save_snapshot
 from napari_rada.training.team import ALONE
 from napari_rada.training.trained import TrainedRun
-from napari_rada.training.volumes import Volume, make_volume, nearness_without
+from napari_rada.training.volumes import Volume, cues_without, make_volume
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -471,7 +471,7 @@ def _volume(case: Case, classes: ClassTable, config: RunConfig, control: RunCont
     working = _prepare(case, classes, config)
     listener(StageProgress(Stage.PREPARE, 1, 1, case.name))
     pseudo = _propagate(working, config, control, listener, held_out=True) if working.is_labelled else None
-    return make_volume(working, pseudo, config.training.view_pairs, completion=config.model.completion)
+    return make_volume(working, pseudo, config.training.view_pairs, model=config.model)
 
 
 def _network_input(
@@ -482,4 +482,5 @@ def _network_input(
     if not (needed and working.is_labelled):
         return blank_prior(working.image, working.num_classes), None
     pseudo = _propagate(working, config, control, listener, held_out=False)
-    return VolumeInput(working.image, pseudo.probability, nearness_without(pseudo.distance, None)), pseudo
+    cues = cues_without(working, pseudo, None, config.model.architecture)
+    return VolumeInput(working.image, pseudo.probability, cues), pseudo

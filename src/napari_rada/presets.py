@@ -5,26 +5,34 @@ from __future__ import annotations
 from typing import Any
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # Minutes on two CPU cores: small networks correct the propagation of one scan on a coarse, cropped grid.
+    # A minute or two on two CPU cores: pre-trained networks adapt to one scan, seen whole on a coarse, cropped grid.
     # One thread: with more, threads that wait for each other made a busy two-core machine several times slower.
     "quick": {
         "threads": 1,
-        "data": {"max_voxels": 300_000, "crop_margin": 0.25},
-        "model": {"filters": 8, "blocks": (1, 2, 2, 2), "norm": "instance", "dropout": 0.0, "completion": True},
-        "training": {
-            "iterations": 80,
-            "labelled_patches": 1,
-            "unlabelled_patches": 1,
-            "patch": (32, 48, 48),
-            "learning_rate": 3e-3,
-            "optimiser": {"kind": "adamw"},
-            "decay": {"kind": "cosine"},
-            "cross": {"noisy_passes": 0},
-            "alpha_every": 1000,
-            "centred": 0.7,
-            "validate_every": 40,
+        "data": {"max_voxels": 150_000, "crop_margin": 0.25},
+        "model": {
+            "architecture": "completer",
+            "filters": 8,
+            "blocks": (1, 2, 2, 2),
+            "norm": "instance",
+            "dropout": 0.0,
+            "completion": True,
         },
-        "inference": {"overlap": 0.25, "tiles_per_batch": 4, "blend": 0.5},
+        "training": {
+            "iterations": 20,
+            "labelled_patches": 2,
+            "unlabelled_patches": 0,
+            "patch_voxels": 250_000,
+            "learning_rate": 1e-3,
+            "optimiser": {"kind": "adamw"},
+            "decay": {"kind": "cosine", "warmup": 0.25},
+            "cross": {"noisy_passes": 0, "on_labelled": True},
+            "alpha_every": 1000,
+            "pseudo_weight": 0.05,
+            "validate_every": 10,
+            "bfloat16": True,
+        },
+        "inference": {"overlap": 0.25, "tiles_per_batch": 4},
     },
     # One GPU: the lineage's networks correct the propagation at full resolution.
     "standard": {
@@ -52,6 +60,8 @@ COHORT: dict[str, dict[str, Any]] = {
     "quick": {
         "data.max_voxels": 400_000,
         "data.crop_margin": None,
+        "model.architecture": "vnet",
+        "model.completion": False,
         "model.filters": 12,
         "training.iterations": 300,
         "training.patch_voxels": 210_000,
@@ -59,9 +69,12 @@ COHORT: dict[str, dict[str, Any]] = {
         "training.augment": "deform",
         "training.cross.beta_max": 0.2,
         "training.cross.schedule": "linear",
-        "training.centred": 0.0,
+        "training.cross.on_labelled": False,
+        "training.labelled_patches": 1,
+        "training.unlabelled_patches": 1,
+        "training.pseudo_weight": 1.0,
+        "training.decay.warmup": 0.05,
         "training.validate_every": 150,
-        "training.bfloat16": True,
     },
     "standard": {"data.crop_margin": None, "training.augment": "deform"},
     "paper": {},

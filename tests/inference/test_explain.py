@@ -18,7 +18,8 @@ from napari_rada.inference.explain import class_heat
 from napari_rada.inference.sliding import blank_prior
 from napari_rada.io import save_labels, write_volume
 from napari_rada.models.guided import Guide
-from napari_rada.models.triple_view import NetworkInput, TripleViewModel
+from napari_rada.models.networks import NetworkInput
+from napari_rada.models.triple_view import TripleViewModel
 
 TILE = (16, 16, 16)
 

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from napari_rada.errors import InputError
-from napari_rada.models.completer import WEIGHTS, Completer, load_completer, pack_completer, read_provenance
-from napari_rada.propagation.cues import CUES
+from napari_rada.models.completer import CUES, WEIGHTS, Completer, load_completer, pack_completer, read_provenance
 
 
 def test_any_size_goes_in_and_the_same_comes_out():

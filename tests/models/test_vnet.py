@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from napari_rada.config import ModelConfig
-from napari_rada.models.triple_view import NetworkInput, TripleViewModel
+from napari_rada.models.networks import NetworkInput
+from napari_rada.models.triple_view import TripleViewModel
 from napari_rada.models.vnet import VNet
 
 

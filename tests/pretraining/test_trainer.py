@@ -11,11 +11,10 @@ import torch
 
 from napari_rada.control import RunControl
 from napari_rada.errors import InputError
-from napari_rada.models.completer import load_completer, read_provenance
+from napari_rada.models.completer import CUES, load_completer, read_provenance
 from napari_rada.pretraining.examples import Example, draw_slices, make_example
 from napari_rada.pretraining.run import pretrain
 from napari_rada.pretraining.trainer import PretrainConfig, Pretrainer, completion_loss, make_pair
-from napari_rada.propagation.cues import CUES
 
 TINY = PretrainConfig(steps=4, widths=(4, 6), pool=2, warmup=1, max_voxels=4096, checks=1, check_every=2)
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from tests.propagation.scenes import CENTRE, THREE, ellipsoids, scan, working
 
+from napari_rada.models.completer import CUES, LOGIT_LIMIT
 from napari_rada.propagation.base import truth_without
-from napari_rada.propagation.cues import CUES, LOGIT_LIMIT, CueMaker, likelihood_ratio, propagation_logit
+from napari_rada.propagation.cues import CueMaker, likelihood_ratio, propagation_logit
 
 
 def cue(cues: np.ndarray, name: str) -> np.ndarray:

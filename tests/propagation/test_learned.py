@@ -10,10 +10,9 @@ from tests.propagation.scenes import CENTRE, THREE, dice, ellipsoids, run, scan,
 from napari_rada.config import DiffusionConfig, LearnedConfig
 from napari_rada.control import RunControl
 from napari_rada.errors import Stopped
-from napari_rada.models.completer import Completer, load_completer
+from napari_rada.models.completer import CUES, LOGIT_LIMIT, Completer, load_completer
 from napari_rada.pretraining.examples import make_example
 from napari_rada.propagation import make_propagator
-from napari_rada.propagation.cues import CUES, LOGIT_LIMIT
 from napari_rada.propagation.learned import LearnedPropagator
 
 

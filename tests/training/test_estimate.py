@@ -9,7 +9,8 @@ import torch
 
 import napari_rada
 from napari_rada.config import RunConfig
-from napari_rada.models.triple_view import NetworkInput, TripleViewModel
+from napari_rada.models.networks import NetworkInput
+from napari_rada.models.triple_view import TripleViewModel
 from napari_rada.training.estimate import MemoryEstimate, _activations, estimate_memory
 
 QUICK = RunConfig.from_preset("quick").with_settings({"device": "cpu"})
@@ -57,7 +58,8 @@ def test_the_estimate_is_of_the_right_size() -> None:
 import resource, sys, torch
 from pathlib import Path
 from napari_rada.config import RunConfig
-from napari_rada.models.triple_view import NetworkInput, TripleViewModel
+from napari_rada.models.networks import NetworkInput
+from napari_rada.models.triple_view import TripleViewModel
 torch.set_num_threads(1)
 config = RunConfig.from_preset("quick")
 model = TripleViewModel(2, config.model)

@@ -9,7 +9,8 @@ from tests.engine import tiny_config
 from torch import nn
 
 from napari_rada.errors import ConfigError
-from napari_rada.models.triple_view import NetworkInput, TripleViewModel
+from napari_rada.models.networks import NetworkInput
+from napari_rada.models.triple_view import TripleViewModel
 from napari_rada.training.economy import ladder
 from napari_rada.training.share import Rows, Share, SharedBatchNorm3d, check_share, share_layers
 from napari_rada.training.team import ALONE, Team

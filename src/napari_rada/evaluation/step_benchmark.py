@@ -38,7 +38,7 @@ from napari_rada.training.losses import cross_loss, entropy, supervised_loss
 from napari_rada.training.objective import Knobs, NetworkLoss, supervision
 from napari_rada.training.run_folder import RunFolder
 from napari_rada.training.trainer import Trainer, network_input
-from napari_rada.training.volumes import make_volume, nearness_without
+from napari_rada.training.volumes import cues_without, make_volume
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -140,7 +140,7 @@ def _measure(
     folder: Path,
 ) -> Timing:
     classes = check_trainable([case])
-    volume = make_volume(working, pseudo, config.training.view_pairs, completion=config.model.completion)
+    volume = make_volume(working, pseudo, config.training.view_pairs, model=config.model)
     elapsed: list[float] = []
 
     def listen(event: object) -> None:
@@ -151,7 +151,9 @@ def _measure(
     run = RunFolder.create(folder, config)
     trainer = trainer_class([volume], len(classes), config, run, device, RunControl(), listen)
     trainer.run()
-    inputs = VolumeInput(working.image, pseudo.probability, nearness_without(pseudo.distance, None))
+    inputs = VolumeInput(
+        working.image, pseudo.probability, cues_without(working, pseudo, None, config.model.architecture)
+    )
     softmax_NCZYX = predict_volume(trainer.model, inputs, config.training.patch, config.inference, RunControl())
     mask = assemble(case, working, classes, softmax_NCZYX.mean(axis=0), None, keep_annotated=True, provenance={}).mask
     seconds = float(np.median(np.diff([0.0, *elapsed])))

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from napari_rada.control import RunControl
     from napari_rada.data.grid import Shape
     from napari_rada.inference.sliding import VolumeInput
-    from napari_rada.models.triple_view import TripleViewModel, ViewNetwork
+    from napari_rada.models.networks import ViewNetwork
+    from napari_rada.models.triple_view import TripleViewModel
 
 
 def class_heat(
@@ -74,7 +75,7 @@ def _channel_weights(
     gradients: list[Tensor] = []
 
     def score(tiles_BIDHW: Tensor) -> Tensor:
-        parts = as_input(tiles_BIDHW)
+        parts = as_input(tiles_BIDHW, network.num_classes)
         with torch.enable_grad():
             features = network.features(parts)
             logits = network.logits(features, parts)
@@ -95,9 +96,9 @@ def _heat(
 
     def heat(tiles_BIDHW: Tensor) -> Tensor:
         with torch.no_grad():
-            bottleneck = network.features(as_input(tiles_BIDHW)).bottleneck_BCDHW
+            bottleneck = network.features(as_input(tiles_BIDHW, network.num_classes)).bottleneck_BCDHW
         coarse = F.relu(torch.einsum("f,bfdhw->bdhw", weights_F, bottleneck))[:, None]
-        padded = [size * network.vnet.stride for size in coarse.shape[2:]]
+        padded = [size * network.stride for size in coarse.shape[2:]]
         fine = F.interpolate(coarse, size=padded, mode="trilinear", align_corners=False)
         depth, height, width = tiles_BIDHW.shape[2:]
         return fine[:, :, :depth, :height, :width]

@@ -14,7 +14,7 @@ import torch
 
 from napari_rada.memory import is_out_of_memory, release
 from napari_rada.models.device import autocast
-from napari_rada.models.triple_view import NetworkInput
+from napari_rada.models.networks import NetworkInput
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,17 +33,17 @@ SMALLEST_TILE = 16
 
 
 class VolumeInput(NamedTuple):
-    """Network input for a whole volume: image and nearness (Z, Y, X), prior (C, Z, Y, X), on the working grid."""
+    """Network input for a whole volume: image (Z, Y, X), prior (C, Z, Y, X), cues (J, Z, Y, X), on the working grid."""
 
     image: NDArray[np.float32]
     prior: NDArray[np.floating]
-    nearness: NDArray[np.floating]
+    cues: NDArray[np.floating]
 
 
 def blank_prior(image: NDArray[np.float32], num_classes: int) -> VolumeInput:
-    """Input for a scan in which nobody annotated anything."""
+    """Input of V-Nets for a scan in which nobody annotated anything."""
     prior = np.full((num_classes, *image.shape), 1.0 / num_classes, dtype=np.float32)
-    return VolumeInput(image, prior, np.zeros_like(image))
+    return VolumeInput(image, prior, np.zeros((1, *image.shape), dtype=np.float32))
 
 
 def predict_volume(
@@ -145,7 +145,7 @@ def _predict(
         control.check()
         tiles = tiles_BIDHW.to(device, memory_format=torch.channels_last_3d)
         with autocast(device):
-            logits_NBCDHW = model(as_input(tiles), networks)
+            logits_NBCDHW = model(as_input(tiles, model.num_classes), networks)
         done += 1
         on_tile(done, total)
         softmax_BNCDHW = torch.softmax(logits_NBCDHW.float(), dim=2).movedim(0, 1)
@@ -166,14 +166,14 @@ def _predict(
 
 
 def as_tensor(volume: VolumeInput) -> Tensor:
-    """Stack the input's channels: (1, 2 + C, Z, Y, X), image first, nearness last."""
-    prior, nearness = volume.prior.astype(np.float32), volume.nearness.astype(np.float32)
-    return torch.from_numpy(np.concatenate([volume.image[None], prior, nearness[None]]))[None]
+    """Stack the input's channels: (1, 1 + C + J, Z, Y, X), image first, cues last."""
+    prior, cues = volume.prior.astype(np.float32), volume.cues.astype(np.float32)
+    return torch.from_numpy(np.concatenate([volume.image[None], prior, cues]))[None]
 
 
-def as_input(tiles_BIDHW: Tensor) -> NetworkInput:
+def as_input(tiles_BIDHW: Tensor, num_classes: int) -> NetworkInput:
     """Take the stacked channels of tiles apart again."""
-    return NetworkInput(tiles_BIDHW[:, 0], tiles_BIDHW[:, 1:-1], tiles_BIDHW[:, -1])
+    return NetworkInput(tiles_BIDHW[:, 0], tiles_BIDHW[:, 1 : 1 + num_classes], tiles_BIDHW[:, 1 + num_classes :])
 
 
 def _count_batches(shape: tuple[int, ...], tile: Shape, config: InferenceConfig) -> int:

@@ -20,7 +20,7 @@ import torch
 from napari_rada.data.working import box_shape
 from napari_rada.memory import is_out_of_memory, release
 from napari_rada.models.device import autocast
-from napari_rada.models.triple_view import NetworkInput
+from napari_rada.models.networks import NetworkInput
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -184,7 +184,7 @@ def _softmax(model: TripleViewModel, tiles_BDHW: Tensor) -> Tensor:
     classes = model.num_classes
     prior = torch.full((len(image), classes, *image.shape[1:]), 1.0 / classes, device=device)
     with autocast(device):
-        logits_NBCDHW = model(NetworkInput(image, prior, torch.zeros_like(image)))
+        logits_NBCDHW = model(NetworkInput(image, prior, torch.zeros_like(image[:, None])))
     return torch.softmax(logits_NBCDHW.float(), dim=2).movedim(0, 1).cpu()
 
 

@@ -17,12 +17,29 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from napari_rada.errors import InputError
+from napari_rada.models.vnet import Features
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 WEIGHTS = Path(__file__).with_name("completer.safetensors")
 """The weights that come with the package."""
+
+CUES = (
+    "image",
+    "contrast",
+    "likelihood",
+    "smooth likelihood",
+    "propagation",
+    "truth",
+    "hull",
+    "mean outline",
+    "nearness",
+)
+"""Names of the channels, in order; `napari_rada.propagation.cues` makes them."""
+
+LOGIT_LIMIT = 5.0
+"""The cue of the propagation is its log-odds in units of this; log-odds beyond it say no more."""
 
 
 class Completer(nn.Module):
@@ -53,16 +70,21 @@ class Completer(nn.Module):
         size = cues_BKDHW.shape[2:]
         pad = [-side % self.stride for side in size]
         x = F.pad(cues_BKDHW, (0, pad[2], 0, pad[1], 0, pad[0]), mode="replicate") if any(pad) else cues_BKDHW
-        level = self.stem(x)
+        correction: Tensor = self.head(self.features(x).decoded_BCDHW)[:, 0, : size[0], : size[1], : size[2]]
+        return correction
+
+    def features(self, x_BKDHW: Tensor) -> Features:
+        """Run everything but the head; the spatial sides must be multiples of `stride`."""
+        level = self.stem(x_BKDHW)
         skips = []
         for encoder in self.encoders:
             skips.append(level)
             level = encoder(level)
+        bottleneck = level
         for decoder, skip in zip(self.decoders, reversed(skips), strict=True):
             finer = F.interpolate(level, size=skip.shape[2:], mode="trilinear", align_corners=False)
             level = decoder(torch.cat([finer, skip], dim=1))
-        correction: Tensor = self.head(level)[:, 0, : size[0], : size[1], : size[2]]
-        return correction
+        return Features(bottleneck, level)
 
 
 class _Block(nn.Module):

@@ -17,9 +17,8 @@ import torch
 import torch.nn.functional as F
 
 from napari_rada.errors import RadaError
-from napari_rada.models.completer import Completer
+from napari_rada.models.completer import CUES, LOGIT_LIMIT, Completer
 from napari_rada.pretraining.examples import Example, make_example
-from napari_rada.propagation.cues import CUES, LOGIT_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,6 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from napari_rada.data.classes import UNKNOWN
+from napari_rada.models.completer import LOGIT_LIMIT
 from napari_rada.propagation.base import distance_to_slices
 
 if TYPE_CHECKING:
@@ -22,21 +23,6 @@ if TYPE_CHECKING:
     from napari_rada.data.slices import AnnotatedSlice
     from napari_rada.data.working import WorkingCase
 
-CUES = (
-    "image",
-    "contrast",
-    "likelihood",
-    "smooth likelihood",
-    "propagation",
-    "truth",
-    "hull",
-    "mean outline",
-    "nearness",
-)
-"""Names of the channels, in order."""
-
-LOGIT_LIMIT = 5.0
-"""Log-odds beyond this say no more."""
 BINS = 48
 """Intensity bins of the appearance model."""
 SMOOTHING = 1.5
@@ -69,7 +55,7 @@ class CueMaker:
         self._nearness = self._nearness_to_slices()
 
     def of_class(self, index: int, probability: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the cues (K, Z, Y, X) float32 of a class, given its propagated probability (Z, Y, X)."""
+        """Return the cues (K, Z, Y, X) float32 of a class, ordered as `CUES`, given its probability (Z, Y, X)."""
         inside, outside = self.truth == index, (self.truth != index) & (self.truth != UNKNOWN)
         hull, mean = self._outlines(index)
         return np.stack(

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 
 from napari_rada.data.working import coarsen, coarsening_factors, relative_factors, upsample
-from napari_rada.models.completer import load_completer
+from napari_rada.models.completer import CUES, LOGIT_LIMIT, load_completer
 from napari_rada.prediction import disagreement
 from napari_rada.propagation.base import PseudoLabels, can_hold_out, distance_to_slices, stamped, truth_without
-from napari_rada.propagation.cues import CUES, LOGIT_LIMIT, CueMaker
+from napari_rada.propagation.cues import CueMaker
 from napari_rada.propagation.diffusion import DiffusionPropagator
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from napari_rada.config import LearnedConfig
     from napari_rada.control import RunControl
     from napari_rada.data.slices import AnnotatedSlice
-    from napari_rada.data.working import WorkingCase
+    from napari_rada.data.working import Factors, WorkingCase
     from napari_rada.models.completer import Completer
     from napari_rada.propagation.base import OnProgress, Probability
 
@@ -99,6 +99,7 @@ class LearnedPropagator:
             distance=distance_to_slices(case),
             held_out=tuple(without),
             disagreement=upsample(doubt[None], relative, case.shape)[0],
+            walk=_on_grid(walked, case, relative),
         )
 
     def _share(self, case: WorkingCase) -> float:
@@ -138,6 +139,20 @@ def _fold(case: WorkingCase, walked: PseudoLabels, view: int | None) -> _Fold:
     assert probability is not None
     kept = tuple(() if other == view else planes for other, planes in enumerate(case.slices))
     return _Fold(probability, truth_without(case, view), kept)
+
+
+def _on_grid(walked: PseudoLabels, case: WorkingCase, relative: Factors) -> PseudoLabels:
+    """Bring a walk from its coarse grid to that of the case."""
+
+    def finer(probability: Probability, truth: NDArray[np.int16]) -> Probability:
+        return stamped(upsample(probability, relative, case.shape), truth)
+
+    probability = finer(walked.probability, case.truth)
+    without = tuple(
+        None if held is None else finer(held, truth_without(case, view)) for view, held in enumerate(walked.held_out)
+    )
+    labels = probability.argmax(axis=0)[None].astype(np.int16)
+    return PseudoLabels(walked.method, probability, labels, distance_to_slices(case), without)
 
 
 def mix(walked: Probability, completed: Probability, share: float) -> Probability:

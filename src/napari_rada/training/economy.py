@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_rada.config import RunConfig
-    from napari_rada.models.triple_view import NetworkInput, TripleViewModel
+    from napari_rada.models.networks import NetworkInput
+    from napari_rada.models.triple_view import TripleViewModel
     from napari_rada.training.run_folder import RunFolder
     from napari_rada.training.team import Team
     from napari_rada.training.trainer import Trainer

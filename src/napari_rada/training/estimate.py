@@ -15,7 +15,8 @@ import torch
 from napari_rada.data.working import grid_factors
 from napari_rada.memory import free_memory, in_words
 from napari_rada.models.device import autocasts, resolve_device
-from napari_rada.models.triple_view import NetworkInput, TripleViewModel
+from napari_rada.models.networks import NetworkInput, count_cues
+from napari_rada.models.triple_view import TripleViewModel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -113,7 +114,7 @@ def _networks(num_classes: int, config: RunConfig, device: torch.device) -> int:
     inputs = NetworkInput(
         torch.empty(shape, device="meta"),
         torch.empty((batch, num_classes, *training.patch), device="meta"),
-        torch.empty(shape, device="meta"),
+        torch.empty((batch, count_cues(config.model.architecture, num_classes), *training.patch), device="meta"),
     )
     kept, largest = _activations(model, inputs)
     share = 0.5 if autocasts(device, cpu=training.bfloat16) else 1.0
@@ -149,7 +150,8 @@ def _volumes(shapes: Sequence[Shape], spacings: Sequence[Spacing] | None, num_cl
     else:
         working = [prod(shape) if limit is None else min(prod(shape), limit) for shape in shapes]
     labelled = 4 + 2 + 1 + 3 * (2 + 4)  # image, truth, views, pseudo-labels and their distances
-    completion = 4 * (num_classes + 1) * 2 if config.model.completion else 0
+    cues = count_cues(config.model.architecture, num_classes)
+    completion = 4 * (num_classes + cues) * 2 if config.model.completion else 0
     full = max(prod(shape) for shape in shapes)
     networks = config.model.networks
     predicted = max(working) * num_classes * FLOAT * (2 * networks + 2) + full * FLOAT * (2 * num_classes + 2)

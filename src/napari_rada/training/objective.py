@@ -54,6 +54,7 @@ def network_losses(
     knobs: Knobs,
     uncertainty_NUDHW: Tensor | None,
     total: Callable[[Tensor], Tensor] = itself,
+    first_taught: int | None = None,
 ) -> list[NetworkLoss]:
     """Return the losses of all networks; every output serves as student and as teacher of the other two.
 
@@ -62,20 +63,22 @@ def network_losses(
     labelled
         How many patches at the start of the batch are labelled.
     uncertainty_NUDHW
-        Each network's entropy (nat) on the unlabelled patches; None switches cross supervision off.
+        Each network's entropy (nat) on the patches from `first_taught` on; None switches cross supervision off.
     total
         Adds the sums (N, S) of this batch to those of other processes, where they compute parts of the same batch.
+    first_taught
+        First patch in whose unannotated part the networks teach each other; None: the first unlabelled one.
     """
-    rows = []
+    taught, rows = labelled if first_taught is None else first_taught, []
     for network, logits_BCDHW in enumerate(logits_NBCDHW):
         target, weight = supervision(batch, labelled, network, view_pairs[network], knobs)
         sums = [supervised_sums(logits_BCDHW[:labelled], target, weight)]
         if uncertainty_NUDHW is not None:
-            unknown_UDHW = batch.truth_BDHW[labelled:] == UNKNOWN
+            unknown_UDHW = batch.truth_BDHW[taught:] == UNKNOWN
             sums += [
                 cross_sums(
-                    logits_BCDHW[labelled:],
-                    logits_NBCDHW[teacher, labelled:],
+                    logits_BCDHW[taught:],
+                    logits_NBCDHW[teacher, taught:],
                     unknown_UDHW & (uncertainty_NUDHW[teacher] < knobs.threshold),
                 )
                 for teacher in range(len(logits_NBCDHW))
@@ -104,7 +107,7 @@ def supervision(
     return target, torch.where(taught, 1.0, trust)
 
 
-def clean_uncertainty(logits_NBCDHW: Tensor, labelled: int) -> Tensor:
-    """Entropy of each network's own output on the unlabelled patches, (N, U, D, H, W), without gradient."""
-    unlabelled = torch.softmax(logits_NBCDHW[:, labelled:].detach(), dim=2)
-    return torch.stack([entropy(probability) for probability in unlabelled])
+def clean_uncertainty(logits_NBCDHW: Tensor, first: int) -> Tensor:
+    """Entropy of each network's own output on the patches from `first` on, (N, U, D, H, W), without gradient."""
+    taught = torch.softmax(logits_NBCDHW[:, first:].detach(), dim=2)
+    return torch.stack([entropy(probability) for probability in taught])

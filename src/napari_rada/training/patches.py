@@ -33,7 +33,7 @@ class Batch(NamedTuple):
     pseudo_BNDHW: Tensor
     distance_BNDHW: Tensor
     prior_BCDHW: Tensor
-    nearness_BDHW: Tensor
+    cues_BJDHW: Tensor
 
     def to(self, device: torch.device) -> Batch:
         """Move every tensor; from pinned memory without waiting."""
@@ -58,6 +58,8 @@ class PatchSampler:
         Share of the labelled patches that are placed around an annotated foreground voxel; the rest lie anywhere.
     augment
         `flips`: also quarter turns, in planes of square pixels and square patches; `deform`: see `Deformation`.
+    num_cues
+        How many cues the networks are given.
     prior_dropout
         Share of the patches in which the networks get no propagation, so that they also learn to do without.
     """
@@ -68,6 +70,7 @@ class PatchSampler:
         patch: Shape,
         *,
         num_classes: int,
+        num_cues: int = 1,
         centred: float,
         augment: Augment,
         prior_dropout: float,
@@ -76,6 +79,7 @@ class PatchSampler:
         self.patch = patch
         self.rng = rng
         self._num_classes = num_classes
+        self._num_cues = num_cues
         self._centred = centred
         self._augment = augment
         self._prior_dropout = prior_dropout
@@ -118,7 +122,7 @@ class PatchSampler:
     def _fold(self, volume: Volume) -> int | None:
         """Choose the prior of one fold, or none."""
         dropped = self.rng.random() < self._prior_dropout
-        if volume.prior is None or volume.nearness is None or dropped:
+        if volume.prior is None or volume.cues is None or dropped:
             return None
         folds = tuple(volume.held_out) or (3,)
         return folds[int(self.rng.integers(len(folds)))]
@@ -133,7 +137,7 @@ class PatchSampler:
         else:
             pseudo = place.cut(volume.pseudo, 0).long()
             distance = place.cut(volume.pseudo_distance, np.inf)
-        prior, nearness = self._prior(draw)
+        prior, cues = self._prior(draw)
         image, deformation = place.cut(volume.image, None), place.deformation
         return Batch(
             image_BDHW=image if deformation is None else vary_intensity(image, deformation.seed),
@@ -142,16 +146,16 @@ class PatchSampler:
             pseudo_BNDHW=pseudo,
             distance_BNDHW=distance,
             prior_BCDHW=prior,
-            nearness_BDHW=nearness,
+            cues_BJDHW=cues,
         )
 
     def _prior(self, draw: _Draw) -> tuple[Tensor, Tensor]:
-        """Prior and nearness of the fold that was drawn, or the blank prior."""
+        """Prior and cues of the fold that was drawn, or the blank prior."""
         volume, place, fold = draw
-        if volume.prior is None or volume.nearness is None or fold is None:
+        if volume.prior is None or volume.cues is None or fold is None:
             blank = torch.full((self._num_classes, *self.patch), 1.0 / self._num_classes)
-            return blank, torch.zeros(self.patch)
-        return place.cut(volume.prior[fold], None).float(), place.cut(volume.nearness[fold], None).float()
+            return blank, torch.zeros((self._num_cues, *self.patch))
+        return place.cut(volume.prior[fold], None).float(), place.cut(volume.cues[fold], None).float()
 
     def _place(self, volume: Volume, centre: tuple[int, int, int] | None) -> _Place:
         corner = self._corner(volume.image.shape, centre)

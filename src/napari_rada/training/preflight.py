@@ -11,7 +11,8 @@ import torch
 
 from napari_rada.data.case import check_trainable
 from napari_rada.models.device import autocast, autocasts, resolve_device
-from napari_rada.models.triple_view import NetworkInput, TripleViewModel
+from napari_rada.models.networks import NetworkInput, count_cues
+from napari_rada.models.triple_view import TripleViewModel
 from napari_rada.training.estimate import MemoryEstimate, estimate_memory
 from napari_rada.training.plan import plan
 
@@ -77,7 +78,8 @@ def seconds_per_iteration(num_classes: int, config: RunConfig) -> float:
     with torch.random.fork_rng(devices=[]):
         image = torch.rand((1, *side))
     prior = torch.full((1, num_classes, *side), 1.0 / num_classes)
-    inputs = NetworkInput(*(part.to(device) for part in (image, prior, image)))
+    cues = torch.zeros((1, count_cues(config.model.architecture, num_classes), *side))
+    inputs = NetworkInput(*(part.to(device) for part in (image, prior, cues)))
     mixed = autocasts(device, cpu=training.bfloat16)
     forward = backward = 0.0
     for _ in range(2):  # the first is a warm-up
@@ -89,7 +91,7 @@ def seconds_per_iteration(num_classes: int, config: RunConfig) -> float:
         forward, backward = between - started, _now(device) - between
     share = prod(training.patch) / prod(side)
     batch = training.labelled_patches + training.unlabelled_patches
-    noisy = training.cross.noisy_passes * training.unlabelled_patches
+    noisy = training.cross.noisy_passes * (batch if training.cross.on_labelled else training.unlabelled_patches)
     return share * (batch * (forward + backward) + noisy * forward)
 
 

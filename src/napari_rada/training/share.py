@@ -47,9 +47,14 @@ class Share:
     parts: int = 1
 
     @property
+    def size_of_part(self) -> int:
+        """Patches of a part, labelled or not."""
+        return self.labelled + self.unlabelled
+
+    @property
     def rows(self) -> range:
         """Own rows of the whole of a part."""
-        return range(self.rank, self.labelled + self.unlabelled, self.size)
+        return range(self.rank, self.size_of_part, self.size)
 
     @property
     def own_labelled(self) -> int:

@@ -25,7 +25,8 @@ from napari_rada.events import (
     Validated,
 )
 from napari_rada.models.device import autocast, autocasts
-from napari_rada.models.triple_view import NUM_VIEWS, NetworkInput, TripleViewModel
+from napari_rada.models.networks import NetworkInput, count_cues
+from napari_rada.models.triple_view import NUM_VIEWS, TripleViewModel
 from napari_rada.training import schedules
 from napari_rada.training.checkpoint import TrainState, save_checkpoint
 from napari_rada.training.economy import AS_CONFIGURED, average, recomputed, split
@@ -114,6 +115,7 @@ class Trainer:
             volumes,
             self.settings.patch,
             num_classes=num_classes,
+            num_cues=count_cues(config.model.architecture, num_classes),
             centred=self.settings.centred,
             augment=self.settings.augment,
             prior_dropout=config.model.prior_dropout,
@@ -225,7 +227,7 @@ class Trainer:
 
     def _backward(self, batch: Batch, knobs: Knobs) -> list[NetworkLoss]:
         """Add the gradient of a batch, or a part of one; returns its losses."""
-        with self.rows.seen(self.share.rows, self.share.labelled + self.share.unlabelled):
+        with self.rows.seen(self.share.rows, self.share.size_of_part):
             losses = self.losses(batch, knobs)
             torch.autograd.backward(objective(losses, knobs.beta) / self.economy.parts)
         return losses
@@ -237,9 +239,10 @@ class Trainer:
             logits_NBCDHW = recomputed(self.model, inputs) if self.economy.recompute else self.model(inputs)
         logits_NBCDHW = logits_NBCDHW.float()
         labelled = self.share.own_labelled
-        uncertainty = self._uncertainty(logits_NBCDHW, batch, labelled) if knobs.beta > 0 else None
+        first = 0 if self.settings.cross.on_labelled else labelled
+        uncertainty = self._uncertainty(logits_NBCDHW, batch, first) if knobs.beta > 0 else None
         pairs = self.settings.view_pairs
-        return network_losses(logits_NBCDHW, batch, labelled, pairs, knobs, uncertainty, self.team.total)
+        return network_losses(logits_NBCDHW, batch, labelled, pairs, knobs, uncertainty, self.team.total, first)
 
     def _check_finite(self, losses: Sequence[NetworkLoss], beta: float, iteration: int) -> None:
         """Look at loss and gradient at once: the one place in an iteration that waits for a graphics card."""
@@ -251,17 +254,20 @@ class Trainer:
                     "lower training.learning_rate and resume from the last checkpoint."
                 )
 
-    def _uncertainty(self, logits_NBCDHW: Tensor, batch: Batch, labelled: int) -> Tensor | None:
-        """Entropy (nat) of each network on the unlabelled patches, (N, U, D, H, W)."""
+    def _uncertainty(self, logits_NBCDHW: Tensor, batch: Batch, first: int) -> Tensor | None:
+        """Entropy (nat) of each network on the patches from `first` on, (N, U, D, H, W)."""
         cross = self.settings.cross
-        if self.settings.unlabelled_patches == 0:
+        if self.settings.unlabelled_patches == 0 and not cross.on_labelled:
             return None
         if cross.noisy_passes == 0:
-            return clean_uncertainty(logits_NBCDHW, labelled)
-        inputs, share = network_input(batch, first=labelled), self.share
-        whole = (share.unlabelled, *inputs.image_BDHW.shape[1:])
-        mean_NUCDHW = torch.zeros_like(logits_NBCDHW[:, labelled:])
-        seen = self.rows.seen(share.unlabelled_rows, share.unlabelled)
+            return clean_uncertainty(logits_NBCDHW, first)
+        inputs, share = network_input(batch, first), self.share
+        rows, number = (
+            (share.rows, share.size_of_part) if cross.on_labelled else (share.unlabelled_rows, share.unlabelled)
+        )
+        whole = (number, *inputs.image_BDHW.shape[1:])
+        mean_NUCDHW = torch.zeros_like(logits_NBCDHW[:, first:])
+        seen = self.rows.seen(rows, number)
         with torch.no_grad(), autocast(self.device, always=self._mixed), seen:
             for _ in range(cross.noisy_passes):
                 noise = torch.randn(whole, device=self.device).mul_(cross.noise)
@@ -345,4 +351,4 @@ def gradient_size(model: torch.nn.Module) -> Tensor:
 
 def network_input(batch: Batch, first: int = 0) -> NetworkInput:
     """Return what the networks see of a batch, from patch `first` on."""
-    return NetworkInput(batch.image_BDHW[first:], batch.prior_BCDHW[first:], batch.nearness_BDHW[first:])
+    return NetworkInput(batch.image_BDHW[first:], batch.prior_BCDHW[first:], batch.cues_BJDHW[first:])

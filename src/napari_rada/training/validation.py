@@ -109,6 +109,7 @@ def _slab(
     start[plane.axis] = first
     where = tuple(slice(first, first + thickness) if axis == plane.axis else slice(None) for axis in range(3))
     image = np.ascontiguousarray(volume.image[where])
-    if volume.prior is None or volume.nearness is None:
+    if volume.prior is None or volume.cues is None:
         return start, blank_prior(image, model.num_classes)
-    return start, VolumeInput(image, volume.prior[(view, slice(None), *where)], volume.nearness[(view, *where)])
+    fold = (view, slice(None), *where)
+    return start, VolumeInput(image, volume.prior[fold], volume.cues[fold])

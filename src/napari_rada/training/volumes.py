@@ -1,6 +1,6 @@
 """Volumes: one case with its propagation, arranged for the sampler that cuts patches from it.
 
-Shape legend: C classes, N networks (3), V views (3), Z Y X a whole volume along (z, y, x).
+Shape legend: C classes, N networks (3), V views (3), J cues, Z Y X a whole volume along (z, y, x).
 """
 
 from __future__ import annotations
@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_rada.propagation.base import truth_without
+from napari_rada.propagation.cues import CueMaker
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+    from napari_rada.config import Architecture, ModelConfig
     from napari_rada.data.slices import AnnotatedSlice
     from napari_rada.data.working import WorkingCase
     from napari_rada.propagation.base import PseudoLabels
@@ -64,8 +68,8 @@ class Volume:
     prior
         (V + 1, C, Z, Y, X) float16: the propagation without view v's slices, and last the one with all; None where
         networks work from the image alone or nothing is annotated.
-    nearness
-        (V + 1, Z, Y, X) float16: nearness to the slices that `prior` comes from.
+    cues
+        (V + 1, J, Z, Y, X) float16: what else the slices say that `prior` comes from, as the networks are given it.
     held_out
         By view, for the views that can be held out because a propagation without them exists.
     spacing
@@ -80,7 +84,7 @@ class Volume:
     pseudo: NDArray[np.int16] | None
     pseudo_distance: NDArray[np.float32] | None
     prior: NDArray[np.float16] | None
-    nearness: NDArray[np.float16] | None
+    cues: NDArray[np.float16] | None
     held_out: dict[int, HeldOutView]
     spacing: tuple[float, float, float]
     name: str = ""
@@ -101,7 +105,7 @@ def make_volume(
     pseudo: PseudoLabels | None,
     view_pairs: Sequence[tuple[int, int]],
     *,
-    completion: bool,
+    model: ModelConfig,
 ) -> Volume:
     """Arrange a working case and its propagation for the sampler.
 
@@ -116,11 +120,11 @@ def make_volume(
         if probability is not None and case.slices[view]
     }
     targets, distances = zip(*(_network_target(pseudo, pair) for pair in view_pairs), strict=True)
-    prior = nearness = None
-    if completion:
+    prior = cues = None
+    if model.completion:
         folds = [pseudo.probability if held is None else held for held in pseudo.held_out] + [pseudo.probability]
         prior = np.stack(folds).astype(np.float16)
-        nearness = np.stack([nearness_without(pseudo.distance, view) for view in (*range(3), None)]).astype(np.float16)
+        cues = np.stack([cues_without(case, pseudo, view, model.architecture) for view in (*range(3), None)])
     return Volume(
         image=case.image,
         truth=case.truth,
@@ -128,7 +132,7 @@ def make_volume(
         pseudo=np.stack(targets),
         pseudo_distance=np.stack(distances),
         prior=prior,
-        nearness=nearness,
+        cues=cues,
         held_out=held_out,
         spacing=case.spacing,
         name=case.name,
@@ -139,6 +143,25 @@ def _held_out_view(case: WorkingCase, view: int, probability: NDArray[np.float32
     voxels = np.argwhere(case.views == (1 << view))
     z, y, x = voxels.T
     return HeldOutView(case.slices[view], voxels, case.truth[z, y, x], probability[:, z, y, x])
+
+
+def cues_without(
+    case: WorkingCase, pseudo: PseudoLabels, view: int | None, architecture: Architecture
+) -> NDArray[np.float16]:
+    """Cues (J, Z, Y, X) that the annotated slices give to networks of an architecture, without those of one view.
+
+    Where nothing can be propagated without a view they are those of all slices, as the propagation then is.
+    """
+    if architecture == "vnet":
+        return nearness_without(pseudo.distance, view)[None].astype(np.float16)
+    walk = pseudo.walk or pseudo
+    probability, truth, slices = walk.probability, case.truth, case.slices
+    if view is not None and (without := walk.held_out[view]) is not None:
+        probability, truth = without, truth_without(case, view)
+        slices = tuple(() if other == view else planes for other, planes in enumerate(slices))
+    maker = CueMaker(case, truth, slices)
+    cues = [maker.of_class(index, probability[index]) for index in range(1, case.num_classes)]
+    return np.concatenate(cues).astype(np.float16)
 
 
 def nearness_without(distance: NDArray[np.float32], view: int | None) -> NDArray[np.float32]:
