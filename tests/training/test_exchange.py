@@ -30,7 +30,7 @@ def make(case: Case) -> Volume:
         pseudo = make_propagator(CONFIG.propagation).propagate(
             working, held_out=True, control=RunControl(), on_progress=lambda done, total: None
         )
-    return make_volume(working, pseudo, CONFIG.training.view_pairs, completion=True)
+    return make_volume(working, pseudo, CONFIG.training.view_pairs, model=CONFIG.model)
 
 
 def assert_equal(one: Volume | HeldOutView, other: Volume | HeldOutView) -> None:

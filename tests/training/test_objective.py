@@ -31,7 +31,7 @@ def make_batch(seed=0):
         pseudo_BNDHW=torch.from_numpy(rng.integers(0, 2, (2, 3, *SHAPE))),
         distance_BNDHW=torch.from_numpy(rng.uniform(1, 5, (2, 3, *SHAPE)).astype(np.float32)),
         prior_BCDHW=torch.full((2, 2, *SHAPE), 0.5),
-        nearness_BDHW=torch.zeros((2, *SHAPE)),
+        cues_BJDHW=torch.zeros((2, 1, *SHAPE)),
     )
 
 

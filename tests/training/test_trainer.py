@@ -36,7 +36,7 @@ def training_volume(config, case):
     pseudo = make_propagator(config.propagation).propagate(
         working, held_out=True, control=RunControl(), on_progress=lambda done, total: None
     )
-    return make_volume(working, pseudo, config.training.view_pairs, completion=config.model.completion)
+    return make_volume(working, pseudo, config.training.view_pairs, model=config.model)
 
 
 def make_trainer(path, config, control=None, listener=lambda event: None, checkpoint=None, case=None):
