@@ -6,7 +6,8 @@ The same networks, from the same weights, are trained on the same scan with both
 loop (SGTC; DeSCO with two networks) draws a batch of its own for each of the three networks. For each student the
 other two run as teachers: once clean on its unlabelled patches, and for the uncertainty T/2 times on these patches
 twice over, with noise. Ours draws one batch, runs every network once on it, and uses each output as that of a student
-and as that of a teacher.
+and as that of a teacher. The lineage's loop computes in single precision; ours in mixed precision if
+``training.bfloat16`` asks for it and the device has it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -53,6 +54,22 @@ if TYPE_CHECKING:
 
 LINEAGE_PASSES = 8
 """T of the lineage."""
+
+NETWORKS: dict[str, Any] = {
+    "data.max_voxels": 300_000,
+    "model.architecture": "vnet",
+    "training.patch": [32, 48, 48],
+    "training.patch_voxels": None,
+    "training.learning_rate": 3e-3,
+    "training.labelled_patches": 1,
+    "training.unlabelled_patches": 1,
+    "training.cross.on_labelled": False,
+    "training.pseudo_weight": 1.0,
+    "training.centred": 0.7,
+    "training.bfloat16": False,
+}
+"""What is trained unless other settings are given, beside those of the quick preset: small V-Nets on patches, taught by
+each other on unlabelled ones, as both loops can do it."""
 
 
 class LineageTrainer(Trainer):
@@ -183,6 +200,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = {
             "training.iterations": args.iterations,
             "training.validate_every": 10**6,
+            **NETWORKS,
             **parse_settings(args.settings),
         }
         config = RunConfig.from_preset("quick").with_settings(settings)
