@@ -125,6 +125,15 @@ def test_changes_of_one_group_leave_the_others() -> None:
         ({"training.view_pairs": [[0, 0], [1, 2], [0, 2]]}, r"two different views of 0, 1, 2, found \(0, 0\)"),
         ({"training.patch": "[1, 2"}, r"Setting training\.patch: '\[1, 2' is not a value"),
         ({"training": 3, "training.iterations": 5}, r"'training' was set as a whole before"),
+        (
+            {"model.architecture": "completer"},
+            r"Setting model: architecture completer needs completion: true and prior_dropout: 0\.",
+        ),
+        (
+            {"model.architecture": "completer", "model.completion": True, "model.prior_dropout": 0.1},
+            r"Setting model: architecture completer needs completion: true and prior_dropout: 0\.",
+        ),
+        ({"model.architecture": "unet"}, r"Setting model\.architecture: .*'vnet' or 'completer' \(found 'unet'\)"),
         ({"preset": "huge"}, r"Setting preset: .*'quick', 'standard' or 'paper'"),
     ],
 )
@@ -181,6 +190,16 @@ def test_a_cohort_gets_the_settings_for_cohorts(preset: str) -> None:
     cohort = RunConfig.from_preset(preset).for_cohort()
     assert not cohort.model.completion
     assert cohort == RunConfig.from_preset(preset).with_settings({**COHORT[preset], "model.completion": False})
+    assert cohort.for_cohort() == cohort
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_cohort_never_gets_networks_that_need_annotated_slices(preset: str) -> None:
+    chosen = {"model.architecture": "completer", "model.completion": True, "model.prior_dropout": 0.0, "seed": 3}
+    config = RunConfig.from_preset(preset).with_settings(chosen)
+    assert (config.model.architecture, config.model.completion) == ("completer", True)
+    cohort = config.for_cohort()
+    assert (cohort.model.architecture, cohort.model.completion, cohort.seed) == ("vnet", False, 3)
     assert cohort.for_cohort() == cohort
 
 

@@ -24,6 +24,7 @@ TINY = [
         "training.iterations=2",
         "training.patch=[16,16,16]",
         "training.labelled_patches=1",
+        "model.architecture=vnet",
         "model.filters=2",
         "model.blocks=[1,1]",
         "data.max_voxels=5000",

@@ -640,6 +640,7 @@ folder("run_of_other_networks", lambda run: edit(run, "config.yaml", "filters: 2
 folder(
     "resumed_run_of_other_networks", lambda run: edit(run, "config.yaml", "filters: 2", "filters: 4"), "fit", "resume"
 )
+folder("run_of_completers", lambda run: edit(run, "config.yaml", "vnet", "completer"), "does not fit")
 folder("run_with_unknown_settings", lambda run: edit(run, "config.yaml", "filters:", "speed:"), "There is no setting")
 folder("run_whose_cases_are_cut_off", lambda run: edit(run, "cases.json", "]", ""), "is missing or damaged")
 folder("run_without_classes", lambda run: edit(run, "cases.json", '"classes"', '"other"'), "its class table cannot be")

@@ -50,7 +50,7 @@ def test_on_one_tile_it_is_the_definition(model):
     image = np.random.default_rng(0).random(TILE).astype(np.float32)
     model.eval()
     tile = torch.from_numpy(image)[None]
-    parts = NetworkInput(tile, torch.full((1, 2, *TILE), 0.5), torch.zeros(1, *TILE))
+    parts = NetworkInput(tile, torch.full((1, 2, *TILE), 0.5), torch.zeros(1, 1, *TILE))
     wanted = []
     for network in model.networks:
         features = network.features(parts)

@@ -29,7 +29,13 @@ def make_model(config: RunConfig) -> TripleViewModel:
 
 
 def config(**settings: object) -> RunConfig:
-    tiny = {"model.filters": 2, "model.blocks": [1, 1], "inference.tiles_per_batch": 1, "model.completion": False}
+    tiny = {
+        "model.architecture": "vnet",
+        "model.filters": 2,
+        "model.blocks": [1, 1],
+        "model.completion": False,
+        "inference.tiles_per_batch": 1,
+    }
     return RunConfig.from_preset("quick").with_settings(
         tiny | {name.replace("__", "."): value for name, value in settings.items()}
     )

@@ -2,7 +2,14 @@ import pytest
 import torch
 
 from napari_rada.errors import ConfigError
-from napari_rada.models.device import _cpu_has_bfloat16, autocast, autocasts, resolve_device, why_unusable
+from napari_rada.models.device import (
+    _cpu_has_bfloat16,
+    autocast,
+    autocasts,
+    learns_in_bfloat16,
+    resolve_device,
+    why_unusable,
+)
 
 
 def test_auto_prefers_cuda_then_mps(monkeypatch):
@@ -48,6 +55,26 @@ def test_a_processor_with_bfloat16_uses_it_if_asked_to(monkeypatch):
     monkeypatch.delattr(torch.cpu, "get_capabilities")
     assert not autocasts(device, cpu=True)
     _cpu_has_bfloat16.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("depth", "stride", "safe"),
+    [
+        (16, 8, False),
+        (9, 8, False),
+        (8, 8, False),
+        (1, 8, False),
+        (17, 8, True),
+        (24, 8, True),
+        (4, 2, False),
+        (5, 2, True),
+    ],
+)
+def test_no_gradient_in_bfloat16_where_a_level_is_two_voxels_deep(depth, stride, safe):
+    levels, padded = stride.bit_length(), -(-depth // stride) * stride
+    assert safe is (2 not in [padded >> level for level in range(levels)])
+    assert learns_in_bfloat16(torch.device("cpu"), depth, stride) is safe
+    assert learns_in_bfloat16(torch.device("cuda"), depth, stride)
 
 
 def test_mixed_precision_only_where_the_gpu_has_bfloat16(monkeypatch):

@@ -19,7 +19,7 @@ def guide(seed=0, classes=K):
 def inputs(batch=2, size=(8, 8, 8), seed=1):
     generator = torch.Generator().manual_seed(seed)
     prior = torch.softmax(torch.randn(batch, K + 1, *size, generator=generator), dim=1)
-    return NetworkInput(torch.rand(batch, *size, generator=generator), prior, torch.rand(batch, *size))
+    return NetworkInput(torch.rand(batch, *size, generator=generator), prior, torch.rand(batch, 1, *size))
 
 
 def model(completion=False, guided=True, **config):

@@ -9,7 +9,7 @@ from napari_rada.models.vnet import VNet
 
 def blank_input(image: torch.Tensor, num_classes: int = 2) -> NetworkInput:
     prior = torch.full((len(image), num_classes, *image.shape[1:]), 1 / num_classes)
-    return NetworkInput(image, prior, torch.zeros_like(image))
+    return NetworkInput(image, prior, torch.zeros_like(image[:, None]))
 
 
 @pytest.mark.parametrize("norm", ["batch", "instance"])
@@ -47,7 +47,7 @@ def test_an_untrained_completing_network_returns_the_propagation():
     image = torch.rand(1, 8, 8, 8)
     prior = torch.softmax(torch.randn(1, 3, 8, 8, 8), dim=1).clamp_min(0.02)
     prior = prior / prior.sum(dim=1, keepdim=True)
-    logits = model(NetworkInput(image, prior, torch.zeros_like(image)))
+    logits = model(NetworkInput(image, prior, torch.zeros_like(image[:, None])))
     torch.testing.assert_close(torch.softmax(logits, dim=2)[1], prior)
 
 

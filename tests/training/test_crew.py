@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from napari_rada.guidance.weights import GuidanceWeights
     from napari_rada.training.team import Team
 
+# Of the preset "standard", as far as it is not said here: what its settings for cohorts change is not tried here.
 CONFIG = tiny_config(
+    preset="standard",
     propagation__method="diffusion",
     propagation__scales=[0.8],
     training__labelled_patches=2,
@@ -43,6 +45,7 @@ CONFIG = tiny_config(
     training__optimiser__kind="sgd",
     training__learning_rate=0.05,
     training__cross__noisy_passes=2,
+    training__cross__beta_max=0.2,
     training__cross__schedule="constant",
     training__checkpoint_seconds=0,
     training__iterations=5,
@@ -101,9 +104,14 @@ def cases() -> list[Any]:
 
 
 def train(
-    team: Team, path: Path, config: RunConfig | None = CONFIG, plan: Plan = NOTHING, resume: bool = False
+    team: Team,
+    path: Path,
+    config: RunConfig | None = CONFIG,
+    plan: Plan = NOTHING,
+    resume: bool = False,
+    scans: int = 3,
 ) -> Ended:
-    """Train, or go on, with a fault as planned."""
+    """Train on so many scans, or go on, with a fault as planned."""
     events: list[Event] = []
     control = StoppedAt(plan.at) if plan.what == "stop" and plan.rank == team.rank else RunControl()
     with pytest.MonkeyPatch.context() as patch:
@@ -115,7 +123,8 @@ def train(
         if resume:
             result = pipeline.resume(path, control=control, listener=events.append, team=team)
         else:
-            result = pipeline.train(cases(), path, config, control=control, listener=events.append, team=team)
+            taught = cases()[:scans]
+            result = pipeline.train(taught, path, config, control=control, listener=events.append, team=team)
     return Ended(result.reason, result.iteration, result.dice, events)
 
 
@@ -162,6 +171,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "one patch each, of another kind": {"training.labelled_patches": 1, "training.unlabelled_patches": 1},
     "uneven shares": {"training.labelled_patches": 3, "training.unlabelled_patches": 2},
     "no unlabelled patches": {"training.unlabelled_patches": 0},
+    "taught on labelled patches too": {"training.cross.on_labelled": True, "training.labelled_patches": 3},
+    "taught on labelled patches alone": {"training.cross.on_labelled": True, "training.unlabelled_patches": 0},
     "batch normalisation": {"model.norm": "batch"},
     "batch normalisation of uneven shares": {
         "model.norm": "batch",
@@ -181,6 +192,33 @@ def test_two_processes_train_as_one(pair: Pair, tmp_path: Path, variant: str) ->
     assert (second.iteration, second.dice) == (5, alone.dice)
     assert_same(tmp_path / "one", tmp_path / "two")
     assert (tmp_path / "one" / "validation.csv").read_text() == (tmp_path / "two" / "validation.csv").read_text()
+
+
+COMPLETERS = CONFIG.with_settings(
+    {
+        "model.architecture": "completer",
+        "model.prior_dropout": 0.0,
+        "training.cross.on_labelled": True,
+        "training.learning_rate": 1e-3,
+    }
+)
+
+
+@pytest.mark.parametrize(("labelled", "unlabelled", "on_labelled"), [(2, 0, True), (3, 2, True), (1, 1, False)])
+def test_completers_train_as_in_one(
+    pair: Pair, tmp_path: Path, labelled: int, unlabelled: int, on_labelled: bool
+) -> None:
+    settings = {
+        "training.labelled_patches": labelled,
+        "training.unlabelled_patches": unlabelled,
+        "training.cross.on_labelled": on_labelled,
+    }
+    config = COMPLETERS.with_settings(settings)
+    alone = train(ALONE, tmp_path / "one", config, scans=1)
+    first, second = pair.run(train, tmp_path / "two", config, NOTHING, False, 1)
+    assert (first.iteration, first.dice) == (second.iteration, second.dice) == (5, alone.dice)
+    assert (losses(tmp_path / "one")[:, 4:7] > 0).all() == (on_labelled or unlabelled > 0)
+    assert_same(tmp_path / "one", tmp_path / "two")
 
 
 def train_guided(team: Team, path: Path, config: RunConfig) -> Ended:

@@ -129,6 +129,26 @@ def test_every_step_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, time
     assert np.isfinite(losses).all()
 
 
+def test_completers_train_on_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in parts without unlabelled patches, in which the networks teach each other on the labelled ones."""
+    settings = {
+        "model.architecture": "completer",
+        "training.unlabelled_patches": 0,
+        "training.cross.on_labelled": True,
+        "training.cross.schedule": "constant",
+    }
+    load_completer()
+    Shortage(monkeypatch, PatchSampler, "batch", 4)
+    events: list[Event] = []
+    config = CONFIG.with_settings(settings)
+    assert pipeline.train([ball_case()], tmp_path / "run", config, listener=events.append).iteration == 4
+    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt").state.rung == 4
+    steps = [event for event in events if isinstance(event, StepLogged)]
+    assert np.isfinite([step.supervised for step in steps]).all()
+    assert np.isfinite([step.cross for step in steps]).all()
+    assert min(min(step.cross) for step in steps) > 0
+
+
 def test_the_ladder_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shortage = Shortage(monkeypatch, PatchSampler, "batch", 1000)
     with pytest.raises(NotEnoughMemoryError, match="with every way of saving it"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,16 +10,27 @@ import torch
 
 import napari_rada
 from napari_rada.config import RunConfig
-from napari_rada.models.networks import NetworkInput
+from napari_rada.models.networks import NetworkInput, count_cues
 from napari_rada.models.triple_view import TripleViewModel
 from napari_rada.training.estimate import MemoryEstimate, _activations, estimate_memory
 
-QUICK = RunConfig.from_preset("quick").with_settings({"device": "cpu"})
+VNETS = RunConfig.from_preset("quick").with_settings(
+    {
+        "device": "cpu",
+        "model.architecture": "vnet",
+        "training.patch": [32, 48, 48],
+        "training.patch_voxels": None,
+        "training.labelled_patches": 1,
+        "training.unlabelled_patches": 1,
+        "training.bfloat16": False,
+    }
+)
+COMPLETERS = VNETS.with_settings({"model.architecture": "completer"})
 SHAPE = (60, 80, 80)
 
 
-def estimate(**settings: object) -> MemoryEstimate:
-    changed = QUICK.with_settings({name.replace("__", "."): value for name, value in settings.items()})
+def estimate(config: RunConfig = VNETS, **settings: object) -> MemoryEstimate:
+    changed = config.with_settings({name.replace("__", "."): value for name, value in settings.items()})
     return estimate_memory([SHAPE], 2, changed)
 
 
@@ -27,14 +39,23 @@ def test_more_of_anything_needs_more() -> None:
     assert estimate(training__patch=[64, 96, 96]).networks > 6 * before.networks
     assert estimate(training__labelled_patches=3).networks > 1.5 * before.networks
     assert estimate(model__filters=16).networks > 1.5 * before.networks
-    assert estimate_memory([SHAPE] * 5, 2, QUICK).volumes > 2 * before.volumes
-    assert estimate_memory([(600, 512, 512)], 2, QUICK).volumes > 600 * 512 * 512 * 4
+    assert estimate_memory([SHAPE] * 5, 2, VNETS).volumes > 2 * before.volumes
+    assert estimate_memory([(600, 512, 512)], 2, VNETS).volumes > 600 * 512 * 512 * 4
 
 
-def test_what_is_kept_is_what_autograd_keeps() -> None:
+def test_completers_need_more_with_every_class_and_their_cues_as_well() -> None:
+    two, three = (estimate_memory([SHAPE] * 9, classes, COMPLETERS) for classes in (2, 3))
+    assert three.networks > 1.5 * two.networks
+    assert two.volumes > 1.5 * estimate_memory([SHAPE] * 9, 2, VNETS).volumes
+    assert three.volumes > 1.5 * two.volumes
+
+
+@pytest.mark.parametrize("config", [VNETS, COMPLETERS], ids=["V-Nets", "completers"])
+def test_what_is_kept_is_what_autograd_keeps(config: RunConfig) -> None:
     """The count on the meta device against that of real tensors."""
-    model, sides = TripleViewModel(2, QUICK.model), (2, 16, 24, 24)
-    inputs = NetworkInput(torch.rand(sides), torch.rand(2, 2, 16, 24, 24), torch.rand(sides))
+    model, sides = TripleViewModel(3, config.model), (16, 24, 24)
+    cues = torch.rand(2, count_cues(config.model.architecture, 3), *sides)
+    inputs = NetworkInput(torch.rand(2, *sides), torch.rand(2, 3, *sides), cues)
     real: dict[int, int] = {}
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
 
@@ -52,16 +73,19 @@ def test_what_is_kept_is_what_autograd_keeps() -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows does not tell the peak this way")
-def test_the_estimate_is_of_the_right_size() -> None:
+@pytest.mark.parametrize(
+    ("config", "patch"), [(VNETS, [64, 96, 96]), (COMPLETERS, [48, 64, 64])], ids=["V-Nets", "completers"]
+)
+def test_the_estimate_is_of_the_right_size(config: RunConfig, patch: list[int]) -> None:
     """The peak of a real process that does what the estimate counts: 10 s, most of it the import of torch."""
     code = """
-import resource, sys, torch
+import json, resource, sys, torch
 from pathlib import Path
 from napari_rada.config import RunConfig
-from napari_rada.models.networks import NetworkInput
+from napari_rada.models.networks import NetworkInput, count_cues
 from napari_rada.models.triple_view import TripleViewModel
 torch.set_num_threads(1)
-config = RunConfig.from_preset("quick")
+config = RunConfig.model_validate_json(sys.argv[1])
 model = TripleViewModel(2, config.model)
 optimiser = torch.optim.AdamW(model.parameters())
 
@@ -72,16 +96,18 @@ def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 before = peak()
-sides = (2, 64, 96, 96)
+sides = json.loads(sys.argv[2])
 for _ in range(2):
-    logits = model(NetworkInput(torch.rand(sides), torch.rand(2, 2, *sides[1:]), torch.rand(sides)))
+    cues = torch.rand(2, count_cues(config.model.architecture, 2), *sides)
+    logits = model(NetworkInput(torch.rand(2, *sides), torch.rand(2, 2, *sides), cues))
     optimiser.zero_grad(set_to_none=True)
     torch.softmax(logits, dim=2).square().sum().backward()
     optimiser.step()
 print(peak() - before)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
-    assert 0.6 < estimate(training__patch=[64, 96, 96]).networks / int(done.stdout) < 1.7
+    command = [sys.executable, "-c", code, config.model_dump_json(), json.dumps(patch)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+    assert 0.6 < estimate(config, training__patch=patch).networks / int(done.stdout) < 1.7
 
 
 def test_the_answer_is_one_sentence() -> None:

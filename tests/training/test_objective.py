@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from napari_rada.data.classes import UNKNOWN
 from napari_rada.training.losses import supervised_loss
 from napari_rada.training.objective import Knobs, clean_uncertainty, network_losses, supervision
 from napari_rada.training.patches import Batch
@@ -120,6 +121,56 @@ def test_annotated_voxels_take_no_part_in_cross_supervision():
     annotated = batch._replace(truth_BDHW=torch.zeros_like(batch.truth_BDHW))
     losses = network_losses(logits, annotated, 1, PAIRS, KNOBS, clean_uncertainty(logits, 1))
     assert all(term.item() == 0 for loss in losses for term in loss.cross)
+
+
+def labelled_alone():
+    """A batch of labelled patches alone, its logits, and where nobody annotated."""
+    batch = make_batch()
+    batch = Batch(*(part[:1] for part in batch))
+    return batch, make_logits()[:, :1].detach().requires_grad_(), batch.truth_BDHW == UNKNOWN
+
+
+def test_on_labelled_patches_networks_teach_each_other_where_nobody_annotated():
+    batch, logits, unknown = labelled_alone()
+    losses = network_losses(logits, batch, 1, PAIRS, KNOBS, clean_uncertainty(logits, 0), first_taught=0)
+    assert [len(loss.cross) for loss in losses] == [2, 2, 2]
+    voxels = logits.movedim(2, -1)[:, unknown]
+    for student, teachers in enumerate(((1, 2), (0, 2), (0, 1))):
+        for found, teacher in zip(losses[student].cross, teachers, strict=True):
+            expected = torch.nn.functional.cross_entropy(voxels[student], voxels[teacher].argmax(1))
+            torch.testing.assert_close(found, expected)
+
+
+def test_on_labelled_patches_annotated_voxels_take_no_part_in_cross_supervision():
+    batch, logits, unknown = labelled_alone()
+    losses = network_losses(logits, batch, 1, PAIRS, KNOBS, clean_uncertainty(logits, 0), first_taught=0)
+    cross = torch.stack([term for loss in losses for term in loss.cross])
+    (gradient,) = torch.autograd.grad(cross.sum(), logits)
+    by_voxel = gradient.movedim(2, -1)
+    assert not by_voxel[:, ~unknown].any()
+    assert by_voxel[:, unknown].any(dim=-1).all()
+    elsewhere = torch.where(unknown[:, None], logits.detach(), -logits.detach())
+    losses = network_losses(elsewhere, batch, 1, PAIRS, KNOBS, clean_uncertainty(elsewhere, 0), first_taught=0)
+    assert torch.equal(cross, torch.stack([term for loss in losses for term in loss.cross]))
+
+
+def test_without_voxels_to_teach_the_cross_loss_is_nothing():
+    batch, logits, _ = labelled_alone()
+    annotated = batch._replace(truth_BDHW=torch.zeros_like(batch.truth_BDHW))
+    losses = network_losses(logits, annotated, 1, PAIRS, KNOBS, clean_uncertainty(logits, 0), first_taught=0)
+    assert all(term.item() == 0 for loss in losses for term in loss.cross)
+
+
+def test_unlabelled_patches_are_taught_beside_the_labelled_ones():
+    batch, logits = make_batch(), make_logits()
+    unknown = batch.truth_BDHW == UNKNOWN
+    losses = network_losses(logits, batch, 1, PAIRS, KNOBS, clean_uncertainty(logits, 0), first_taught=0)
+    voxels = logits.movedim(2, -1)[:, unknown]
+    expected = torch.nn.functional.cross_entropy(voxels[0], voxels[1].argmax(1))
+    torch.testing.assert_close(losses[0].cross[0], expected)
+    before = network_losses(logits, batch, 1, PAIRS, KNOBS, clean_uncertainty(logits, 1))
+    for with_labelled, without in zip(losses, before, strict=True):
+        assert torch.equal(with_labelled.supervised, without.supervised)
 
 
 def test_fewer_networks_have_fewer_teachers():

@@ -27,7 +27,7 @@ def case_on(grid: Grid, *, labelled: bool = True) -> Case:
     return Case.create(image, labels, slices=[(axis, side // 2) for axis, side in enumerate(grid.shape)], grid=grid)
 
 
-def cohort_settings(**settings: object) -> RunConfig:
+def quick(**settings: object) -> RunConfig:
     return RunConfig.from_preset("quick").with_settings({name.replace("__", "."): v for name, v in settings.items()})
 
 
@@ -49,24 +49,35 @@ def test_the_median_is_that_of_spacing_and_of_extent() -> None:
 
 def test_cases_of_other_spacing_come_to_the_same_grid() -> None:
     coarse, fine = case_on(grid((16, 24, 24), (4.0, 2.0, 2.0))), case_on(grid((64, 96, 96), (1.0, 0.5, 0.5)))
-    config = plan([coarse, coarse, fine], cohort_settings(data__max_voxels=16 * 24 * 24))
+    config = plan([coarse, coarse, fine], quick(data__max_voxels=16 * 24 * 24))
     assert config.data.spacing == (4.0, 2.0, 2.0)
     assert working_shape(fine, config) == working_shape(coarse, config) == (16, 24, 24)
 
 
 def test_a_scan_coarser_than_the_grid_stays_as_it_is() -> None:
-    config = cohort_settings(data__spacing=[1, 1, 1])
+    config = quick(data__spacing=[1, 1, 1])
     assert working_shape(case_on(grid((9, 24, 24), (5.0, 1.2, 1.2)), labelled=False), config) == (9, 24, 24)
 
 
 def test_no_axis_is_coarsened_below_eight_voxels() -> None:
-    config = cohort_settings(data__spacing=[8, 8, 8])
+    config = quick(data__spacing=[8, 8, 8])
     assert working_shape(case_on(grid((2, 31, 64)), labelled=False), config) == (2, 16, 8)
 
 
-def test_one_case_is_not_planned() -> None:
-    config = RunConfig.from_preset("quick")
-    assert plan([ball_case()], config) == config
+def test_of_one_case_nothing_but_the_patch_is_planned() -> None:
+    config = quick(training__patch_voxels=5000)
+    planned = plan([ball_case()], config)
+    assert planned.training.patch_voxels is None
+    assert prod(planned.training.patch) <= 5000
+    changed = {"training.patch": list(planned.training.patch), "training.patch_voxels": None}
+    assert planned == config.with_settings(changed)
+    assert plan([ball_case()], planned) == planned
+    assert plan([ball_case()], tiny_config()) == tiny_config()
+
+
+def test_the_patch_that_was_chosen_for_one_case_stays() -> None:
+    config = plan([ball_case()], quick(training__patch=[16, 8, 8]))
+    assert (config.training.patch, config.training.patch_voxels) == ((16, 8, 8), None)
 
 
 def test_planning_twice_changes_nothing() -> None:

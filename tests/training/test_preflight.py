@@ -28,6 +28,19 @@ def test_more_work_takes_longer():
     assert large > 3 * small
 
 
+def test_noisy_passes_on_labelled_patches_take_longer():
+    taught = {"training__unlabelled_patches": 0, "training__cross__noisy_passes": 16}
+    without, on_labelled = (
+        seconds_per_iteration(2, tiny_config(**taught, training__cross__on_labelled=asked)) for asked in (False, True)
+    )
+    assert on_labelled > 1.5 * without
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_completers_are_timed_with_their_cues(classes):
+    assert seconds_per_iteration(classes, tiny_config(model__architecture="completer")) > 0
+
+
 def test_missing_directions_and_empty_slices_are_told():
     labels = ball()
     slices = [AnnotatedSlice(0, CENTRE[0]), AnnotatedSlice(0, 0)]

@@ -9,7 +9,7 @@ from tests.engine import tiny_config
 from torch import nn
 
 from napari_rada.errors import ConfigError
-from napari_rada.models.networks import NetworkInput
+from napari_rada.models.networks import NetworkInput, count_cues
 from napari_rada.models.triple_view import TripleViewModel
 from napari_rada.training.economy import ladder
 from napari_rada.training.share import Rows, Share, SharedBatchNorm3d, check_share, share_layers
@@ -17,6 +17,8 @@ from napari_rada.training.team import ALONE, Team
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from napari_rada.config import Architecture
 
 
 @pytest.mark.parametrize(("labelled", "unlabelled", "parts"), [(1, 1, 1), (2, 2, 1), (2, 2, 2), (3, 2, 1), (4, 2, 2)])
@@ -91,9 +93,9 @@ def test_batch_normalisation_of_one_process_is_torch_s(dtype: torch.dtype) -> No
     torch.testing.assert_close(ours(x), theirs(x), **tolerance)
 
 
-@pytest.mark.parametrize("norm", ["batch", "instance"])
-def test_networks_keep_their_weights_and_take_a_batch_of_nothing(norm: str) -> None:
-    config = tiny_config(model__norm=norm, model__dropout=0.2).model
+@pytest.mark.parametrize(("architecture", "norm"), [("vnet", "batch"), ("vnet", "instance"), ("completer", "instance")])
+def test_networks_keep_their_weights_and_take_a_batch_of_nothing(architecture: Architecture, norm: str) -> None:
+    config = tiny_config(model__architecture=architecture, model__norm=norm, model__dropout=0.2).model
     model, rows = TripleViewModel(2, config), Rows()
     before = {name: values.clone() for name, values in model.state_dict().items()}
     share_layers(model, ALONE, rows)
@@ -102,7 +104,8 @@ def test_networks_keep_their_weights_and_take_a_batch_of_nothing(norm: str) -> N
     norms = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm3d)]
     assert all(isinstance(layer, SharedBatchNorm3d) for layer in norms)
     if norm == "instance":  # a whole batch of nothing has no statistics
-        nothing = NetworkInput(torch.zeros(0, 8, 8, 8), torch.zeros(0, 2, 8, 8, 8), torch.zeros(0, 8, 8, 8))
+        cues = torch.zeros(0, count_cues(architecture, 2), 8, 8, 8)
+        nothing = NetworkInput(torch.zeros(0, 8, 8, 8), torch.zeros(0, 2, 8, 8, 8), cues)
         with rows.seen([], 2):
             logits = model(nothing)
         logits.sum().backward()

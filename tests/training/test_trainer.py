@@ -9,6 +9,7 @@ from tests.engine import ball, ball_case, ball_image, tiny_config
 
 from napari_rada.control import RunControl
 from napari_rada.data.case import Case, check_trainable
+from napari_rada.data.classes import UNKNOWN
 from napari_rada.data.working import make_working_case
 from napari_rada.errors import RadaError, RunFolderError
 from napari_rada.events import (
@@ -24,6 +25,9 @@ from napari_rada.events import (
 from napari_rada.inference.sliding import VolumeInput, predict_volume
 from napari_rada.propagation import make_propagator
 from napari_rada.training.checkpoint import TrainState, load_checkpoint, save_checkpoint
+from napari_rada.training.economy import Economy
+from napari_rada.training.losses import entropy
+from napari_rada.training.objective import Knobs
 from napari_rada.training.run_folder import LOSS_COLUMNS, RunFolder
 from napari_rada.training.trainer import TIMED_ITERATIONS, Trainer
 from napari_rada.training.volumes import make_volume
@@ -39,10 +43,10 @@ def training_volume(config, case):
     return make_volume(working, pseudo, config.training.view_pairs, model=config.model)
 
 
-def make_trainer(path, config, control=None, listener=lambda event: None, checkpoint=None, case=None):
+def make_trainer(path, config, control=None, listener=lambda event: None, checkpoint=None, case=None, **further):
     folder = RunFolder.open(path) if checkpoint else RunFolder.create(path, config)
     volume = training_volume(config, case or ball_case())
-    return Trainer([volume], 2, config, folder, CPU, control or RunControl(), listener, checkpoint)
+    return Trainer([volume], 2, config, folder, CPU, control or RunControl(), listener, checkpoint, **further)
 
 
 def weights(trainer):
@@ -66,13 +70,69 @@ def test_the_networks_learn_a_tiny_volume_from_the_image_alone(tmp_path):
     trainer = make_trainer(tmp_path, config, case=Case.create(ball_image(dense), dense, slices=every_slice))
     assert trainer.run() is FinishReason.COMPLETED
     image = trainer.volumes[0].image
-    blank = VolumeInput(image, np.full((2, *image.shape), 0.5, np.float32), np.zeros_like(image))
+    blank = VolumeInput(image, np.full((2, *image.shape), 0.5, np.float32), np.zeros_like(image[None]))
     softmax = predict_volume(trainer.model, blank, config.training.patch, config.inference, RunControl())
     truth = dense > 0
     for network in softmax:
         mask = network.argmax(axis=0) > 0
         dice = 2 * (mask & truth).sum() / (mask.sum() + truth.sum())
         assert dice > 0.95
+
+
+@pytest.mark.parametrize("architecture", ["vnet", "completer"])
+@pytest.mark.parametrize("noisy_passes", [0, 2])
+def test_networks_teach_each_other_on_labelled_patches_if_asked_to(tmp_path, noisy_passes, architecture):
+    config = tiny_config(
+        model__architecture=architecture,
+        training__iterations=2,
+        training__labelled_patches=2,
+        training__unlabelled_patches=0,
+        training__cross__on_labelled=True,
+        training__cross__schedule="constant",
+        training__cross__noisy_passes=noisy_passes,
+        training__learning_rate=1e-3,
+    )
+    events = []
+    trainer = make_trainer(tmp_path, config, listener=events.append)
+    assert trainer.run() is FinishReason.COMPLETED
+    steps = [event for event in events if isinstance(event, StepLogged)]
+    assert len(steps) == 2
+    assert all(np.isfinite(step.cross).all() and min(step.cross) > 0 and step.beta > 0 for step in steps)
+    written = RunFolder.open(tmp_path).steps()
+    np.testing.assert_allclose([step.cross for step in written], [step.cross for step in steps], rtol=1e-4)
+
+
+def test_without_unlabelled_patches_networks_teach_each_other_nothing_unless_asked_to(tmp_path):
+    events = []
+    config = tiny_config(training__labelled_patches=2, training__unlabelled_patches=0)
+    make_trainer(tmp_path, config, listener=events.append).run()
+    assert all(step.cross == (0.0, 0.0, 0.0) for step in events if isinstance(step, StepLogged))
+
+
+def test_the_uncertainty_of_labelled_patches_is_that_of_their_noisy_outputs(tmp_path):
+    config = tiny_config(
+        training__labelled_patches=2, training__cross__on_labelled=True, training__cross__noisy_passes=3
+    )
+    trainer, seen = make_trainer(tmp_path, config), []
+    for network in trainer.model.networks:
+        torch.nn.init.normal_(network.vnet.head.weight, generator=torch.Generator().manual_seed(1))
+    trainer.model.register_forward_hook(lambda model, inputs, outputs: seen.append((inputs[0], outputs.detach())))
+    batch, knobs = trainer.sampler.batch(2, 1), Knobs(alpha=0.9, beta=0.1, threshold=10.0, pseudo_weight=1.0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        trainer.losses(batch, knobs)
+        (clean, logits), *noisy = seen
+        assert torch.equal(clean.image_BDHW, batch.image_BDHW)
+        assert [len(inputs.image_BDHW) for inputs, _ in noisy] == [3, 3, 3]
+        assert all(0.1 < (inputs.image_BDHW - clean.image_BDHW).abs().max() < 0.2001 for inputs, _ in noisy)
+        teacher = torch.stack([torch.softmax(outputs[0], dim=1) for _, outputs in noisy]).mean(dim=0)
+        uncertainty, unknown = entropy(teacher), batch.truth_BDHW == UNKNOWN
+        threshold = float(uncertainty[unknown].median())
+        torch.manual_seed(0)
+        losses = trainer.losses(batch, knobs._replace(threshold=threshold))
+    voxels = logits.movedim(2, -1)[:, unknown & (uncertainty < threshold)]
+    expected = torch.nn.functional.cross_entropy(voxels[2], voxels[0].argmax(1))
+    torch.testing.assert_close(losses[2].cross[0], expected, rtol=1e-3, atol=1e-3)
 
 
 def test_equal_seeds_give_equal_weights_and_other_seeds_do_not(tmp_path):
@@ -208,6 +268,22 @@ def test_weights_that_are_not_finite_leave_the_last_good_checkpoint(tmp_path):
     with pytest.raises(RunFolderError, match="weights after iteration 2 are not finite and were not saved"):
         save_checkpoint(path, TrainState(2, 4), trainer.model)
     assert load_checkpoint(path).state.iteration == 1
+
+
+@pytest.mark.parametrize("architecture", ["vnet", "completer"])
+def test_thin_patches_are_trained_on_as_well_in_bfloat16(tmp_path, architecture):
+    """The gradient must not depend on what lay in memory before; see `learns_in_bfloat16`."""
+    config = tiny_config(
+        model__architecture=architecture, model__blocks=[1, 1, 1, 1], training__bfloat16=True, training__iterations=2
+    )
+    economy, found = Economy(autocast=True), []
+    for number in range(4):
+        trainer = make_trainer(tmp_path / str(number), config, economy=economy)
+        for size in (100, 1000, 3000, 10_000, 30_000, 100_000):
+            _ = [torch.full((size,), torch.nan) for _ in range(20)]
+        trainer.run()
+        found.append(weights(trainer))
+    assert all(torch.equal(found[0], other) for other in found[1:])
 
 
 def test_a_time_budget_sets_the_number_of_iterations(tmp_path):

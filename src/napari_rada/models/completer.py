@@ -75,16 +75,25 @@ class Completer(nn.Module):
 
     def features(self, x_BKDHW: Tensor) -> Features:
         """Run everything but the head; the spatial sides must be multiples of `stride`."""
+        bottleneck, skips = self.encode(x_BKDHW)
+        return Features(bottleneck, self.decode(bottleneck, skips))
+
+    def encode(self, x_BKDHW: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return the bottleneck, and the levels above it, finest first."""
         level = self.stem(x_BKDHW)
         skips = []
         for encoder in self.encoders:
             skips.append(level)
             level = encoder(level)
-        bottleneck = level
+        return level, skips
+
+    def decode(self, bottleneck: Tensor, skips: Sequence[Tensor]) -> Tensor:
+        """Return what the head reads."""
+        level = bottleneck
         for decoder, skip in zip(self.decoders, reversed(skips), strict=True):
             finer = F.interpolate(level, size=skip.shape[2:], mode="trilinear", align_corners=False)
             level = decoder(torch.cat([finer, skip], dim=1))
-        return Features(bottleneck, level)
+        return level
 
 
 class _Block(nn.Module):

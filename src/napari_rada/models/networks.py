@@ -173,14 +173,16 @@ class CompleterNetwork(ViewNetwork):
         """Run the completer up to its head, on every class."""
         cues_BKQDHW = self._by_class(inputs.cues_BJDHW).clone()
         cues_BKQDHW[:, :, IMAGE] = 2.0 * inputs.image_BDHW[:, None] - 1.0
-        found = self.completer.features(self._padded(cues_BKQDHW.flatten(0, 1)))
-        return Features(*(part.reshape(len(cues_BKQDHW), -1, *part.shape[2:]) for part in found))
+        bottleneck, skips = self.completer.encode(self._padded(cues_BKQDHW.flatten(0, 1)))
+        bottleneck_BFDHW = self._joined(bottleneck)
+        # What comes after reads the bottleneck that is returned, so that there is a gradient by it.
+        decoded = self.completer.decode(self._by_class(bottleneck_BFDHW).flatten(0, 1), skips)
+        return Features(bottleneck_BFDHW, self._joined(decoded))
 
     def scores(self, features: Features) -> Tensor:
         """Return the corrections of the foreground classes' log-odds, 0 for background."""
-        decoded_BKFDHW = self._by_class(features.decoded_BCDHW)
-        correction: Tensor = self.completer.head(decoded_BKFDHW.flatten(0, 1))
-        return F.pad(correction.reshape(len(decoded_BKFDHW), -1, *correction.shape[2:]), (0, 0, 0, 0, 0, 0, 1, 0))
+        correction = self._joined(self.completer.head(self._by_class(features.decoded_BCDHW).flatten(0, 1)))
+        return F.pad(correction, (0, 0, 0, 0, 0, 0, 1, 0))
 
     def base(self, inputs: NetworkInput) -> Tensor:
         """Return the walk's log-odds of the foreground classes, 0 for background."""
@@ -188,7 +190,14 @@ class CompleterNetwork(ViewNetwork):
         return F.pad(odds_BKDHW, (0, 0, 0, 0, 0, 0, 1, 0))
 
     def _by_class(self, values: Tensor) -> Tensor:
-        return values.reshape(len(values), self.num_classes - 1, -1, *values.shape[2:])
+        """Take the classes apart: (B, K * F, D, H, W) to (B, K, F, D, H, W)."""
+        classes = self.num_classes - 1
+        return values.reshape(len(values), classes, values.shape[1] // classes, *values.shape[2:])
+
+    def _joined(self, values: Tensor) -> Tensor:
+        """Put the classes one after the other: (B * K, F, D, H, W) to (B, K * F, D, H, W)."""
+        classes = self.num_classes - 1
+        return values.reshape(len(values) // classes, classes * values.shape[1], *values.shape[2:])
 
 
 def make_network(

@@ -36,6 +36,7 @@ class TripleViewModel(nn.Module):
                 make_network(num_classes, config, generator, *_part(guide, view))
                 for view, generator in enumerate(generators)
             )
+        self.stride: int = self.networks[0].stride  # type: ignore[assignment]
 
     def forward(self, inputs: NetworkInput, networks: Sequence[int] | None = None) -> Tensor:
         """Return the logits of the chosen networks, by default all, on the same input: (N, B, C, D, H, W)."""

@@ -14,7 +14,7 @@ import torch
 
 from napari_rada.data.working import grid_factors
 from napari_rada.memory import free_memory, in_words
-from napari_rada.models.device import autocasts, resolve_device
+from napari_rada.models.device import autocasts, learns_in_bfloat16, resolve_device
 from napari_rada.models.networks import NetworkInput, count_cues
 from napari_rada.models.triple_view import TripleViewModel
 
@@ -117,7 +117,8 @@ def _networks(num_classes: int, config: RunConfig, device: torch.device) -> int:
         torch.empty((batch, count_cues(config.model.architecture, num_classes), *training.patch), device="meta"),
     )
     kept, largest = _activations(model, inputs)
-    share = 0.5 if autocasts(device, cpu=training.bfloat16) else 1.0
+    mixed = training.bfloat16 and learns_in_bfloat16(device, training.patch[0], model.stride)
+    share = 0.5 if autocasts(device, cpu=mixed) else 1.0
     voxels = prod(shape)
     losses = 4 * len(model.networks) * voxels * num_classes * FLOAT  # logits, softmaxes and their gradients
     targets = voxels * (8 + 1 + 3 * 8 + 3 * FLOAT)  # truth, views, pseudo-labels and distances of a batch

@@ -35,6 +35,8 @@ def plan(cases: Sequence[Case], config: RunConfig) -> RunConfig:
         config = config.for_cohort()
         if config.data.spacing is None and config.data.max_voxels is not None:
             changes["data.spacing"] = list(common_spacing([case.grid for case in cases], config.data.max_voxels))
+    elif "training.patch" in (chosen := config.changes()):
+        changes["training.patch_voxels"] = chosen.get("training.patch_voxels")
     config = config.with_settings(changes)
     if config.training.patch_voxels is None:
         return config

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from napari_rada.data.case import check_trainable
-from napari_rada.models.device import autocast, autocasts, resolve_device
+from napari_rada.models.device import autocast, autocasts, learns_in_bfloat16, resolve_device
 from napari_rada.models.networks import NetworkInput, count_cues
 from napari_rada.models.triple_view import TripleViewModel
 from napari_rada.training.estimate import MemoryEstimate, estimate_memory
@@ -80,7 +80,7 @@ def seconds_per_iteration(num_classes: int, config: RunConfig) -> float:
     prior = torch.full((1, num_classes, *side), 1.0 / num_classes)
     cues = torch.zeros((1, count_cues(config.model.architecture, num_classes), *side))
     inputs = NetworkInput(*(part.to(device) for part in (image, prior, cues)))
-    mixed = autocasts(device, cpu=training.bfloat16)
+    mixed = autocasts(device, cpu=training.bfloat16 and learns_in_bfloat16(device, training.patch[0], model.stride))
     forward = backward = 0.0
     for _ in range(2):  # the first is a warm-up
         started = _now(device)

@@ -24,7 +24,7 @@ from napari_rada.events import (
     TrainingStarted,
     Validated,
 )
-from napari_rada.models.device import autocast, autocasts
+from napari_rada.models.device import autocast, autocasts, learns_in_bfloat16
 from napari_rada.models.networks import NetworkInput, count_cues
 from napari_rada.models.triple_view import NUM_VIEWS, TripleViewModel
 from napari_rada.training import schedules
@@ -121,7 +121,9 @@ class Trainer:
             prior_dropout=config.model.prior_dropout,
             rng=np.random.default_rng([config.seed, self.state.first] if self.state.first else config.seed),
         )
-        self._mixed = economy.autocast or autocasts(device, cpu=self.settings.bfloat16)
+        self._mixed = (economy.autocast or autocasts(device, cpu=self.settings.bfloat16)) and learns_in_bfloat16(
+            device, self.settings.patch[0], self.model.stride
+        )
         self._checkpoint = checkpoint
         self._saved_at = 0.0
 

@@ -151,6 +151,7 @@ def train_networks(run_dir: Path) -> Path:
     """Train three tiny networks that predict scans which nobody annotated, at full resolution."""
     config = tiny_config(
         training__iterations="40",
+        training__learning_rate="3e-3",
         training__patch="[48, 48, 48]",
         training__validate_every="40",
         model__filters="2",

@@ -20,6 +20,7 @@ RADIUS = 6.0
 SETTINGS = {
     "threads": "1",
     "device": "cpu",
+    "model.architecture": "vnet",
     "model.filters": "4",
     "model.blocks": "[1, 1]",
     "model.dropout": "0.1",
@@ -27,6 +28,9 @@ SETTINGS = {
     "training.labelled_patches": "1",
     "training.unlabelled_patches": "1",
     "training.cross.noisy_passes": "1",
+    "training.cross.on_labelled": "false",
+    "training.pseudo_weight": "1",
+    "training.bfloat16": "false",
 }
 
 
