@@ -1,10 +1,15 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.evaluation.benchmark.conftest import TINY, datasets_file  # noqa: F401 - a fixture
+from tests.evaluation.test_growth import Measured
+
+from napari_rada.cli import benchmark
+from napari_rada.evaluation.growth import run_growth
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +56,32 @@ def test_report_puts_the_table_into_a_page(
     assert "| balls | auto | 1 |" in page.read_text()
     done = run_cli("benchmark", "report", tmp_path, "--into", page)
     assert (done.status, "is no report of a benchmark" in done.err) == (2, True)
+
+
+def test_growth_prints_its_tables_and_report_puts_them_into_a_page(
+    tmp_path: Path, run_cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(benchmark, "run_growth", partial(run_growth, measure=Measured()))
+    out, page = tmp_path / "out", tmp_path / "page.md"
+    sizes = ["--sides", 16, 24, 32, "--classes", 1, 2, "--scans", 1, 2, "--whole", 16, 24, 16]
+    done = run_cli("benchmark", "growth", "-o", out, *sizes)
+    assert done.status == 0
+    assert "| propagation | " in done.out
+    assert "scan of 16 x 24 x 16 voxels" in done.out
+    assert {path.name for path in out.iterdir()} == {
+        "growth.md",
+        "growth.json",
+        "growth.csv",
+        "growth.svg",
+        "results.jsonl",
+    }
+    page.write_text("# Page\n<!-- begin out -->\n<!-- end out -->\n")
+    assert run_cli("benchmark", "report", out, "--into", page).status == 0
+    assert "| propagation | " in page.read_text()
+    wrong = run_cli("benchmark", "growth", "-o", tmp_path / "other", "--sides", 4)
+    assert (wrong.status, wrong.err.count("\n")) == (2, 1)
+    assert "A side of 4 voxels is too small" in wrong.err
+    assert not (tmp_path / "other").exists()
 
 
 def test_methods_are_listed(run_cli: Callable[..., Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -154,6 +155,18 @@ def test_an_edge_conducts_less_the_longer_and_the_sharper_it_is() -> None:
     assert across < 0.01
     assert conductance[3, 4] == 0  # the end of a row does not touch the start of the next
     np.testing.assert_allclose(graph.degree_n, conductance.sum(axis=1), rtol=1e-6)
+
+
+def test_a_graph_is_made_in_little_more_memory_than_it_keeps() -> None:
+    image = np.random.default_rng(0).random((32, 40, 48), dtype=np.float32)
+    tracemalloc.start()
+    try:
+        graph = Graph.of_image(image, (2.0, 1.0, 1.0), scale=0.5)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert graph.conductance_nn.data.nbytes == 6 * image.nbytes
+    assert peak < 12 * image.nbytes
 
 
 def test_what_is_usual_around_is_no_edge() -> None:

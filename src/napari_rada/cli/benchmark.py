@@ -1,4 +1,4 @@
-"""benchmark single, cohort, report, methods. Each returns False if it was stopped before its end."""
+"""benchmark single, cohort, growth, report, methods. Each returns False if it was stopped before its end."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ from napari_rada.evaluation.benchmark.peers import PEERS
 from napari_rada.evaluation.benchmark.report import insert_table, write_report
 from napari_rada.evaluation.benchmark.results import ResultLog
 from napari_rada.evaluation.benchmark.single import SingleTask, make_method, run_single
+from napari_rada.evaluation.growth import GrowthLog, run_growth
+from napari_rada.evaluation.growth_points import GrowthTask
+from napari_rada.evaluation.growth_report import write_growth
 from napari_rada.events import Notice
 from napari_rada.presets import PRESETS
 
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from napari_rada.evaluation.benchmark.results import Row
 
 RESULTS = "results.jsonl"
+REPORTS = ("report.json", "growth.json")
 
 
 def single(args: argparse.Namespace, console: Console, control: RunControl) -> bool:
@@ -75,10 +79,34 @@ def ablation(args: argparse.Namespace, console: Console, control: RunControl) ->
     return finish(folder, rows, args, console)
 
 
+def growth(args: argparse.Namespace, console: Console, control: RunControl) -> bool:
+    """Measure how time and memory grow."""
+    task = GrowthTask(
+        sides=tuple(args.sides),
+        uncapped=args.uncapped,
+        classes=tuple(args.classes),
+        classes_side=args.classes_side,
+        scans=tuple(args.scans),
+        scans_side=args.scans_side,
+        whole=tuple(args.whole),
+        patch=tuple(args.patch),
+        repeats=args.repeats,
+        settings=parse_settings(args.settings),
+    )
+    task.check()
+    folder = output_folder(args.out)
+    rows = run_growth(task, folder / "runs", GrowthLog(folder / RESULTS), control=control, listener=console)
+    text = write_growth(folder, task, rows, _about(args))
+    data = json.loads((folder / "growth.json").read_text(encoding="utf-8"))
+    files = f"Files in {folder}: growth.md, growth.json, growth.csv, growth.svg"
+    console.result({**data, "folder": folder}, f"{text}\n{files}")
+    return True
+
+
 def report(args: argparse.Namespace, console: Console, control: RunControl) -> bool:
     """Put the summary of a finished benchmark into a page."""
     folder, page = Path(args.folder), Path(args.into)
-    file = folder / "report.json"
+    file = next((path for name in REPORTS if (path := folder / name).exists()), folder / REPORTS[0])
     try:
         table = json.loads(file.read_text(encoding="utf-8"))["table"]
     except (OSError, ValueError, KeyError):
@@ -118,6 +146,11 @@ def _random_weights(base: OwnTraining, folder: Path, console: Console) -> dict[s
         write_text(statement, json.dumps({f"guidance.{name}": str(path) for name, path in settings.items()}))
     found: dict[str, object] = json.loads(statement.read_text(encoding="utf-8"))
     return found
+
+
+def _about(args: argparse.Namespace) -> dict[str, object]:
+    """Return what was asked for, for the report."""
+    return {name: value for name, value in vars(args).items() if name not in ("run", "json", "out", "team")}
 
 
 def check_trains(methods: Sequence[Method]) -> list[OwnTraining]:
@@ -162,7 +195,7 @@ def finish(
     notes: Sequence[str] = (),
 ) -> bool:
     """Write the report and print it; returns True."""
-    about = {name: value for name, value in vars(args).items() if name not in ("run", "json", "out")}
+    about = _about(args)
     text = write_report(folder, rows, about, table=table, notes=[*notes, *guidance_notes(rows)])
     data = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     files = f"Files in {folder}: report.md, report.json, scans.csv, plot.svg"

@@ -24,6 +24,7 @@ def add_benchmark(commands: Any, command: Command, epilog: str) -> None:
     _add_ablation(actions, command)
     for name, title in (("la2018", "LA2018 left atrium"), ("kits19", "KiTS19 kidney"), ("lits", "LiTS liver")):
         _add_protocol(actions, command, name, title)
+    _add_growth(actions, command)
     _add_report(actions, command)
     command(actions, "methods", "benchmark:list_methods", "Name the methods and their stages.")
 
@@ -91,6 +92,36 @@ def _add_protocol(actions: Any, command: Command, name: str, title: str) -> None
     parser.add_argument("--voxel", metavar="MM", type=float, help="voxel size of files that do not tell it")
     _add_training(parser)
     _add_slices(parser)
+    _add_out(parser)
+
+
+def _add_growth(actions: Any, command: Command) -> None:
+    text = "How time and memory grow with the voxels, the classes and the scans, on synthetic scans."
+    parser = command(actions, "growth", "benchmark:growth", text)
+    for name, default, shown in (
+        ("--sides", (64, 96, 128, 160, 192, 256), "sides of cubes, for growth with the voxels"),
+        ("--classes", (1, 2, 4, 8), "numbers of foreground classes"),
+        ("--scans", (1, 2, 4, 8, 16), "numbers of scans of a cohort"),
+    ):
+        known = " ".join(str(number) for number in default)
+        parser.add_argument(name, metavar="N", type=int, nargs="+", default=default, help=f"{shown} ({known})")
+    for name, number, shown in (
+        ("--uncapped", 128, "largest side at which propagation without a coarse grid is measured"),
+        ("--classes-side", 96, "side of the cube with more classes"),
+        ("--scans-side", 48, "side of the cubes of a cohort"),
+        ("--repeats", 2, "times that everything is done; the fastest counts"),
+    ):
+        parser.add_argument(name, metavar="N", type=int, default=number, help=f"{shown} (%(default)s)")
+    for name, shape, shown in (
+        ("--whole", (183, 140, 88), "shape of the scan that a finished run predicts"),
+        ("--patch", (32, 48, 48), "patch of the V-Net"),
+    ):
+        known = " ".join(str(side) for side in shape)
+        axes = ("Z", "Y", "X")
+        parser.add_argument(name, metavar=axes, type=int, nargs=3, default=shape, help=f"{shown} ({known})")
+    parser.add_argument(
+        "--set", metavar="K=V", action="append", default=[], dest="settings", help="change a setting of all work"
+    )
     _add_out(parser)
 
 

@@ -91,9 +91,17 @@ class Completer(nn.Module):
         """Return what the head reads."""
         level = bottleneck
         for decoder, skip in zip(self.decoders, reversed(skips), strict=True):
-            finer = F.interpolate(level, size=skip.shape[2:], mode="trilinear", align_corners=False)
-            level = decoder(torch.cat([finer, skip], dim=1))
+            level = decoder(_joined(level, skip))
         return level
+
+
+def _joined(level: Tensor, skip: Tensor) -> Tensor:
+    """Bring a level to the grid of the finer one and put both side by side.
+
+    A function of its own, so that the interpolated level, the largest array of all, is gone before the convolution.
+    """
+    finer = F.interpolate(level, size=skip.shape[2:], mode="trilinear", align_corners=False)
+    return torch.cat([finer, skip], dim=1)
 
 
 class _Block(nn.Module):

@@ -165,19 +165,19 @@ class Graph:
     def of_image(cls, image: NDArray[np.float32], spacing: Spacing, scale: float) -> Graph:
         """Make the graph of an image (Z, Y, X); κ is `scale` times the mean step of the surroundings."""
         usual = usual_step(image)
-        bands: list[NDArray[np.float32]] = []
-        offsets: list[int] = []
+        bands_6n = np.zeros((6, image.size), dtype=np.float32)
+        offsets = []
         for axis in range(3):
             first, second = _neighbours(axis)
             kappa = np.maximum(scale / 2 * (usual[first] + usual[second]), 1e-12)
             weight = (1.0 + ((image[first] - image[second]) / kappa) ** 2) ** -2 + WEIGHT_FLOOR
-            ahead = np.zeros(image.shape, dtype=np.float32)  # from a voxel to the next one; nothing leaves the grid
-            ahead[first] = weight * (min(spacing) / spacing[axis])
+            ahead_n, back_n = bands_6n[2 * axis : 2 * axis + 2]  # from a voxel to the next one; nothing leaves the grid
+            ahead_n.reshape(image.shape)[first] = weight * (min(spacing) / spacing[axis])
             stride = int(np.prod(image.shape[axis + 1 :]))
-            bands += [ahead.ravel(), np.roll(ahead.ravel(), stride)]  # a band is stored by its column
+            back_n[stride:] = ahead_n[: ahead_n.size - stride]  # a band is stored by its column
             offsets += [-stride, stride]
-        conductance = sparse.dia_array((np.stack(bands), np.asarray(offsets)), shape=(image.size, image.size))
-        return cls(conductance, np.asarray(np.sum(bands, axis=0), dtype=np.float32))
+        conductance = sparse.dia_array((bands_6n, np.asarray(offsets)), shape=(image.size, image.size))
+        return cls(conductance, np.asarray(bands_6n.sum(axis=0), dtype=np.float32))
 
 
 def usual_step(image: NDArray[np.float32]) -> NDArray[np.float32]:

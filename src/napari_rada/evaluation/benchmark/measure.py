@@ -34,21 +34,23 @@ class Usage:
 def measured() -> Iterator[Usage]:
     """Measure the block; nested use would count the peak of the inner block alone."""
     usage = Usage()
-    _reset_peak()
+    reset_peak()
     wall, cpu = time.perf_counter(), time.process_time()
     yield usage
     usage.seconds, usage.cpu_s = time.perf_counter() - wall, time.process_time() - cpu
-    usage.peak_gib = _peak_gib()
+    usage.peak_gib = peak_gib()
 
 
-def _reset_peak() -> None:
+def reset_peak() -> None:
+    """Let the peak of this process's resident memory begin anew, where the system can."""
     try:
         _RESET.write_text("5")
     except OSError:  # not Linux, or not allowed: the peak is then that of the process so far
         return
 
 
-def _peak_gib() -> float | None:
+def peak_gib() -> float | None:
+    """Largest resident memory of this process since `reset_peak`, in GiB; see `Usage`."""
     if _STATUS.exists():
         line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) * 1024 / GIB

@@ -30,7 +30,7 @@ def dot_plot(values: Sequence[tuple[str, str, float]], label: str) -> str:
     low, step = _axis([value for _, _, value in values])
     lines, y = [], float(TOP)
     for group in groups:
-        lines.append(_text(LEFT - 10, y + 4, group, "end"))
+        lines.append(text_at(LEFT - 10, y + 4, group, "end"))
         for name in series:
             found = [value for g, s, value in values if (g, s) == (group, name)]
             if found:
@@ -40,9 +40,14 @@ def dot_plot(values: Sequence[tuple[str, str, float]], label: str) -> str:
     legend = _legend(series, y + 24)
     height = y + 40 + LINE * len(series)
     frame = _grid(low, step, TOP - LINE / 2, y - GAP, label)
-    size = f'width="{LEFT + WIDTH + RIGHT}" height="{height:.0f}"'
+    return drawing(LEFT + WIDTH + RIGHT, height, [*frame, *lines, *legend])
+
+
+def drawing(width: float, height: float, parts: Sequence[str]) -> str:
+    """Put the parts of a picture onto a white sheet."""
+    size = f'width="{width:.0f}" height="{height:.0f}"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="12">'
-    return "\n".join([head, '<rect width="100%" height="100%" fill="white"/>', *frame, *lines, *legend, "</svg>\n"])
+    return "\n".join([head, '<rect width="100%" height="100%" fill="white"/>', *parts, "</svg>\n"])
 
 
 def _axis(values: Sequence[float]) -> tuple[float, float]:
@@ -68,8 +73,8 @@ def _grid(low: float, step: float, top: float, bottom: float, label: str) -> lis
         value = low + number * step
         x = _x(value, low)
         lines.append(f'<line x1="{x:.1f}" y1="{top:.1f}" x2="{x:.1f}" y2="{bottom:.1f}" stroke="#ddd"/>')
-        lines.append(_text(x, bottom + 14, f"{value:.2f}", "middle"))
-    return [*lines, _text(LEFT + WIDTH, top - 6, f"{label}; bar: mean", "end")]
+        lines.append(text_at(x, bottom + 14, f"{value:.2f}", "middle"))
+    return [*lines, text_at(LEFT + WIDTH, top - 6, f"{label}; bar: mean", "end")]
 
 
 def _legend(series: Sequence[str], y: float) -> list[str]:
@@ -78,9 +83,10 @@ def _legend(series: Sequence[str], y: float) -> list[str]:
         at = y + number * LINE
         colour = COLOURS[number % len(COLOURS)]
         lines.append(f'<circle cx="{LEFT + 5}" cy="{at - 4:.1f}" r="4" fill="{colour}"/>')
-        lines.append(_text(LEFT + 16, at, name, "start"))
+        lines.append(text_at(LEFT + 16, at, name, "start"))
     return lines
 
 
-def _text(x: float, y: float, text: str, anchor: str) -> str:
+def text_at(x: float, y: float, text: str, anchor: str) -> str:
+    """Write text; `anchor` is the part of it that lies at x: start, middle or end."""
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'

@@ -23,7 +23,7 @@ import numpy as np
 from napari_rada import outofcore, pipeline
 from napari_rada.data.case import Case
 from napari_rada.errors import RadaError
-from napari_rada.evaluation.reliability.scene import make_case, tiny_config
+from napari_rada.evaluation.reliability.scene import inside_balls, make_case, tiny_config
 from napari_rada.events import Event, Stage, StageProgress
 from napari_rada.inference.tiles import boxes
 from napari_rada.io.chunked import ChunkedArray
@@ -178,9 +178,7 @@ def make_volume(folder: Path, side: int) -> Path:
 
 
 def _balls(box: Box, rng: np.random.Generator) -> np.ndarray:
-    axes = np.ogrid[tuple(slice(a, b) for a, b in zip(*box, strict=True))]
-    distance = sum((axis % PERIOD - PERIOD / 2) ** 2 for axis in axes)
-    inside = np.asarray(distance <= (PERIOD / 4) ** 2, dtype=np.float32)
+    inside = inside_balls(box, (PERIOD, PERIOD, PERIOD)).astype(np.float32)
     noisy = 80 + 70 * inside + rng.normal(0, 12, inside.shape)
     return np.clip(noisy, 0, 255).astype(np.uint8)
 

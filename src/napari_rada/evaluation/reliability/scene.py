@@ -14,6 +14,10 @@ from napari_rada.data.case import Case
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
+    from napari_rada.data.working import Box
+
 SHAPE = (20, 26, 24)
 CENTRE = (10, 13, 12)
 RADIUS = 6.0
@@ -72,3 +76,13 @@ def tiny_config(**settings: str) -> RunConfig:
 def tiny_settings(**settings: str) -> dict[str, str]:
     """Return the tiny settings, dotted, changed by `settings` with dots written as double underscores."""
     return SETTINGS | {name.replace("__", "."): value for name, value in settings.items()}
+
+
+def inside_balls(box: Box, period: tuple[float, float, float]) -> NDArray[np.bool_]:
+    """Which voxels of a part of a volume lie in balls that fill it like a lattice, one per `period` (z, y, x) voxels.
+
+    A ball is half as wide as the period.
+    """
+    axes = np.ogrid[tuple(slice(first, end) for first, end in zip(*box, strict=True))]
+    parts = [(axis % step - step / 2) / step for axis, step in zip(axes, period, strict=True)]
+    return np.asarray(parts[0] ** 2 + parts[1] ** 2 + parts[2] ** 2 <= 1 / 16)

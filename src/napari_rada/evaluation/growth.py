@@ -1,0 +1,217 @@
+"""How time and memory grow with the voxels, the classes and the scans: each point is measured in a fresh process.
+
+A point that was measured with the same settings is not measured again.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from napari_rada.errors import InputError, RadaError
+from napari_rada.evaluation.benchmark.results import fingerprint
+from napari_rada.evaluation.growth_point import Spec, Term
+from napari_rada.evaluation.growth_points import GrowthTask, Point
+from napari_rada.events import Listener, Notice, Stage, StageProgress, ignore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari_rada.control import RunControl
+
+LOOK_S = 0.05
+"""Between two looks at whether a stop was requested."""
+MODULE = "napari_rada.evaluation.growth_point"
+
+
+@dataclass(frozen=True)
+class GrowthRow:
+    """A point that was measured.
+
+    Parameters
+    ----------
+    task
+        Fingerprint of the point and its settings.
+    terms
+        What was found; empty if it failed.
+    error
+        Why it failed; empty if it did not.
+    """
+
+    task: str
+    point: Point
+    terms: tuple[Term, ...] = ()
+    error: str = ""
+
+    def to_json(self) -> str:
+        """Return one line."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, line: str) -> GrowthRow:
+        """Read a line that `to_json` made; raises what a wrong line raises."""
+        entry = json.loads(line)
+        point = entry["point"]
+        terms = tuple(Term(**term) for term in entry["terms"])
+        return cls(entry["task"], Point(**{**point, "shape": tuple(point["shape"])}), terms, entry["error"])
+
+
+class GrowthLog:
+    """The rows of a results file.
+
+    Parameters
+    ----------
+    path
+        Made when the first row is added.
+
+    Raises
+    ------
+    InputError
+        If the file holds something else.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: dict[str, GrowthRow] = {}
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        for number, line in enumerate(lines, start=1):
+            try:
+                row = GrowthRow.from_json(line)
+            except (ValueError, TypeError, KeyError, AttributeError):
+                if number < len(lines):
+                    raise InputError(
+                        f"{path}: line {number} is no result of this benchmark; name another folder."
+                    ) from None
+                path.write_text("".join(f"{whole}\n" for whole in lines[:-1]), encoding="utf-8")  # was cut off
+                return
+            self.rows[row.task] = row
+
+    def has(self, task: str) -> bool:
+        """Tell whether a point is done; one that failed is tried again."""
+        return task in self.rows and not self.rows[task].error
+
+    def add(self, row: GrowthRow) -> None:
+        """Append a row."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(row.to_json() + "\n")
+        self.rows[row.task] = row
+
+
+def in_a_process(spec: Spec, control: RunControl) -> list[Term]:
+    """Measure a point in a process of its own, which is ended if a stop is requested.
+
+    Raises
+    ------
+    Stopped
+        If a stop was requested.
+    RadaError
+        If the process fails.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "spec.json").write_text(spec.to_json(), encoding="utf-8")
+        command = [sys.executable, "-m", MODULE, str(folder / "spec.json"), str(folder / "result.json")]
+        with (
+            (folder / "errors").open("wb") as errors,
+            subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors) as child,  # noqa: S603 - our module
+        ):
+            _wait(child, control)
+        control.check()
+        if child.returncode != 0:
+            said = (folder / "errors").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            raise RadaError(f"The process ended with status {child.returncode}. {said[-1] if said else ''}".strip())
+        result: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    if "error" in result:
+        raise RadaError(result["error"])
+    return [Term(**term) for term in result["terms"]]
+
+
+def _wait(child: subprocess.Popen[bytes], control: RunControl) -> None:
+    while not control.stop_requested:
+        try:
+            child.wait(LOOK_S)
+        except subprocess.TimeoutExpired:
+            continue
+        return
+    child.kill()
+
+
+Measure: TypeAlias = "Callable[[Spec, RunControl], list[Term]]"
+
+
+def run_growth(
+    task: GrowthTask,
+    folder: Path,
+    log: GrowthLog,
+    *,
+    control: RunControl,
+    listener: Listener = ignore,
+    measure: Measure = in_a_process,
+) -> dict[Point, GrowthRow]:
+    """Measure every point that `log` does not hold yet, and return all of them.
+
+    A point that fails with a clear error is recorded as failed.
+
+    Parameters
+    ----------
+    folder
+        For the runs that points need of each other, which are deleted when they were used.
+
+    Raises
+    ------
+    InputError, ConfigError
+        If the task or a setting is wrong, before anything is measured.
+    Stopped
+        If a stop was requested; finished points are kept.
+    """
+    task.check()
+    specs = _specs(task, folder)
+    rows = {}
+    for number, (point, spec) in enumerate(specs.items()):
+        name = identity(spec)
+        if not log.has(name):
+            control.check()
+            listener(StageProgress(Stage.BENCHMARK, number, len(specs), str(point)))
+            needed = None if point.needs is None or spec.run.exists() else specs[point.needs]
+            log.add(_measured(spec, needed, control, measure))
+            if log.rows[name].error:
+                listener(Notice(f"{point}: {log.rows[name].error}"))
+        rows[point] = log.rows[name]
+    shutil.rmtree(folder, ignore_errors=True)
+    listener(StageProgress(Stage.BENCHMARK, len(specs), len(specs)))
+    return rows
+
+
+def identity(spec: Spec) -> str:
+    """Return the fingerprint of all that decides what a row holds."""
+    config = spec.config.model_dump(mode="json")
+    return fingerprint({"point": asdict(spec.point), "config": config, "repeats": spec.repeats})
+
+
+def _specs(task: GrowthTask, folder: Path) -> dict[Point, Spec]:
+    """Return what is to be measured, in order; work that predicts has the folder of the run that it needs."""
+    found = {point: Spec(point, task.config(point), task.repeats, folder) for point in task.all_points()}
+    names = {point: identity(spec) for point, spec in found.items()}
+    return {point: replace(spec, run=folder / names[point.needs or point]) for point, spec in found.items()}
+
+
+def _measured(spec: Spec, needed: Spec | None, control: RunControl, measure: Measure) -> GrowthRow:
+    """Measure a point, after the one whose run it needs where an interruption took that run away."""
+    trains = spec.point.needs is None
+    try:
+        if needed is not None:
+            measure(needed, control)
+        if trains:
+            shutil.rmtree(spec.run, ignore_errors=True)  # of a training that was ended
+        terms = tuple(measure(spec, control))
+    except RadaError as error:
+        return GrowthRow(identity(spec), spec.point, error=str(error))
+    if not (trains and spec.point.leaves_run):
+        shutil.rmtree(spec.run, ignore_errors=True)
+    return GrowthRow(identity(spec), spec.point, terms)
