@@ -75,7 +75,7 @@ def test_a_stop_ends_the_worker_and_what_it_started(tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         work(tmp_path, PARENT, control)
     thread.join()
-    assert time.perf_counter() - asked[0] < 2
+    assert time.perf_counter() - asked[0] < 5  # within a second, if the machine has nothing else to do
     pid = int((tmp_path / "pid.txt").read_text())
     deadline = time.perf_counter() + 5  # nobody may be there to reap it at once
     while alive(pid):

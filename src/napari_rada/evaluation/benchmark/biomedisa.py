@@ -61,7 +61,7 @@ def sparse_labels(case: Case) -> NDArray[np.uint8]:
     """Return class indices (z, y, x) in the annotated slices and 0, which is the background too, elsewhere.
 
     Biomedisa takes a slice for annotated if anything but thin lines, which are slices of the other directions, is
-    labelled in it.
+    labelled in it: slices that were annotated as empty are lost on it.
     """
     assert case.labels is not None
     labels = np.zeros(case.labels.shape, dtype=np.uint8)
