@@ -14,7 +14,7 @@ from napari_rada.evaluation.benchmark.ablation import guidance_notes, variants
 from napari_rada.evaluation.benchmark.cohort import CohortTask, run_cohort
 from napari_rada.evaluation.benchmark.datasets import load_datasets
 from napari_rada.evaluation.benchmark.ours import HELD_OUT, LABELLED_ONLY, PROPAGATIONS, STAGES, VIEWS, OwnTraining
-from napari_rada.evaluation.benchmark.peers import PEERS
+from napari_rada.evaluation.benchmark.peers import PEER_STAGES, PEERS
 from napari_rada.evaluation.benchmark.report import insert_table, write_report
 from napari_rada.evaluation.benchmark.results import ResultLog
 from napari_rada.evaluation.benchmark.single import SingleTask, make_method, run_single
@@ -123,7 +123,7 @@ def list_methods(args: argparse.Namespace, console: Console, control: RunControl
     found = {
         "propagation": {"names": propagations, "stages": [VIEWS, HELD_OUT]},
         "training": {"names": list(PRESETS), "stages": [*STAGES, LABELLED_ONLY]},
-        "peers": {"names": list(PEERS), "stages": []},
+        "peers": {"names": list(PEERS), "stages": list(PEER_STAGES)},
     }
     lines = [
         f"{kind}: {', '.join(entry['names'])}" + (f"; stages: {', '.join(entry['stages'])}" if entry["stages"] else "")

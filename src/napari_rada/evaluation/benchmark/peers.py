@@ -10,9 +10,11 @@ import numpy as np
 from napari_rada.data.case import Case, check_trainable
 from napari_rada.data.classes import UNKNOWN
 from napari_rada.data.working import make_working_case
-from napari_rada.errors import MissingDependencyError
+from napari_rada.errors import InputError, MissingDependencyError
+from napari_rada.evaluation.benchmark.biomedisa import Biomedisa
 from napari_rada.evaluation.benchmark.contours import ContourInterpolation
 from napari_rada.evaluation.benchmark.methods import Conditions, Method, Segmentation
+from napari_rada.evaluation.benchmark.nnunet import NnUNet, make_nnunet
 from napari_rada.events import Listener, ignore
 from napari_rada.inference.ensemble import assemble
 
@@ -71,7 +73,26 @@ class RandomWalker:
         return Segmentation(done.mask)
 
 
-PEERS: dict[str, Method] = {method.name: method for method in (RandomWalker(), ContourInterpolation())}
+_ALL: tuple[Method, ...] = (RandomWalker(), ContourInterpolation(), NnUNet(), Biomedisa())
+PEERS: dict[str, Method] = {method.name: method for method in _ALL}
+PEER_STAGES = ("Nmin",)
+"""Of nnU-Net alone: minutes of training."""
+
+
+def make_peer(name: str) -> Method | None:
+    """Return a peer by its name, nnU-Net also with minutes (``nnunet/10min``); None if there is none.
+
+    Raises
+    ------
+    InputError
+        If the peer has no such stage.
+    """
+    base, *stages = name.split("/")
+    if base == "nnunet":
+        return make_nnunet(name)
+    if base in PEERS and stages:
+        raise InputError(f"{base} has no stage {', '.join(stages)}; name it alone.")
+    return PEERS.get(base)
 
 
 def _needed(module: str, package: str, method: str) -> ModuleType:

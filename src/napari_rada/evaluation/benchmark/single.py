@@ -10,7 +10,7 @@ from napari_rada.errors import InputError, RadaError
 from napari_rada.evaluation.benchmark.measure import measured
 from napari_rada.evaluation.benchmark.methods import Conditions, Method
 from napari_rada.evaluation.benchmark.ours import make_own
-from napari_rada.evaluation.benchmark.peers import PEERS
+from napari_rada.evaluation.benchmark.peers import make_peer
 from napari_rada.evaluation.benchmark.results import ResultLog, Row, fingerprint
 from napari_rada.evaluation.metrics import evaluate_masks
 from napari_rada.evaluation.scans import scores
@@ -56,11 +56,11 @@ def make_method(name: str, settings: Mapping[str, object], device: str = "auto")
     Raises
     ------
     InputError
-        If there is none.
+        If there is none, or it has no such stage.
     ConfigError
         If a setting is wrong.
     """
-    method = make_own(name, settings, device) or PEERS.get(name)
+    method = make_own(name, settings, device) or make_peer(name)
     if method is None:
         raise InputError(f"There is no method {name}; see: napari-rada benchmark methods")
     return method
