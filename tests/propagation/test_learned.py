@@ -49,6 +49,15 @@ def test_a_completer_that_corrects_nothing_leaves_the_random_walker(one_class):
     assert learned.disagreement.max() < 0.01
 
 
+def test_the_walk_comes_along_on_the_same_grid_without_a_second_map_of_distances(one_class):
+    case, _ = one_class
+    learned, walked = run(LearnedPropagator(LearnedConfig()), case), run(make_propagator(DiffusionConfig()), case)
+    assert learned.walk is not None
+    assert np.array_equal(learned.walk.probability, walked.probability)
+    assert np.array_equal(learned.walk.distance, walked.distance)
+    assert learned.walk.distance is learned.distance
+
+
 def test_a_correction_moves_the_probability_and_the_share_says_how_far(one_class):
     case, _ = one_class
     foreground = [

@@ -92,14 +92,15 @@ class LearnedPropagator:
         probability = stamped(mixed, case.truth)
         doubt = disagreement(np.stack([walked.probability, completed[0]]))
         assert doubt is not None  # two opinions
+        distance = distance_to_slices(case)
         return PseudoLabels(
             method="diffusion and completion",
             probability=probability,
             labels=probability.argmax(axis=0)[None].astype(np.int16),
-            distance=distance_to_slices(case),
+            distance=distance,
             held_out=tuple(without),
             disagreement=upsample(doubt[None], relative, case.shape)[0],
-            walk=_on_grid(walked, case, relative),
+            walk=_on_grid(walked, case, relative, distance),
         )
 
     def _share(self, case: WorkingCase) -> float:
@@ -141,8 +142,8 @@ def _fold(case: WorkingCase, walked: PseudoLabels, view: int | None) -> _Fold:
     return _Fold(probability, truth_without(case, view), kept)
 
 
-def _on_grid(walked: PseudoLabels, case: WorkingCase, relative: Factors) -> PseudoLabels:
-    """Bring a walk from its coarse grid to that of the case."""
+def _on_grid(walked: PseudoLabels, case: WorkingCase, relative: Factors, distance: NDArray[np.float32]) -> PseudoLabels:
+    """Bring a walk from its coarse grid to that of the case, where `distance` is known already."""
 
     def finer(probability: Probability, truth: NDArray[np.int16]) -> Probability:
         return stamped(upsample(probability, relative, case.shape), truth)
@@ -152,7 +153,7 @@ def _on_grid(walked: PseudoLabels, case: WorkingCase, relative: Factors) -> Pseu
         None if held is None else finer(held, truth_without(case, view)) for view, held in enumerate(walked.held_out)
     )
     labels = probability.argmax(axis=0)[None].astype(np.int16)
-    return PseudoLabels(walked.method, probability, labels, distance_to_slices(case), without)
+    return PseudoLabels(walked.method, probability, labels, distance, without)
 
 
 def mix(walked: Probability, completed: Probability, share: float) -> Probability:
