@@ -53,7 +53,7 @@ class Biomedisa:
             np.save(folder / worker.IMAGE, image)
             np.save(folder / worker.LABELS, sparse_labels(case))
             run_worker(worker.__name__, folder, f"{case.name}: Biomedisa", control=control)
-            mask = classes.decode(np.load(folder / worker.MASK))
+            mask = classes.decode(np.load(folder / worker.MASK, allow_pickle=False))
         return Segmentation(keep_annotated(case, mask))
 
 

@@ -30,7 +30,7 @@ def main(folder: Path) -> None:
     """Interpolate what lies in a folder."""
     from biomedisa.interpolation import smart_interpolation
 
-    image, labels = np.load(folder / IMAGE), np.load(folder / LABELS)
+    image, labels = (np.load(folder / name, allow_pickle=False) for name in (IMAGE, LABELS))
     found = smart_interpolation(image, labels, platform=cpu_platform(), **SETTINGS)
     if not found:  # the reason was printed
         raise SystemExit(1)
