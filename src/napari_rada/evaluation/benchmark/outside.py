@@ -72,7 +72,13 @@ def run_worker(
     Stopped
         If a stop was requested: the worker and its own processes are killed.
     """
-    command = [sys.executable, "-m", module, str(folder)]
+    command = [
+        sys.executable,
+        "-u",
+        "-m",
+        module,
+        str(folder),
+    ]  # unbuffered, so that an error is the last line of the log
     variables = {**os.environ, **(environment or {})}
     with (folder / LOG).open("wb") as log:
         child = subprocess.Popen(  # noqa: S603 - our own module
