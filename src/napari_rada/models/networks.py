@@ -6,6 +6,7 @@ F channels, D H W voxels along (z, y, x).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -43,7 +44,7 @@ def count_cues(architecture: Architecture, num_classes: int) -> int:
     return len(CUES) * (num_classes - 1) if architecture == "completer" else 1
 
 
-class ViewNetwork(nn.Module):
+class ViewNetwork(nn.Module, ABC):
     """One of the three networks: features, and logits that are read off them, by guidance as well if it has prompts.
 
     Attributes
@@ -64,17 +65,17 @@ class ViewNetwork(nn.Module):
         """Return logits (B, C, D, H, W)."""
         return self.logits(self.features(inputs), inputs)
 
+    @abstractmethod
     def features(self, inputs: NetworkInput) -> Features:
         """Compute everything up to the head, on the padded input."""
-        raise NotImplementedError
 
+    @abstractmethod
     def scores(self, features: Features) -> Tensor:
         """Return what the plain head reads off the features, (B, C, D, H, W), on the padded input."""
-        raise NotImplementedError
 
+    @abstractmethod
     def base(self, inputs: NetworkInput) -> Tensor | None:
         """Return the logits that the scores correct, (B, C, D, H, W); None if they stand alone."""
-        raise NotImplementedError
 
     def logits(self, features: Features, inputs: NetworkInput) -> Tensor:
         """Turn features into logits (B, C, D, H, W) on the unpadded input."""
