@@ -159,8 +159,8 @@ def run_within_memory(
             position += 1
         if position == len(rungs):
             raise NotEnoughMemoryError(
-                "Memory ran out with every way of saving it (see docs/reliability.md); lower model.filters or "
-                "data.max_voxels, or use a machine with more memory; the last checkpoint is kept."
+                "Memory ran out with every way of saving it (see docs/reliability.md); lower data.max_voxels "
+                "(or model.filters of V-Nets), or use a machine with more memory; the last checkpoint is kept."
             )
         if folder.last_checkpoint.exists():
             checkpoint = load_checkpoint(folder.last_checkpoint)
