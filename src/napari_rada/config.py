@@ -86,22 +86,38 @@ class RegistrationConfig(_Frozen):
     alpha: float = Field(0.97, gt=0, le=1, description="Weight per slice of distance when views are fused.")
 
 
-class LearnedConfig(_Frozen):
-    """Diffusion, corrected by a network that was pre-trained on synthetic scans and comes with the package."""
+class FlowConfig(_Frozen):
+    """Slice-by-slice optical flow (Lucas-Kanade, by scikit-image), per view, fused as registration is."""
 
-    method: Literal["learned"] = "learned"
-    share: float = Field(0.5, ge=0, le=1, description="Share of the network in the result; the rest is diffusion's.")
-    anisotropy: float = Field(
-        2.5,
-        ge=1,
-        description="Where a voxel of the working grid is more than this many times as long as it is thin, the result "
-        "is diffusion's alone.",
+    method: Literal["flow"] = "flow"
+    radius: int = Field(2, ge=1, le=32, description="Radius in pixels of the window that moves as one.")
+    warps: int = Field(5, ge=1, le=100, description="Refinements per level of resolution.")
+    alpha: float = Field(0.97, gt=0, le=1, description="Weight per slice of distance when views are fused.")
+    max_voxels: int = Field(150_000, ge=4096, description="Carry on a grid of at most this many voxels.")
+
+
+class CombinedConfig(_Frozen):
+    """Diffusion, a network that was pre-trained on synthetic scans and corrects it, and optical flow, pooled.
+
+    Their weights are found on every scan anew, from what each says about annotated slices that it was not shown.
+    """
+
+    method: Literal["combined"] = "combined"
+    share: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Usual weight of the network; that of diffusion is the rest, that of optical flow is 0.",
+    )
+    caution: float | None = Field(
+        0.01, ge=0, description="How hard it is for the weights to leave the usual ones; None keeps these."
     )
     diffusion: DiffusionConfig = DiffusionConfig()
+    flow: FlowConfig = FlowConfig()
 
 
 PropagationConfig: TypeAlias = Annotated[
-    DiffusionConfig | LearnedConfig | RegistrationConfig, Field(discriminator="method")
+    CombinedConfig | DiffusionConfig | FlowConfig | RegistrationConfig, Field(discriminator="method")
 ]
 
 
@@ -110,7 +126,7 @@ class ModelConfig(_Frozen):
 
     architecture: Architecture = Field(
         "vnet",
-        description="V-Nets of the lineage that start from nothing; or completers (see propagation by learned) that "
+        description="V-Nets of the lineage that start from nothing; or completers (see propagation by combined) that "
         "start from the weights in the package, for which filters, blocks, norm and dropout do nothing.",
     )
     filters: int = Field(16, ge=2, le=128, description="Filters of the first level; doubled at each level down.")
@@ -309,7 +325,7 @@ class RunConfig(_Frozen):
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
     threads: int | None = Field(None, ge=1, description="CPU threads; None takes all cores, in the viewer all but one.")
     data: DataConfig = DataConfig()
-    propagation: PropagationConfig = LearnedConfig()
+    propagation: PropagationConfig = CombinedConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
     guidance: GuidanceConfig = GuidanceConfig()

@@ -408,7 +408,7 @@ def suggest(prediction: Prediction, annotated: Sequence[AnnotatedSlice] = ()) ->
     """
     if prediction.disagreement is None:
         raise InputError(
-            "This mask has no disagreement to suggest a slice from; propagate with method learned, or train two "
+            "This mask has no disagreement to suggest a slice from; propagate with method combined, or train two "
             "networks or more and predict."
         )
     return suggest_slice(prediction.disagreement, prediction.grid.spacing, annotated)

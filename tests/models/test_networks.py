@@ -9,14 +9,14 @@ import pytest
 import torch
 from tests.propagation.scenes import ellipsoids, run, scan, working
 
-from napari_rada.config import DiffusionConfig, GuidanceConfig, LearnedConfig, ModelConfig
+from napari_rada.config import DiffusionConfig, GuidanceConfig, CombinedConfig, ModelConfig
 from napari_rada.models.completer import CUES, LOGIT_LIMIT, load_completer
 from napari_rada.models.guided import Guide
 from napari_rada.models.networks import IMAGE, PROPAGATION, CompleterNetwork, NetworkInput, VNetNetwork, count_cues
 from napari_rada.models.triple_view import TripleViewModel
 from napari_rada.propagation import make_propagator
 from napari_rada.propagation.cues import CueMaker
-from napari_rada.propagation.learned import LearnedPropagator
+from napari_rada.propagation.combined import CombinedPropagator
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -64,7 +64,7 @@ def test_an_untouched_one_corrects_as_the_propagation_does(num_classes: int, sha
     stride = load_completer().stride
     assert any(side % stride for side in case.shape) == (shape is ODD)
     cues_KQZYX = cues_of(case)
-    propagator = LearnedPropagator(LearnedConfig())
+    propagator = CombinedPropagator(CombinedConfig())
     odds = [LOGIT_LIMIT * cues[PROPAGATION] + propagator._correction(cues) for cues in cues_KQZYX]
     wanted = torch.from_numpy(np.stack([np.zeros(case.shape, np.float32), *odds]))
     seen = NetworkInput(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tests.propagation.scenes import CENTRE, ellipsoids, run, scan, working
 
-from napari_rada.config import DiffusionConfig, LearnedConfig, ModelConfig
+from napari_rada.config import DiffusionConfig, CombinedConfig, ModelConfig
 from napari_rada.models.completer import CUES, LOGIT_LIMIT
 from napari_rada.models.networks import count_cues
 from napari_rada.propagation import make_propagator
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 PAIRS = ((2, 1), (2, 0), (1, 0))
 WAYS: dict[str, Any] = {
     "diffusion": DiffusionConfig(),
-    "learned": LearnedConfig(),
-    "learned on a coarser grid": LearnedConfig(diffusion=DiffusionConfig(max_voxels=4096)),
+    "learned": CombinedConfig(),
+    "learned on a coarser grid": CombinedConfig(diffusion=DiffusionConfig(max_voxels=4096)),
 }
 
 
@@ -90,7 +90,7 @@ def test_a_v_net_is_told_the_nearness_to_the_other_slices() -> None:
 def test_where_nothing_else_was_annotated_the_cues_are_those_of_all_slices() -> None:
     labels = ellipsoids()
     case = working(scan(labels), labels, slices=[(0, CENTRE[0])])
-    pseudo = run(make_propagator(LearnedConfig()), case, held_out=True)
+    pseudo = run(make_propagator(CombinedConfig()), case, held_out=True)
     assert pseudo.held_out == (None, None, None)
     every = cues_without(case, pseudo, None, "completer")
     for view in range(3):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from napari_rada.control import RunControl
 
 PRESETS = ("quick", "standard", "paper")
-METHODS = ("auto", "diffusion", "learned", "registration")
+METHODS = ("auto", "combined", "diffusion", "flow", "registration")
 CASE_HELP = (
     "IMAGE, or IMAGE,LABELS, or IMAGE,LABELS,a:i;a:i;a:i with the annotated slices as axis:index in the file's own "
     "voxel axes (NIfTI: i=0, j=1, k=2; TIFF: z=0, y=1, x=2), or a folder with a cases.csv"
@@ -109,7 +109,7 @@ def _add_propagate(commands: Any) -> None:
     parser.add_argument("-o", "--out", metavar="OUT", required=True, help="mask to write")
     parser.add_argument("--probability", metavar="P", help="also write the probability")
     parser.add_argument(
-        "--disagreement", metavar="D", help="also write where random walk and completer disagree (method learned)"
+        "--disagreement", metavar="D", help="also write where the opinions of method combined disagree"
     )
     _add_slices(parser)
     parser.add_argument("--method", choices=METHODS, default="auto", help="how to propagate (%(default)s)")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from napari_rada import pipeline
-from napari_rada.config import LearnedConfig, RunConfig, parse
+from napari_rada.config import CombinedConfig, RunConfig, parse
 from napari_rada.control import RunControl
 from napari_rada.data.case import check_trainable
 from napari_rada.data.working import coarsen, coarsening_factors, make_working_case
@@ -149,9 +149,9 @@ def _propagation(spec: Spec, case: Case, libraries: float) -> list[Term]:
     if spec.point.work == "propagation":
         coarse = _coarse(case, spec.config)
         voxels = prod(coarse.shape)
-        learned = spec.config.propagation
-        assert isinstance(learned, LearnedConfig)
-        walk = spec.config.model_copy(update={"propagation": learned.diffusion})
+        combined = spec.config.propagation
+        assert isinstance(combined, CombinedConfig)
+        walk = spec.config.model_copy(update={"propagation": combined.diffusion})
         found.append(_timed("walk", lambda: _propagate(coarse, walk), spec, libraries))
         found.append(_timed("walk and completion", lambda: _propagate(coarse, spec.config), spec, libraries))
     found.append(_timed(spec.point.work, lambda: pipeline.propagate(case, spec.config), spec, libraries))
@@ -161,7 +161,7 @@ def _propagation(spec: Spec, case: Case, libraries: float) -> list[Term]:
 def _coarse(case: Case, config: RunConfig) -> WorkingCase:
     """Return the grid that the walk is solved on."""
     data, way = config.data, config.propagation
-    assert isinstance(way, LearnedConfig)
+    assert isinstance(way, CombinedConfig)
     classes = check_trainable([case])
     working = make_working_case(case, classes, max_voxels=data.max_voxels, crop_margin=data.crop_margin)
     return coarsen(working, coarsening_factors(working.shape, working.spacing, way.diffusion.max_voxels))

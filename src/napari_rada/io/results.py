@@ -83,7 +83,7 @@ def save_disagreement(prediction: Prediction, path: Path | str, *, inputs: Seque
     """
     if prediction.disagreement is None:
         raise InputError(
-            "This mask has no disagreement, there was only one opinion; propagate with method learned, or train first."
+            "This mask has no disagreement, there was only one opinion; propagate with method combined, or train first."
         )
     _save(prediction, prediction.disagreement, path, inputs)
 

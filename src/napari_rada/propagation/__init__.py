@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from napari_rada.config import LearnedConfig, RegistrationConfig
+from napari_rada.config import CombinedConfig, FlowConfig, RegistrationConfig
+from napari_rada.propagation.combined import CombinedPropagator
 from napari_rada.propagation.diffusion import DiffusionPropagator
-from napari_rada.propagation.learned import LearnedPropagator
+from napari_rada.propagation.flow import FlowPropagator
 from napari_rada.propagation.registration import RegistrationPropagator
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ def make_propagator(config: PropagationConfig, threads: int | None = None) -> Pr
     """
     if isinstance(config, RegistrationConfig):
         return RegistrationPropagator(config)
+    if isinstance(config, FlowConfig):
+        return FlowPropagator(config)
     threads = threads or torch.get_num_threads()
-    if isinstance(config, LearnedConfig):
-        return LearnedPropagator(config, threads)
+    if isinstance(config, CombinedConfig):
+        return CombinedPropagator(config, threads)
     return DiffusionPropagator(config, threads)

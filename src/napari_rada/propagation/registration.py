@@ -14,7 +14,7 @@ import os
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import ndimage
@@ -28,6 +28,7 @@ from napari_rada.propagation.base import (
     stamped,
     truth_without,
 )
+from napari_rada.propagation.carrying import chains_of_case, view_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,20 +39,13 @@ if TYPE_CHECKING:
     from napari_rada.control import RunControl
     from napari_rada.data.working import WorkingCase
     from napari_rada.propagation.base import OnProgress, Probability
+    from napari_rada.propagation.carrying import Chain
 
 BORDER = 2
 """Pixels by which a slice is continued before opening and closing, which would else wear it down at its border."""
 
 REPRODUCIBLE = {"ANTS_RANDOM_SEED": "1", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1"}
 """What ANTs reads from the environment. Threads would also make slices of this size slower."""
-
-
-class _Chain(NamedTuple):
-    """One annotated slice and the slices that it is carried to, one after the other."""
-
-    view: int
-    start: AnnotatedSlice
-    targets: range
 
 
 class RegistrationPropagator:
@@ -89,7 +83,7 @@ class RegistrationPropagator:
 
     def _dense_labels(self, case: WorkingCase, control: RunControl, on_progress: OnProgress) -> NDArray[np.int16]:
         """Dense class index (V, Z, Y, X) of each view."""
-        chains = [chain for view, planes in enumerate(case.slices) for chain in chains_of_view(view, planes, case)]
+        chains = chains_of_case(case)
         total = sum(len(chain.targets) for chain in chains)
         labels = np.zeros((len(case.slices), *case.shape), dtype=np.int16)
         done = 0
@@ -102,7 +96,7 @@ class RegistrationPropagator:
         return labels
 
     def _carry_outward(
-        self, case: WorkingCase, chain: _Chain, labels: NDArray[np.int16], control: RunControl
+        self, case: WorkingCase, chain: Chain, labels: NDArray[np.int16], control: RunControl
     ) -> Iterator[int]:
         """Fill the chain's slices of `labels` (Z, Y, X); yields how many were settled by each step."""
         moving = chain.start
@@ -150,21 +144,6 @@ class RegistrationPropagator:
         return fuse(labels[list(views)], distance[list(views)], case.num_classes, self.config.alpha)
 
 
-def chains_of_view(view: int, planes: Sequence[AnnotatedSlice], case: WorkingCase) -> list[_Chain]:
-    """Both directions from each annotated slice, as far as it is the nearest of its view."""
-    chains = []
-    ordered = sorted(planes)
-    for position, plane in enumerate(ordered):
-        first, last = 0, case.shape[plane.axis] - 1
-        if position > 0:
-            first = (ordered[position - 1].index + plane.index) // 2 + 1
-        if position < len(ordered) - 1:
-            last = (plane.index + ordered[position + 1].index) // 2
-        chains.append(_Chain(view, plane, range(plane.index + 1, last + 1)))
-        chains.append(_Chain(view, plane, range(plane.index - 1, first - 1, -1)))
-    return chains
-
-
 def tidied(labels: NDArray[np.int16], num_classes: int) -> NDArray[np.int16]:
     """Open, then close every class of a slice (Y, X); closing takes only background."""
     padded = np.pad(labels, BORDER, mode="edge")
@@ -178,9 +157,7 @@ def tidied(labels: NDArray[np.int16], num_classes: int) -> NDArray[np.int16]:
 
 def fuse(labels: NDArray[np.int16], distance: NDArray[np.float32], num_classes: int, alpha: float) -> Probability:
     """Probability (C, Z, Y, X) from the labellings (V, Z, Y, X) of views, weighted by α^distance."""
-    beyond_nearest = distance - distance.min(axis=0)  # the same weights relative to each other, but none vanishes
-    weight = np.float32(alpha) ** beyond_nearest
-    weight /= weight.sum(axis=0)
+    weight = view_weights(distance, alpha)
     votes = [np.where(labels == index, weight, np.float32(0.0)).sum(axis=0) for index in range(num_classes)]
     return np.stack(votes).astype(np.float32)
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 from tests.propagation.scenes import CENTRE, THREE, dice, ellipsoids, run, scan, working
 
-from napari_rada.config import DiffusionConfig, LearnedConfig
+from napari_rada.config import DiffusionConfig, CombinedConfig
 from napari_rada.control import RunControl
 from napari_rada.errors import Stopped
 from napari_rada.models.completer import CUES, LOGIT_LIMIT, Completer, load_completer
 from napari_rada.pretraining.examples import make_example
 from napari_rada.propagation import make_propagator
-from napari_rada.propagation.learned import LearnedPropagator
+from napari_rada.propagation.combined import CombinedPropagator
 
 
 class Constant(torch.nn.Module):
@@ -42,7 +42,7 @@ def one_class():
 
 def test_a_completer_that_corrects_nothing_leaves_the_random_walker(one_class):
     case, _ = one_class
-    learned = run(LearnedPropagator(LearnedConfig(share=1.0), completer=Completer(len(CUES), (4, 6))), case)
+    learned = run(CombinedPropagator(CombinedConfig(share=1.0), completer=Completer(len(CUES), (4, 6))), case)
     walked = run(make_propagator(DiffusionConfig()), case)
     assert np.allclose(learned.probability, walked.probability, atol=0.01)  # log-odds are limited
     assert learned.disagreement is not None
@@ -51,7 +51,7 @@ def test_a_completer_that_corrects_nothing_leaves_the_random_walker(one_class):
 
 def test_the_walk_comes_along_on_the_same_grid_without_a_second_map_of_distances(one_class):
     case, _ = one_class
-    learned, walked = run(LearnedPropagator(LearnedConfig()), case), run(make_propagator(DiffusionConfig()), case)
+    learned, walked = run(CombinedPropagator(CombinedConfig()), case), run(make_propagator(DiffusionConfig()), case)
     assert learned.walk is not None
     assert np.array_equal(learned.walk.probability, walked.probability)
     assert np.array_equal(learned.walk.distance, walked.distance)
@@ -61,7 +61,7 @@ def test_the_walk_comes_along_on_the_same_grid_without_a_second_map_of_distances
 def test_a_correction_moves_the_probability_and_the_share_says_how_far(one_class):
     case, _ = one_class
     foreground = [
-        run(LearnedPropagator(LearnedConfig(share=share), completer=Constant(4.0)), case).probability[1].sum()
+        run(CombinedPropagator(CombinedConfig(share=share), completer=Constant(4.0)), case).probability[1].sum()
         for share in (0.0, 0.5, 1.0)
     ]
     assert foreground[0] < foreground[1] < foreground[2]
@@ -70,7 +70,7 @@ def test_a_correction_moves_the_probability_and_the_share_says_how_far(one_class
 
 def test_where_the_two_opinions_differ_it_is_told(one_class):
     case, _ = one_class
-    pseudo = run(LearnedPropagator(LearnedConfig(), completer=Constant(8.0)), case)
+    pseudo = run(CombinedPropagator(CombinedConfig(), completer=Constant(8.0)), case)
     assert pseudo.disagreement is not None
     assert pseudo.disagreement.shape == case.shape
     assert 0.1 < pseudo.disagreement.max() <= 1.0
@@ -80,7 +80,7 @@ def test_where_the_two_opinions_differ_it_is_told(one_class):
 def test_on_long_voxels_the_walk_decides_alone_and_the_doubt_is_still_told(thickness, same):
     labels = (ellipsoids() > 0).astype(np.uint16)
     case = working(scan(labels), labels, spacing=(thickness, 1.0, 1.0))
-    learned = run(LearnedPropagator(LearnedConfig(), completer=Constant(8.0)), case)
+    learned = run(CombinedPropagator(CombinedConfig(), completer=Constant(8.0)), case)
     walked = run(make_propagator(DiffusionConfig()), case)
     assert np.allclose(learned.probability, walked.probability) is same
     assert learned.disagreement is not None
@@ -90,7 +90,7 @@ def test_on_long_voxels_the_walk_decides_alone_and_the_doubt_is_still_told(thick
 def test_annotated_slices_stay_exact_and_probabilities_sum_to_one():
     labels = ellipsoids()
     case = working(scan(labels), labels)
-    pseudo = run(LearnedPropagator(LearnedConfig(), completer=Constant(3.0)), case, held_out=True)
+    pseudo = run(CombinedPropagator(CombinedConfig(), completer=Constant(3.0)), case, held_out=True)
     for axis, index in THREE:
         assert (pseudo.labels[0].take(index, axis) == labels.take(index, axis)).all()
     for probability in (pseudo.probability, *pseudo.held_out):
@@ -106,7 +106,7 @@ def test_what_is_held_out_leaves_no_trace():
     net = Completer(len(CUES), (4, 6))
     torch.nn.init.normal_(net.head.weight)
     folds = [
-        run(LearnedPropagator(LearnedConfig(), completer=net), working(scan(labels), made), held_out=True).held_out[0]
+        run(CombinedPropagator(CombinedConfig(), completer=net), working(scan(labels), made), held_out=True).held_out[0]
         for made in (labels, other)
     ]
     assert folds[0] is not None
@@ -115,7 +115,7 @@ def test_what_is_held_out_leaves_no_trace():
 
 def test_orientations_are_turned_back(one_class):
     case, _ = one_class
-    pseudo = run(LearnedPropagator(LearnedConfig(share=1.0), completer=Left()), case)
+    pseudo = run(CombinedPropagator(CombinedConfig(share=1.0), completer=Left()), case)
     walked = run(make_propagator(DiffusionConfig()), case).probability[1]
     moved = pseudo.probability[1] - walked
     unsure = (walked > 0.2) & (walked < 0.8) & (case.truth < 0)
@@ -138,14 +138,14 @@ def test_a_stop_ends_it(one_class):
     control = RunControl()
     control.stop()
     with pytest.raises(Stopped):
-        make_propagator(LearnedConfig()).propagate(
+        make_propagator(CombinedConfig()).propagate(
             one_class[0], held_out=True, control=control, on_progress=lambda done, total: None
         )
 
 
 def test_progress_is_told_to_its_end(one_class):
     told: list[tuple[int, int]] = []
-    make_propagator(LearnedConfig()).propagate(
+    make_propagator(CombinedConfig()).propagate(
         one_class[0], held_out=True, control=RunControl(), on_progress=lambda done, total: told.append((done, total))
     )
     shares = [done / total for done, total in told]

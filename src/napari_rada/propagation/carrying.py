@@ -1,0 +1,54 @@
+"""Carrying annotated slices outward, slice by slice: what registration and optical flow share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from napari_rada.data.slices import AnnotatedSlice
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from napari_rada.data.working import WorkingCase
+
+
+class Chain(NamedTuple):
+    """One annotated slice and the slices that it is carried to, one after the other."""
+
+    view: int
+    start: AnnotatedSlice
+    targets: range
+
+
+def chains_of_case(case: WorkingCase) -> list[Chain]:
+    """Chains of all views."""
+    return [chain for view, planes in enumerate(case.slices) for chain in chains_of_view(view, planes, case)]
+
+
+def chains_of_view(view: int, planes: Sequence[AnnotatedSlice], case: WorkingCase) -> list[Chain]:
+    """Both directions from each annotated slice, as far as it is the nearest of its view."""
+    chains = []
+    ordered = sorted(planes)
+    for position, plane in enumerate(ordered):
+        first, last = 0, case.shape[plane.axis] - 1
+        if position > 0:
+            first = (ordered[position - 1].index + plane.index) // 2 + 1
+        if position < len(ordered) - 1:
+            last = (plane.index + ordered[position + 1].index) // 2
+        chains.append(Chain(view, plane, range(plane.index + 1, last + 1)))
+        chains.append(Chain(view, plane, range(plane.index - 1, first - 1, -1)))
+    return chains
+
+
+def view_weights(distance_VZYX: NDArray[np.float32], alpha: float) -> NDArray[np.float32]:
+    """Weights (V, Z, Y, X) of the views, α^distance (paper), that sum to 1 over the views.
+
+    Only what is beyond the nearest slice counts: the weights relative to each other stay the same, and none vanishes far
+    away from all slices.
+    """
+    weight = np.float32(alpha) ** (distance_VZYX - distance_VZYX.min(axis=0))
+    return np.asarray(weight / weight.sum(axis=0), dtype=np.float32)

@@ -1,0 +1,199 @@
+"""Propagation by three opinions, weighed anew on every scan: random walker, completer, optical flow.
+
+The random walker follows edges and knows nothing of shape or appearance. The completer sees, for one class at a time,
+the walker's answer beside the image, what intensities the class has, and the outlines in the annotated slices
+(`napari_rada.propagation.cues`), and corrects the log-odds. It has learned that from synthetic scans alone
+(`napari-rada pretrain`), so that it serves any organ and scanner. Optical flow follows what moves from slice to slice, also
+where no edge shows it. How much each is worth differs from scan to scan; the annotated slices tell, each by what is said
+about it without it (`napari_rada.propagation.stacking`).
+
+Shape legend: C classes, K cues, V views (3), Z Y X working grid; B orientations (2).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+
+from napari_rada.data.working import coarsen, coarsening_factors, relative_factors, upsample
+from napari_rada.models.completer import CUES, LOGIT_LIMIT, load_completer
+from napari_rada.prediction import disagreement
+from napari_rada.propagation.base import PseudoLabels, distance_to_slices, stamped, truth_without
+from napari_rada.propagation.cues import CueMaker
+from napari_rada.propagation.diffusion import DiffusionPropagator
+from napari_rada.propagation.flow import FlowPropagator
+from napari_rada.propagation.stacking import Judged, fit_weights, pooled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from napari_rada.config import CombinedConfig
+    from napari_rada.control import RunControl
+    from napari_rada.data.slices import AnnotatedSlice
+    from napari_rada.data.working import WorkingCase
+    from napari_rada.models.completer import Completer
+    from napari_rada.propagation.base import OnProgress, Probability
+
+PROPAGATION = CUES.index("propagation")
+WALKING, CARRYING, COMPLETING = (0, 20), (20, 60), (60, 100)
+"""From how many percent of the work to how many each part of it reaches."""
+
+Folds: TypeAlias = "dict[int | None, tuple[Probability, Probability, Probability]]"
+"""By the view that is left out, None for none: the opinions of walk, completer and flow."""
+
+
+class _Fold(NamedTuple):
+    """What may be known in one propagation: all slices, or those without one view."""
+
+    walked: Probability
+    truth: NDArray[np.int16]
+    slices: Sequence[Sequence[AnnotatedSlice]]
+
+
+class CombinedPropagator:
+    """Random walker, completer and optical flow behind the `Propagator` interface.
+
+    Parameters
+    ----------
+    config
+        How the three are weighed; settings of the random walker and of the flow.
+    threads
+        Systems that the random walker solves at the same time.
+    completer
+        The network; None takes the one in the package.
+    """
+
+    def __init__(self, config: CombinedConfig, threads: int = 1, completer: Completer | None = None) -> None:
+        self.config = config
+        self.walker = DiffusionPropagator(config.diffusion, threads)
+        self.flow = FlowPropagator(config.flow)
+        self.completer = completer or load_completer()
+
+    def propagate(
+        self, case: WorkingCase, *, held_out: bool, control: RunControl, on_progress: OnProgress
+    ) -> PseudoLabels:
+        """Form and weigh the opinions on a grid of at most `config.diffusion.max_voxels`; see `Propagator.propagate`.
+
+        The weights need what each opinion is without each view, whether that is asked for or not. Those of the fold
+        without a view are found on the slices of the other views.
+        """
+        coarse = coarsen(case, coarsening_factors(case.shape, case.spacing, self.config.diffusion.max_voxels))
+        with_folds = held_out or self.config.caution is not None
+        walked = self.walker.propagate(
+            coarse, held_out=with_folds, control=control, on_progress=_part(on_progress, *WALKING)
+        )
+        views = [None, *(view for view, without in enumerate(walked.held_out) if without is not None)]
+        folds = self._folds(coarse, walked, views, control, on_progress)
+        relative = relative_factors(coarse, case)
+
+        def brought(values: NDArray[np.float32], truth: NDArray[np.int16]) -> Probability:
+            return stamped(upsample(values, relative, case.shape), truth)
+
+        found = self._pooled(coarse, folds, None)
+        probability, distance = brought(found, case.truth), distance_to_slices(case)
+        without: list[Probability | None] = [None, None, None]
+        for view in views[1:] if held_out else []:
+            without[view] = brought(self._pooled(coarse, folds, view), truth_without(case, view))
+        doubt = disagreement(np.stack([*folds[None][:2], found]))
+        assert doubt is not None  # three opinions
+        return PseudoLabels(
+            method="diffusion, completion and optical flow",
+            probability=probability,
+            labels=probability.argmax(axis=0)[None].astype(np.int16),
+            distance=distance,
+            held_out=tuple(without),
+            disagreement=upsample(doubt[None], relative, case.shape)[0],
+            walk=_on_grid(walked, case, brought, distance, held_out=held_out),
+        )
+
+    def _folds(
+        self,
+        case: WorkingCase,
+        walked: PseudoLabels,
+        views: Sequence[int | None],
+        control: RunControl,
+        on_progress: OnProgress,
+    ) -> Folds:
+        """Opinions of walk, completer and flow, each (C, Z, Y, X), with all slices and without each view."""
+        carried_VCZYX = self.flow.carry(case, control, _part(on_progress, *CARRYING))
+        completing, folds = _part(on_progress, *COMPLETING), {}
+        for done, view in enumerate(views, start=1):
+            fold = _fold(case, walked, view)
+            completed = self._complete(case, fold, control)
+            folds[view] = (fold.walked, completed, self.flow.fused(case, carried_VCZYX, view))
+            completing(done, len(views))
+        return folds
+
+    def _pooled(self, case: WorkingCase, folds: Folds, view: int | None) -> Probability:
+        """Pool the opinions of a fold, with the weights that are right for the slices of the other views."""
+        others = [other for other in folds if other is not None and other != view]
+        judged = [_judged(case, other, folds[other]) for other in others]
+        usual = (1.0 - self.config.share, self.config.share, 0.0)
+        return pooled(folds[view], fit_weights(judged, usual, self.config.caution))
+
+    def _complete(self, case: WorkingCase, fold: _Fold, control: RunControl) -> Probability:
+        """Probability (C, Z, Y, X) of all classes; one class after the other, each against the rest."""
+        maker = CueMaker(case, fold.truth, fold.slices)
+        odds = np.ones_like(fold.walked)
+        for index in range(1, case.num_classes):
+            control.check()
+            if not (fold.truth == index).any():
+                odds[index] = 0.0
+                continue
+            cues_KZYX = maker.of_class(index, fold.walked[index])
+            odds[index] = np.exp(LOGIT_LIMIT * cues_KZYX[PROPAGATION] + self._correction(cues_KZYX))
+        return np.asarray(odds / odds.sum(axis=0))
+
+    def _correction(self, cues_KZYX: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Correction (Z, Y, X) of the log-odds: mean over the scan and its mirror image.
+
+        Two orientations are steadier than one, and a batch of two takes less time than a batch of one, for which
+        PyTorch falls back to slow convolutions on the CPU.
+        """
+        cues = torch.from_numpy(cues_KZYX)
+        cues_BKDHW = torch.stack([cues, cues.flip(1, 2, 3)]).contiguous(memory_format=torch.channels_last_3d)
+        with torch.inference_mode():
+            upright, mirrored = self.completer(cues_BKDHW)
+        return np.asarray((0.5 * (upright + mirrored.flip(0, 1, 2))).numpy())
+
+
+def _fold(case: WorkingCase, walked: PseudoLabels, view: int | None) -> _Fold:
+    if view is None:
+        return _Fold(walked.probability, case.truth, case.slices)
+    probability = walked.held_out[view]
+    assert probability is not None
+    kept = tuple(() if other == view else planes for other, planes in enumerate(case.slices))
+    return _Fold(probability, truth_without(case, view), kept)
+
+
+def _judged(case: WorkingCase, view: int, opinions: Sequence[Probability]) -> Judged:
+    """What opinions without a view say about its slices, where no other view annotated."""
+    own = case.views == np.uint8(1 << view)
+    return Judged(np.stack([opinion[:, own] for opinion in opinions]), case.truth[own])
+
+
+def _on_grid(
+    walked: PseudoLabels,
+    case: WorkingCase,
+    brought: Callable[[Probability, NDArray[np.int16]], Probability],
+    distance: NDArray[np.float32],
+    *,
+    held_out: bool,
+) -> PseudoLabels:
+    """Bring a walk from its coarse grid to that of the case, where `distance` is known already."""
+    probability = brought(walked.probability, case.truth)
+    without = tuple(
+        brought(held, truth_without(case, view)) if held_out and held is not None else None
+        for view, held in enumerate(walked.held_out)
+    )
+    labels = probability.argmax(axis=0)[None].astype(np.int16)
+    return PseudoLabels(walked.method, probability, labels, distance, without)
+
+
+def _part(on_progress: OnProgress, first: int, last: int) -> OnProgress:
+    """Tell the progress of one part as that of the whole, from `first` to `last` percent."""
+    return lambda done, total: on_progress(first + (last - first) * done // max(total, 1), 100)

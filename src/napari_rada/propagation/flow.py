@@ -1,0 +1,130 @@
+"""Propagation by optical flow: every annotated slice is carried outward, slice by slice, with what moves in the image.
+
+From one slice to its neighbour the image moves little, so that a dense optical flow says where each pixel went. The
+flow is that of Lucas and Kanade, iterative and from coarse to fine (Le Besnerais and Champagnat, Dense optical flow by
+iterative local window registration, ICIP 2005), by scikit-image. The label goes along, interpolated, so that it grows
+softer with every step. The views are fused as those of registration are, which takes fifteen times as long and measured
+worse (docs/benchmarks.md).
+
+Shape legend: C classes, V views (3), Z Y X working grid.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import ndimage
+from skimage.registration import optical_flow_ilk
+
+from napari_rada.data.slices import AnnotatedSlice
+from napari_rada.data.working import coarsen, coarsening_factors, relative_factors, upsample
+from napari_rada.propagation.base import PseudoLabels, can_hold_out, distance_to_slices, stamped, truth_without
+from napari_rada.propagation.carrying import chains_of_case, view_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from napari_rada.config import FlowConfig
+    from napari_rada.control import RunControl
+    from napari_rada.data.working import WorkingCase
+    from napari_rada.propagation.base import OnProgress, Probability
+    from napari_rada.propagation.carrying import Chain
+
+BACKGROUND = 0
+LOST = 0.5
+"""A structure of which no pixel is at least so probable any more is carried no further."""
+
+
+class FlowPropagator:
+    """Slice-by-slice optical flow behind the `Propagator` interface."""
+
+    def __init__(self, config: FlowConfig) -> None:
+        self.config = config
+
+    def propagate(
+        self, case: WorkingCase, *, held_out: bool, control: RunControl, on_progress: OnProgress
+    ) -> PseudoLabels:
+        """Carry every annotated slice outward on a grid of at most `config.max_voxels`; see `Propagator.propagate`.
+
+        `labels` and `distance` have V = 3; the labels of a view without slices are 0, at infinite distance. Slices in the
+        fold of a view are carried as painted, the voxels included in which they cross the slices of the view that is
+        held out.
+        """
+        coarse = coarsen(case, coarsening_factors(case.shape, case.spacing, self.config.max_voxels))
+        carried_VCZYX = self.carry(coarse, control, on_progress)
+        relative = relative_factors(coarse, case)
+
+        def fused(without: int | None) -> Probability:
+            truth = case.truth if without is None else truth_without(case, without)
+            return stamped(upsample(self.fused(coarse, carried_VCZYX, without), relative, case.shape), truth)
+
+        labels = [upsample(carried, relative, case.shape).argmax(axis=0) for carried in carried_VCZYX]
+        return PseudoLabels(
+            method="optical flow",
+            probability=fused(None),
+            labels=np.stack(labels).astype(np.int16),
+            distance=distance_to_slices(case),
+            held_out=tuple(fused(view) if held_out and can_hold_out(case, view) else None for view in range(3)),
+        )
+
+    def carry(self, case: WorkingCase, control: RunControl, on_progress: OnProgress) -> NDArray[np.float32]:
+        """Probability (V, C, Z, Y, X) by each view's slices alone; background for a view without slices.
+
+        Progress counts slices, and a stop is looked at before each.
+        """
+        carried_VCZYX = np.zeros((len(case.slices), case.num_classes, *case.shape), dtype=np.float32)
+        carried_VCZYX[:, BACKGROUND] = 1.0
+        chains = chains_of_case(case)
+        total, done = sum(len(chain.targets) for chain in chains), 0
+        on_progress(done, total)
+        for chain in chains:
+            for settled in self._carry_outward(case, chain, carried_VCZYX[chain.view], control):
+                done += settled
+                on_progress(done, total)
+        return carried_VCZYX
+
+    def fused(self, case: WorkingCase, carried_VCZYX: NDArray[np.float32], without: int | None) -> Probability:
+        """Fuse what `carry` gave for a case, all views or all but one, to (C, Z, Y, X)."""
+        views = [view for view, planes in enumerate(case.slices) if planes and view != without]
+        weights_VZYX = view_weights(distance_to_slices(case)[views], self.config.alpha)
+        return np.asarray(np.einsum("vzyx,vczyx->czyx", weights_VZYX, carried_VCZYX[views]), dtype=np.float32)
+
+    def _carry_outward(
+        self, case: WorkingCase, chain: Chain, carried_CZYX: NDArray[np.float32], control: RunControl
+    ) -> Iterator[int]:
+        """Fill the chain's slices; yields how many were settled by each step."""
+        moving = chain.start
+        labels_CYX = np.eye(case.num_classes, dtype=np.float32)[case.truth[moving.selector()]]
+        labels_CYX = np.moveaxis(labels_CYX, -1, 0)
+        carried_CZYX[(slice(None), *moving.selector())] = labels_CYX
+        for position, index in enumerate(chain.targets):
+            control.check()
+            if (labels_CYX[1:] < LOST).all():  # nothing but background from here on, as it is already
+                yield len(chain.targets) - position
+                return
+            fixed = AnnotatedSlice(moving.axis, index)
+            where = self._origins(case.image[fixed.selector()], case.image[moving.selector()])
+            labels_CYX = _moved(labels_CYX, where)
+            carried_CZYX[(slice(None), *fixed.selector())] = labels_CYX
+            moving = fixed
+            yield 1
+
+    def _origins(self, fixed: NDArray[np.float32], moving: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Where (2, Y, X) in the moving slice each pixel of the fixed one was; a line of pixels shows no motion."""
+        here = np.indices(fixed.shape, dtype=np.float32)
+        if min(fixed.shape) < 2:
+            return here
+        flow = optical_flow_ilk(fixed, moving, radius=self.config.radius, num_warp=self.config.warps)
+        return np.asarray(here + flow, dtype=np.float32)
+
+
+def _moved(labels_CYX: NDArray[np.float32], where_2YX: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Take every foreground class from where it was; background takes what they leave."""
+    foreground: Sequence[NDArray[np.float32]] = [
+        ndimage.map_coordinates(labels, where_2YX, order=1, mode="nearest") for labels in labels_CYX[1:]
+    ]
+    background = np.maximum(1.0 - np.sum(foreground, axis=0), 0.0)
+    return np.stack([background, *foreground]).astype(np.float32)
