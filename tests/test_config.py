@@ -114,8 +114,8 @@ def test_changes_of_one_group_leave_the_others() -> None:
         ({"seed.bar": 5}, r"Setting seed: Input should be a valid integer \(found \{'bar': 5\}\)"),
         ({"training.iterations": 0}, r"Setting training\.iterations: .*greater than or equal to 1 \(found 0\)"),
         ({"training.iterations": "many"}, r"Setting training\.iterations: .*valid integer.*\(found 'many'\)"),
-        ({"propagation.method": "magic"}, r"Setting propagation: .*'diffusion', 'learned', 'registration'"),
-        ({"propagation.alpha": 0.9}, r"There is no setting propagation\.learned\.alpha"),
+        ({"propagation.method": "magic"}, r"Setting propagation: .*'combined', 'diffusion', 'flow', 'registration'"),
+        ({"propagation.alpha": 0.9}, r"There is no setting propagation\.combined\.alpha"),
         (
             {"data.window": [3, 3]},
             r"Setting data: window must be \(lower, upper\) with lower < upper, found \(3\.0, 3\.0\)",

@@ -186,7 +186,7 @@ class CompleterNetwork(ViewNetwork):
         return F.pad(correction, (0, 0, 0, 0, 0, 0, 1, 0))
 
     def base(self, inputs: NetworkInput) -> Tensor:
-        """Return the walk's log-odds of the foreground classes, 0 for background."""
+        """Return the propagation's log-odds of the foreground classes, 0 for background."""
         odds_BKDHW = LOGIT_LIMIT * self._by_class(inputs.cues_BJDHW)[:, :, PROPAGATION]
         return F.pad(odds_BKDHW, (0, 0, 0, 0, 0, 0, 1, 0))
 

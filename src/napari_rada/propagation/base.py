@@ -43,8 +43,6 @@ class PseudoLabels:
         them; None where no other slice exists, or if it was not asked for.
     disagreement
         (Z, Y, X) float32 in 0..1: how much the opinions differ that `probability` is made of; None of one alone.
-    walk
-        The propagation by diffusion that this one corrects; None if it corrects none.
     """
 
     method: str
@@ -53,7 +51,6 @@ class PseudoLabels:
     distance: NDArray[np.float32]
     held_out: tuple[Probability | None, ...]
     disagreement: NDArray[np.float32] | None = None
-    walk: PseudoLabels | None = None
 
 
 class Propagator(Protocol):

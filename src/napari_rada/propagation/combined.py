@@ -27,7 +27,7 @@ from napari_rada.propagation.flow import FlowPropagator
 from napari_rada.propagation.stacking import Judged, fit_weights, pooled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -94,7 +94,7 @@ class CombinedPropagator:
             return stamped(upsample(values, relative, case.shape), truth)
 
         found = self._pooled(coarse, folds, None)
-        probability, distance = brought(found, case.truth), distance_to_slices(case)
+        probability = brought(found, case.truth)
         without: list[Probability | None] = [None, None, None]
         for view in views[1:] if held_out else []:
             without[view] = brought(self._pooled(coarse, folds, view), truth_without(case, view))
@@ -104,10 +104,9 @@ class CombinedPropagator:
             method="diffusion, completion and optical flow",
             probability=probability,
             labels=probability.argmax(axis=0)[None].astype(np.int16),
-            distance=distance,
+            distance=distance_to_slices(case),
             held_out=tuple(without),
             disagreement=upsample(doubt[None], relative, case.shape)[0],
-            walk=_on_grid(walked, case, brought, distance, held_out=held_out),
         )
 
     def _folds(
@@ -174,24 +173,6 @@ def _judged(case: WorkingCase, view: int, opinions: Sequence[Probability]) -> Ju
     """What opinions without a view say about its slices, where no other view annotated."""
     own = case.views == np.uint8(1 << view)
     return Judged(np.stack([opinion[:, own] for opinion in opinions]), case.truth[own])
-
-
-def _on_grid(
-    walked: PseudoLabels,
-    case: WorkingCase,
-    brought: Callable[[Probability, NDArray[np.int16]], Probability],
-    distance: NDArray[np.float32],
-    *,
-    held_out: bool,
-) -> PseudoLabels:
-    """Bring a walk from its coarse grid to that of the case, where `distance` is known already."""
-    probability = brought(walked.probability, case.truth)
-    without = tuple(
-        brought(held, truth_without(case, view)) if held_out and held is not None else None
-        for view, held in enumerate(walked.held_out)
-    )
-    labels = probability.argmax(axis=0)[None].astype(np.int16)
-    return PseudoLabels(walked.method, probability, labels, distance, without)
 
 
 def _part(on_progress: OnProgress, first: int, last: int) -> OnProgress:

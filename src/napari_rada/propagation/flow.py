@@ -106,13 +106,13 @@ class FlowPropagator:
                 yield len(chain.targets) - position
                 return
             fixed = AnnotatedSlice(moving.axis, index)
-            where = self._origins(case.image[fixed.selector()], case.image[moving.selector()])
+            where = self.origins(case.image[fixed.selector()], case.image[moving.selector()])
             labels_CYX = _moved(labels_CYX, where)
             carried_CZYX[(slice(None), *fixed.selector())] = labels_CYX
             moving = fixed
             yield 1
 
-    def _origins(self, fixed: NDArray[np.float32], moving: NDArray[np.float32]) -> NDArray[np.float32]:
+    def origins(self, fixed: NDArray[np.float32], moving: NDArray[np.float32]) -> NDArray[np.float32]:
         """Where (2, Y, X) in the moving slice each pixel of the fixed one was; a line of pixels shows no motion."""
         here = np.indices(fixed.shape, dtype=np.float32)
         if min(fixed.shape) < 2:

@@ -154,9 +154,8 @@ def cues_without(
     """
     if architecture == "vnet":
         return nearness_without(pseudo.distance, view)[None].astype(np.float16)
-    walk = pseudo.walk or pseudo
-    probability, truth, slices = walk.probability, case.truth, case.slices
-    if view is not None and (without := walk.held_out[view]) is not None:
+    probability, truth, slices = pseudo.probability, case.truth, case.slices
+    if view is not None and (without := pseudo.held_out[view]) is not None:
         probability, truth = without, truth_without(case, view)
         slices = tuple(() if other == view else planes for other, planes in enumerate(slices))
     maker = CueMaker(case, truth, slices)

@@ -1,0 +1,75 @@
+"""Weights of opinions: who is right about slices that were hidden counts more, and little evidence changes little."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_rada.propagation.stacking import LARGEST, Judged, fit_weights, pooled
+
+USUAL = (0.5, 0.5)
+RNG = np.random.default_rng(0)
+
+
+def opinion(truth: np.ndarray, right: float, classes: int, sure: float = 0.9) -> np.ndarray:
+    """Probability (C, n) of someone who is right so often."""
+    said = np.where(RNG.random(truth.size) < right, truth, (truth + 1) % classes)
+    other = (1.0 - sure) / (classes - 1)
+    return np.where(np.arange(classes)[:, None] == said, sure, other).astype(np.float32)
+
+
+def judged(rights: tuple[float, ...], classes: int = 2, voxels: int = 4000) -> Judged:
+    truth = RNG.integers(classes, size=voxels).astype(np.int16)
+    return Judged(np.stack([opinion(truth, right, classes) for right in rights]), truth)
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_who_knows_better_weighs_more(classes: int) -> None:
+    good, bad = fit_weights([judged((0.95, 0.6), classes)], USUAL, 0.01)
+    assert good > 0.8
+    assert bad < 0.4
+
+
+def test_who_misleads_is_not_believed_the_other_way_round() -> None:
+    assert fit_weights([judged((0.9, 0.1))], USUAL, 0.0)[1] == 0.0
+
+
+def test_weights_are_bounded_where_everything_is_right() -> None:
+    weights = fit_weights([judged((1.0, 1.0))], USUAL, 0.0)
+    assert (weights <= LARGEST).all()
+    assert np.isfinite(weights).all()
+
+
+def test_caution_keeps_weights_near_the_usual_ones() -> None:
+    views = [judged((0.95, 0.6))]
+    away = [np.linalg.norm(fit_weights(views, USUAL, caution) - USUAL) for caution in (0.001, 0.1, 10.0)]
+    assert away[0] > away[1] > away[2]
+    assert away[2] < 0.05
+
+
+@pytest.mark.parametrize("views", [[], [judged((0.9, 0.6), voxels=0)]])
+def test_without_evidence_the_weights_are_the_usual_ones(views: list[Judged]) -> None:
+    np.testing.assert_array_equal(fit_weights(views, USUAL, 0.01), USUAL)
+
+
+def test_without_a_caution_the_weights_are_the_usual_ones() -> None:
+    np.testing.assert_array_equal(fit_weights([judged((0.95, 0.6))], USUAL, None), USUAL)
+
+
+def test_every_view_counts_the_same_whatever_its_size() -> None:
+    small, large = judged((0.95, 0.6), voxels=1000), judged((0.6, 0.95), voxels=20000)
+    first, second = fit_weights([small, large], USUAL, 0.01)
+    assert first == pytest.approx(second, abs=0.15)
+
+
+def test_a_pool_of_equals_is_what_each_says() -> None:
+    said = opinion(RNG.integers(3, size=50).astype(np.int16), 0.8, 3)
+    np.testing.assert_allclose(pooled([said, said], np.array(USUAL)), said, atol=1e-6)
+
+
+def test_a_pool_sums_to_one_and_excludes_what_all_exclude() -> None:
+    first, second = (np.array(values, dtype=np.float32)[:, None] for values in ([0.2, 0.8, 0.0], [0.9, 0.1, 0.0]))
+    pool = pooled([first, second], np.array([1.0, 0.3]))
+    assert pool.sum() == pytest.approx(1.0)
+    assert pool[2] == 0.0
+    assert pool[1] > pool[0]
