@@ -93,7 +93,9 @@ class FlowConfig(_Frozen):
     radius: int = Field(2, ge=1, le=32, description="Radius in pixels of the window that moves as one.")
     warps: int = Field(5, ge=1, le=100, description="Refinements per level of resolution.")
     alpha: float = Field(0.97, gt=0, le=1, description="Weight per slice of distance when views are fused.")
-    max_voxels: int = Field(150_000, ge=4096, description="Carry on a grid of at most this many voxels.")
+    max_voxels: int = Field(
+        150_000, ge=4096, description="Carry on a grid of at most this many voxels; in combined, on that of diffusion."
+    )
 
 
 class CombinedConfig(_Frozen):

@@ -68,7 +68,7 @@ class Measured:
         terms = [self._term(f"{point.work} {kind}".strip(), size) for kind in kinds]
         if point.work == "propagation":
             coarse = replace(terms[0], peak_mib=terms[0].before_mib + 3 * 512 * 4 / 2**20, grid_voxels=512)
-            terms = [replace(coarse, name="walk"), replace(coarse, name="walk and completion"), *terms]
+            terms = [replace(coarse, name="walk"), replace(coarse, name="all three opinions"), *terms]
         return terms
 
     @staticmethod
@@ -219,12 +219,12 @@ def test_the_real_work_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         for term in growth_point.measure(Spec(point, TINY.config(point), 1, run_dir)):
             found[term.name] = term
     trained = [f"{work} {part}" for work in ("quick", "vnet", "cohort") for part in ("preparation", "step")]
-    assert set(found) == {"walk", "walk and completion", "propagation", "uncapped", "prediction", *trained}
+    assert set(found) == {"walk", "all three opinions", "propagation", "uncapped", "prediction", *trained}
     for term in found.values():
         assert term.seconds > 0
         assert term.cpu_s > 0
         assert term.peak_mib is None or term.peak_mib >= 0.9 * term.libraries_mib
-        assert term.grid_voxels == (16**3 if term.name in ("walk", "walk and completion", "propagation") else 0)
+        assert term.grid_voxels == (16**3 if term.name in ("walk", "all three opinions", "propagation") else 0)
 
 
 def test_a_warm_up_does_everything_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,14 +9,14 @@ import pytest
 import torch
 from tests.propagation.scenes import ellipsoids, run, scan, working
 
-from napari_rada.config import DiffusionConfig, GuidanceConfig, CombinedConfig, ModelConfig
+from napari_rada.config import CombinedConfig, DiffusionConfig, GuidanceConfig, ModelConfig
 from napari_rada.models.completer import CUES, LOGIT_LIMIT, load_completer
 from napari_rada.models.guided import Guide
 from napari_rada.models.networks import IMAGE, PROPAGATION, CompleterNetwork, NetworkInput, VNetNetwork, count_cues
 from napari_rada.models.triple_view import TripleViewModel
 from napari_rada.propagation import make_propagator
-from napari_rada.propagation.cues import CueMaker
 from napari_rada.propagation.combined import CombinedPropagator
+from napari_rada.propagation.cues import CueMaker
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 from tests.propagation.scenes import CENTRE, THREE, dice, ellipsoids, run, scan, working
 
-from napari_rada.config import DiffusionConfig, CombinedConfig
+from napari_rada.config import CombinedConfig, DiffusionConfig
 from napari_rada.control import RunControl
 from napari_rada.errors import Stopped
 from napari_rada.models.completer import CUES, LOGIT_LIMIT, Completer, load_completer
@@ -93,7 +93,8 @@ def test_flow_is_believed_where_no_edge_shows_the_structure():
     case = working(image.astype(np.float32), labels, [(0, 12), (1, 24), (2, 24)])
     truth = labels > 0
     scores = [
-        dice(run(make_propagator(config), case).probability[1] > 0.5, truth) for config in (fixed(0.5), CombinedConfig())
+        dice(run(make_propagator(config), case).probability[1] > 0.5, truth)
+        for config in (fixed(0.5), CombinedConfig())
     ]
     assert scores[1] > scores[0] + 0.02
 

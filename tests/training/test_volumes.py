@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tests.propagation.scenes import CENTRE, ellipsoids, run, scan, working
 
-from napari_rada.config import DiffusionConfig, CombinedConfig, ModelConfig
+from napari_rada.config import CombinedConfig, DiffusionConfig, ModelConfig
 from napari_rada.models.completer import CUES, LOGIT_LIMIT
 from napari_rada.models.networks import count_cues
 from napari_rada.propagation import make_propagator

@@ -108,9 +108,7 @@ def _add_propagate(commands: Any) -> None:
     parser.add_argument("labels", metavar="LABELS", help="sparse labels; several files joined by ;")
     parser.add_argument("-o", "--out", metavar="OUT", required=True, help="mask to write")
     parser.add_argument("--probability", metavar="P", help="also write the probability")
-    parser.add_argument(
-        "--disagreement", metavar="D", help="also write where the opinions of method combined disagree"
-    )
+    parser.add_argument("--disagreement", metavar="D", help="also write where the opinions of method combined disagree")
     _add_slices(parser)
     parser.add_argument("--method", choices=METHODS, default="auto", help="how to propagate (%(default)s)")
     _add_settings(parser)

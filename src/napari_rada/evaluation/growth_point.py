@@ -153,7 +153,7 @@ def _propagation(spec: Spec, case: Case, libraries: float) -> list[Term]:
         assert isinstance(combined, CombinedConfig)
         walk = spec.config.model_copy(update={"propagation": combined.diffusion})
         found.append(_timed("walk", lambda: _propagate(coarse, walk), spec, libraries))
-        found.append(_timed("walk and completion", lambda: _propagate(coarse, spec.config), spec, libraries))
+        found.append(_timed("all three opinions", lambda: _propagate(coarse, spec.config), spec, libraries))
     found.append(_timed(spec.point.work, lambda: pipeline.propagate(case, spec.config), spec, libraries))
     return [replace(term, grid_voxels=voxels) for term in found]
 

@@ -45,7 +45,7 @@ NAMES = {
     "cohort step": "training a cohort: a step",
     "whole": "prediction by a finished `quick` run",
 }
-GRID_ONLY = ("walk", "walk and completion")
+GRID_ONLY = ("walk", "all three opinions")
 LARGEST = 3
 """Points of which the exponent of the large end is fitted: constant parts weigh least there."""
 PROMISED_GRIDS = 20
@@ -151,7 +151,7 @@ def curve_table(curves: Sequence[Curve], title: str) -> str:
 def grid_table(task: GrowthTask, rows: Mapping[Point, GrowthRow]) -> str:
     """Write a table of the propagation's memory beyond libraries and scan, in multiples of its coarse grid."""
     columns = ["Memory of the propagation beyond the libraries and the scan", "coarse grid", "MiB as float32"]
-    columns += ["times that: walk", "walk and completion", "and brought to the full grid"]
+    columns += ["times that: walk", "all three opinions", "and brought to the full grid"]
     lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     for point in task.points("voxels"):
         terms = {term.name: term for term in rows[point].terms if term.grid_voxels}

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from napari_rada.data.slices import AnnotatedSlice
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+    from napari_rada.data.slices import AnnotatedSlice
     from napari_rada.data.working import WorkingCase
 
 
@@ -47,8 +46,8 @@ def chains_of_view(view: int, planes: Sequence[AnnotatedSlice], case: WorkingCas
 def view_weights(distance_VZYX: NDArray[np.float32], alpha: float) -> NDArray[np.float32]:
     """Weights (V, Z, Y, X) of the views, α^distance (paper), that sum to 1 over the views.
 
-    Only what is beyond the nearest slice counts: the weights relative to each other stay the same, and none vanishes far
-    away from all slices.
+    Only what is beyond the nearest slice counts: the weights relative to each other stay the same, and none vanishes
+    far away from all slices.
     """
     weight = np.float32(alpha) ** (distance_VZYX - distance_VZYX.min(axis=0))
     return np.asarray(weight / weight.sum(axis=0), dtype=np.float32)

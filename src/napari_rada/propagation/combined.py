@@ -3,9 +3,9 @@
 The random walker follows edges and knows nothing of shape or appearance. The completer sees, for one class at a time,
 the walker's answer beside the image, what intensities the class has, and the outlines in the annotated slices
 (`napari_rada.propagation.cues`), and corrects the log-odds. It has learned that from synthetic scans alone
-(`napari-rada pretrain`), so that it serves any organ and scanner. Optical flow follows what moves from slice to slice, also
-where no edge shows it. How much each is worth differs from scan to scan; the annotated slices tell, each by what is said
-about it without it (`napari_rada.propagation.stacking`).
+(`napari-rada pretrain`), so that it serves any organ and scanner. Optical flow follows what moves from slice to slice,
+also where no edge shows it. How much each is worth differs from scan to scan; the annotated slices tell, each by what
+is said about it without it (`napari_rada.propagation.stacking`).
 
 Shape legend: C classes, K cues, V views (3), Z Y X working grid; B orientations (2).
 """
@@ -86,8 +86,8 @@ class CombinedPropagator:
         walked = self.walker.propagate(
             coarse, held_out=with_folds, control=control, on_progress=_part(on_progress, *WALKING)
         )
-        views = [None, *(view for view, without in enumerate(walked.held_out) if without is not None)]
-        folds = self._folds(coarse, walked, views, control, on_progress)
+        views = [view for view, without in enumerate(walked.held_out) if without is not None]
+        folds = self._folds(coarse, walked, [None, *views], control, on_progress)
         relative = relative_factors(coarse, case)
 
         def brought(values: NDArray[np.float32], truth: NDArray[np.int16]) -> Probability:
@@ -96,7 +96,7 @@ class CombinedPropagator:
         found = self._pooled(coarse, folds, None)
         probability = brought(found, case.truth)
         without: list[Probability | None] = [None, None, None]
-        for view in views[1:] if held_out else []:
+        for view in views if held_out else []:
             without[view] = brought(self._pooled(coarse, folds, view), truth_without(case, view))
         doubt = disagreement(np.stack([*folds[None][:2], found]))
         assert doubt is not None  # three opinions
@@ -170,7 +170,7 @@ def _fold(case: WorkingCase, walked: PseudoLabels, view: int | None) -> _Fold:
 
 
 def _judged(case: WorkingCase, view: int, opinions: Sequence[Probability]) -> Judged:
-    """What opinions without a view say about its slices, where no other view annotated."""
+    """Return what opinions without a view say about its slices, where no other view annotated."""
     own = case.views == np.uint8(1 << view)
     return Judged(np.stack([opinion[:, own] for opinion in opinions]), case.truth[own])
 

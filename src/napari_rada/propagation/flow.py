@@ -49,9 +49,9 @@ class FlowPropagator:
     ) -> PseudoLabels:
         """Carry every annotated slice outward on a grid of at most `config.max_voxels`; see `Propagator.propagate`.
 
-        `labels` and `distance` have V = 3; the labels of a view without slices are 0, at infinite distance. Slices in the
-        fold of a view are carried as painted, the voxels included in which they cross the slices of the view that is
-        held out.
+        `labels` and `distance` have V = 3; the labels of a view without slices are 0, at infinite distance. Slices in
+        the fold of a view are carried as painted, the voxels included in which they cross the slices of the view that
+        is held out.
         """
         coarse = coarsen(case, coarsening_factors(case.shape, case.spacing, self.config.max_voxels))
         carried_VCZYX = self.carry(coarse, control, on_progress)
@@ -117,7 +117,8 @@ class FlowPropagator:
         here = np.indices(fixed.shape, dtype=np.float32)
         if min(fixed.shape) < 2:
             return here
-        flow = optical_flow_ilk(fixed, moving, radius=self.config.radius, num_warp=self.config.warps)
+        radius, warps = self.config.radius, self.config.warps
+        flow = optical_flow_ilk(fixed, moving, radius=radius, num_warp=warps)  # type: ignore[no-untyped-call]
         return np.asarray(here + flow, dtype=np.float32)
 
 

@@ -158,7 +158,6 @@ def segmented(method: Any, case: Case) -> Any:
 
 
 def test_the_random_walker_fills_the_ball() -> None:
-    pytest.importorskip("skimage", reason="scikit-image is not installed")
     from tests.engine import ball
 
     mask = segmented(peers.RandomWalker(), ball_case())
@@ -167,7 +166,6 @@ def test_the_random_walker_fills_the_ball() -> None:
 
 
 def test_a_class_that_vanishes_on_the_coarse_grid_is_no_trouble() -> None:
-    pytest.importorskip("skimage", reason="scikit-image is not installed")
     case = ball_case()
     labels = np.array(case.labels)
     labels[10, 0, 0] = 2
@@ -193,12 +191,13 @@ def test_contours_are_interpolated_between_parallel_slices() -> None:
     assert not mask[:6].any()
 
 
-def test_a_package_that_is_missing_is_told_first(
-    datasets_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def absent(name: str) -> Any:
-        raise ImportError(name)
+def test_a_package_that_is_missing_is_told_first(datasets_file: Path, tmp_path: Path) -> None:
+    class Absent(peers.RandomWalker):
+        def check(self) -> None:
+            raise MissingDependencyError("absent needs a package")
 
-    monkeypatch.setattr(peers, "import_module", absent)
-    with pytest.raises(MissingDependencyError, match=r"random-walker needs scikit-image.*napari-rada\[benchmark\]"):
-        run(datasets_file, peers.RandomWalker(), SingleTask(), tmp_path)
+        def segment(self, *_: Any, **__: Any) -> Any:
+            raise AssertionError("a scan was measured before the check")
+
+    with pytest.raises(MissingDependencyError, match="absent needs a package"):
+        run(datasets_file, Absent(), SingleTask(), tmp_path)

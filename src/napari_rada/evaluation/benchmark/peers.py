@@ -1,16 +1,16 @@
-"""Methods of other packages, each with one setting for all data sets. All are optional to install."""
+"""Methods of other packages, each with one setting for all data sets. Most are optional to install."""
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from skimage.segmentation import random_walker
 
 from napari_rada.data.case import Case, check_trainable
 from napari_rada.data.classes import UNKNOWN
 from napari_rada.data.working import make_working_case
-from napari_rada.errors import InputError, MissingDependencyError
+from napari_rada.errors import InputError
 from napari_rada.evaluation.benchmark.biomedisa import Biomedisa
 from napari_rada.evaluation.benchmark.contours import ContourInterpolation
 from napari_rada.evaluation.benchmark.methods import Conditions, Method, Segmentation
@@ -19,11 +19,7 @@ from napari_rada.events import Listener, ignore
 from napari_rada.inference.ensemble import assemble
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from napari_rada.control import RunControl
-
-INSTALL = 'pip install "napari-rada[benchmark]"'
 
 
 class RandomWalker:
@@ -44,14 +40,12 @@ class RandomWalker:
         return {"method": self.name, "max_voxels": self.max_voxels, "beta": self.beta, "mode": self.mode}
 
     def check(self) -> None:
-        """Import scikit-image."""
-        _needed("skimage.segmentation", "scikit-image", self.name)
+        """Need nothing that is not installed with this package."""
 
     def segment(
         self, case: Case, conditions: Conditions, *, control: RunControl, listener: Listener = ignore
     ) -> Segmentation:
         """Solve for the probability of every class; it cannot be stopped half-way."""
-        segmentation = _needed("skimage.segmentation", "scikit-image", self.name)
         control.check()
         classes = check_trainable([case])
         working = make_working_case(
@@ -64,7 +58,7 @@ class RandomWalker:
         )
         seeds = np.where(working.truth == UNKNOWN, 0, working.truth.astype(np.int32) + 1)
         present = np.unique(seeds[seeds > 0]) - 1
-        found = segmentation.random_walker(
+        found = random_walker(
             working.image, seeds, beta=self.beta, mode=self.mode, tol=1e-3, prob_tol=1.0, return_full_prob=True
         )
         probability = np.zeros((len(classes), *working.shape), dtype=np.float32)
@@ -93,10 +87,3 @@ def make_peer(name: str) -> Method | None:
     if base in PEERS and stages:
         raise InputError(f"{base} has no stage {', '.join(stages)}; name it alone.")
     return PEERS.get(base)
-
-
-def _needed(module: str, package: str, method: str) -> ModuleType:
-    try:
-        return import_module(module)
-    except ImportError:
-        raise MissingDependencyError(f"The method {method} needs {package}; install it with: {INSTALL}") from None
