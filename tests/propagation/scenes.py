@@ -47,6 +47,27 @@ def working(
     return make_working_case(case, check_trainable([case]), max_voxels=max_voxels)
 
 
+def tube(shape: tuple[int, int, int] = (9, 48, 48)) -> NDArray[np.uint16]:
+    """Dense labels of a tube along z that moves by 1.5 pixels a slice and changes from a circle to an ellipse."""
+    z, y, x = np.indices(shape)
+    along = z - shape[0] // 2
+    wide, high = 9 + 0.4 * along, 9 - 0.4 * along
+    return (((x - 24 - 1.5 * along) / wide) ** 2 + ((y - 24 - along) / high) ** 2 <= 1).astype(np.uint16)
+
+
+TUBE_THREE = [(0, 4), (1, 24), (2, 24)]
+
+
+def tube_case(
+    slices: Sequence[tuple[int, int]],
+    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    labels: NDArray[np.uint16] | None = None,
+) -> WorkingCase:
+    """Make a scan of the tube, annotated with the tube itself or with other labels."""
+    image = tube() + np.random.default_rng(0).normal(0, 0.05, tube().shape)
+    return working(image.astype(np.float32), tube() if labels is None else labels, slices, spacing)
+
+
 def run(propagator: Propagator, case: WorkingCase, *, held_out: bool = False) -> PseudoLabels:
     """Propagate without listening."""
     return propagator.propagate(case, held_out=held_out, control=RunControl(), on_progress=lambda done, total: None)

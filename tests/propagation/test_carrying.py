@@ -1,12 +1,85 @@
-"""Where annotated slices are carried to, and how views are weighed."""
+"""What registration and optical flow share: they follow what moves, each slice as far as it is the nearest."""
 
 from __future__ import annotations
 
-import numpy as np
-from tests.propagation.scenes import ellipsoids, scan, working
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
+import numpy as np
+import pytest
+from tests.propagation.scenes import TUBE_THREE, dice, ellipsoids, run, scan, tube, tube_case, working
+
+from napari_rada.config import FlowConfig, RegistrationConfig
+from napari_rada.control import RunControl
 from napari_rada.data.slices import AnnotatedSlice
+from napari_rada.errors import Stopped
+from napari_rada.propagation import make_propagator
 from napari_rada.propagation.carrying import chains_of_case, chains_of_view, view_weights
+
+if TYPE_CHECKING:
+    from napari_rada.config import PropagationConfig
+
+needs_ants = pytest.mark.skipif(
+    find_spec("ants") is None, reason='antspyx is not installed: pip install "napari-rada[registration]"'
+)
+either_way = pytest.mark.parametrize(
+    "way",
+    [
+        pytest.param(FlowConfig(), id="flow"),
+        pytest.param(RegistrationConfig(), id="registration", marks=needs_ants),
+    ],
+)
+
+
+@either_way
+def test_a_tube_that_moves_and_deforms_is_followed(way: PropagationConfig) -> None:
+    case, truth = tube_case([(0, 4)]), tube() > 0
+    pseudo = run(make_propagator(way), case, held_out=True)
+    carried, kept_in_place = pseudo.labels[0] > 0, np.broadcast_to(truth[4], truth.shape)
+    for index in (0, 8):
+        assert dice(carried[index], truth[index]) > 0.9
+        assert dice(kept_in_place[index], truth[index]) < 0.75
+    assert pseudo.held_out == (None, None, None)
+    assert not pseudo.labels[1:].any()
+    np.testing.assert_array_equal(pseudo.probability.argmax(axis=0), pseudo.labels[0])
+
+
+@either_way
+def test_a_held_out_view_has_no_say(way: PropagationConfig) -> None:
+    case = tube_case(TUBE_THREE)
+    changed = np.where(case.views == 1, 1 - tube(), tube()).astype(np.uint16)
+    first, second = (
+        run(make_propagator(way), made, held_out=True) for made in (case, tube_case(TUBE_THREE, labels=changed))
+    )
+    np.testing.assert_array_equal(first.held_out[0], second.held_out[0])
+    assert not np.array_equal(first.probability, second.probability)
+
+
+@either_way
+def test_a_stop_is_seen_after_the_slice_at_work(way: PropagationConfig) -> None:
+    control = RunControl()
+    told: list[tuple[int, int]] = []
+
+    def stop_after_two(done: int, total: int) -> None:
+        told.append((done, total))
+        if done == 2:
+            control.stop()
+
+    with pytest.raises(Stopped):
+        make_propagator(way).propagate(tube_case([(0, 4)]), held_out=False, control=control, on_progress=stop_after_two)
+    assert told == [(0, 8), (1, 8), (2, 8)]
+
+
+@either_way
+def test_an_empty_annotated_slice_spreads_nothing_and_costs_nothing(way: PropagationConfig) -> None:
+    told: list[tuple[int, int]] = []
+    case = tube_case([(0, 4), (1, 0)])
+    pseudo = make_propagator(way).propagate(
+        case, held_out=False, control=RunControl(), on_progress=lambda *step: told.append(step)
+    )
+    assert not pseudo.labels[1].any()
+    assert told[-1] == (8 + 47, 8 + 47)
+    assert len(told) == 1 + 8 + 1
 
 
 def test_each_slice_is_carried_as_far_as_it_is_the_nearest() -> None:

@@ -10,19 +10,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from tests.propagation.scenes import dice, run, working
+from tests.propagation.scenes import TUBE_THREE, run, tube_case
 
 from napari_rada.config import RegistrationConfig
-from napari_rada.control import RunControl
 from napari_rada.data.classes import UNKNOWN
-from napari_rada.errors import MissingDependencyError, Stopped
+from napari_rada.errors import MissingDependencyError
 from napari_rada.propagation import make_propagator
 from napari_rada.propagation.registration import fuse, tidied
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from numpy.typing import NDArray
 
     from napari_rada.data.working import WorkingCase
     from napari_rada.propagation.base import PseudoLabels
@@ -32,27 +29,6 @@ needs_ants = pytest.mark.skipif(
 )
 
 
-def tube(shape: tuple[int, int, int] = (9, 48, 48)) -> NDArray[np.uint16]:
-    """Dense labels of a tube along z that moves by 1.5 pixels a slice and changes from a circle to an ellipse."""
-    z, y, x = np.indices(shape)
-    along = z - shape[0] // 2
-    wide, high = 9 + 0.4 * along, 9 - 0.4 * along
-    return (((x - 24 - 1.5 * along) / wide) ** 2 + ((y - 24 - along) / high) ** 2 <= 1).astype(np.uint16)
-
-
-THREE = [(0, 4), (1, 24), (2, 24)]
-
-
-def tube_case(
-    slices: list[tuple[int, int]],
-    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
-    labels: NDArray[np.uint16] | None = None,
-) -> WorkingCase:
-    """Make a scan of the tube, annotated with the tube itself or with other labels."""
-    image = tube() + np.random.default_rng(0).normal(0, 0.05, tube().shape)
-    return working(image.astype(np.float32), tube() if labels is None else labels, slices, spacing)
-
-
 def register(case: WorkingCase, *, held_out: bool = False) -> PseudoLabels:
     return run(make_propagator(RegistrationConfig()), case, held_out=held_out)
 
@@ -60,21 +36,8 @@ def register(case: WorkingCase, *, held_out: bool = False) -> PseudoLabels:
 @pytest.fixture(scope="module")
 def three_views() -> tuple[WorkingCase, PseudoLabels]:
     """Propagate slices of all three views once."""
-    case = tube_case(THREE, spacing=(2.0, 1.0, 1.0))
+    case = tube_case(TUBE_THREE, spacing=(2.0, 1.0, 1.0))
     return case, register(case, held_out=True)
-
-
-@needs_ants
-def test_a_tube_that_moves_and_deforms_is_followed() -> None:
-    case, truth = tube_case([(0, 4)]), tube() > 0
-    pseudo = register(case, held_out=True)
-    carried, kept_in_place = pseudo.labels[0] > 0, np.broadcast_to(truth[4], truth.shape)
-    for index in (0, 8):
-        assert dice(carried[index], truth[index]) > 0.9
-        assert dice(kept_in_place[index], truth[index]) < 0.75
-    assert pseudo.held_out == (None, None, None)
-    assert not pseudo.labels[1:].any()
-    np.testing.assert_array_equal(pseudo.probability.argmax(axis=0), pseudo.labels[0])
 
 
 @needs_ants
@@ -94,16 +57,6 @@ def test_views_are_fused_by_distance_and_the_annotation_is_exact(
 
 
 @needs_ants
-def test_a_held_out_view_has_no_say(three_views: tuple[WorkingCase, PseudoLabels]) -> None:
-    case, pseudo = three_views
-    changed = np.where(case.views == 1, 1 - tube(), tube()).astype(np.uint16)
-    other = tube_case(THREE, case.spacing, changed)
-    after = register(other, held_out=True)
-    np.testing.assert_array_equal(pseudo.held_out[0], after.held_out[0])
-    assert not np.array_equal(pseudo.probability, after.probability)
-
-
-@needs_ants
 def test_the_result_is_the_same_every_time_and_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("ANTS_RANDOM_SEED", "77")
@@ -115,40 +68,11 @@ def test_the_result_is_the_same_every_time_and_leaves_no_trace(tmp_path: Path, m
 
 
 @needs_ants
-def test_a_stop_is_seen_after_the_slice_at_work() -> None:
-    control = RunControl()
-    told: list[tuple[int, int]] = []
-
-    def stop_after_two(done: int, total: int) -> None:
-        told.append((done, total))
-        if done == 2:
-            control.stop()
-
-    with pytest.raises(Stopped):
-        make_propagator(RegistrationConfig()).propagate(
-            tube_case([(0, 4)]), held_out=False, control=control, on_progress=stop_after_two
-        )
-    assert told == [(0, 8), (1, 8), (2, 8)]
-
-
-@needs_ants
 def test_slices_without_structure_neither_fail_nor_move_anything() -> None:
     case = tube_case([(0, 4)])
     case.image[6:] = 0.0
     labels = register(case).labels[0]
     np.testing.assert_array_equal(labels[7], labels[6])
-
-
-@needs_ants
-def test_an_empty_annotated_slice_spreads_nothing_and_costs_nothing() -> None:
-    told: list[tuple[int, int]] = []
-    case = tube_case([(0, 4), (1, 0)])
-    pseudo = make_propagator(RegistrationConfig()).propagate(
-        case, held_out=False, control=RunControl(), on_progress=lambda *step: told.append(step)
-    )
-    assert not pseudo.labels[1].any()
-    assert told[-1] == (8 + 47, 8 + 47)
-    assert len(told) == 1 + 8 + 1
 
 
 def test_opening_and_closing_remove_specks_fill_holes_and_keep_neighbours_apart() -> None:
