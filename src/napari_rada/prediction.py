@@ -34,8 +34,8 @@ class Prediction:
     probability
         (C, z, y, x) float32 per class index, sums to 1.
     disagreement
-        (z, y, x) float32 in 0..1: how much the opinions that the mask is made of (three networks; random
-        walker, completer and their pool) contradict each other, see `disagreement`; None where there was only one opinion.
+        (z, y, x) float32 in 0..1: how much the opinions that the mask is made of (three networks; random walker,
+        completer and their pool) contradict each other, see `disagreement`; None where there was only one opinion.
     grid, classes
         Of the case.
     source
