@@ -3,8 +3,8 @@
 From one slice to its neighbour the image moves little, so that a dense optical flow says where each pixel went. The
 flow is that of Lucas and Kanade, iterative and from coarse to fine (Le Besnerais and Champagnat, Dense optical flow by
 iterative local window registration, ICIP 2005), by scikit-image. The label goes along, interpolated, so that it grows
-softer with every step. The views are fused as those of registration are, which takes fifteen times as long and measured
-worse (docs/benchmarks.md).
+softer with every step. The views are fused as those of registration are, which takes about twelve times as long
+(docs/benchmarks.md).
 
 Shape legend: C classes, V views (3), Z Y X working grid.
 """
