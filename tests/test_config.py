@@ -188,9 +188,22 @@ def test_changes_against_the_preset_make_the_config_again(preset):
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_cohort_gets_the_settings_for_cohorts(preset: str) -> None:
     cohort = RunConfig.from_preset(preset).for_cohort()
+    assert cohort.cohort
     assert not cohort.model.completion
-    assert cohort == RunConfig.from_preset(preset).with_settings({**COHORT[preset], "model.completion": False})
+    assert cohort == RunConfig.from_preset(preset).base(cohort=True)
+    settings = {**COHORT[preset], "model.completion": False, "cohort": True}
+    assert cohort == RunConfig.from_preset(preset).with_settings(settings)
     assert cohort.for_cohort() == cohort
+    assert cohort.changes() == {}
+
+
+def test_a_cohort_can_have_a_setting_of_the_preset_for_one_scan(tmp_path: Path) -> None:
+    cohort = RunConfig.from_preset("quick").for_cohort().with_settings({"training.cross.on_labelled": True})
+    assert cohort.changes() == {"training.cross.on_labelled": True}
+    assert cohort.for_cohort() == cohort
+    assert load_config(written(tmp_path, cohort.to_yaml())) == cohort
+    short = load_config(written(tmp_path, "preset: quick\ncohort: true\ntraining: {cross: {on_labelled: true}}"))
+    assert short == cohort
 
 
 @pytest.mark.parametrize("preset", PRESETS)

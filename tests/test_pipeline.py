@@ -52,6 +52,33 @@ def test_a_run_predicts_its_own_case_without_being_given_the_labels(run):
     assert prediction.provenance["iteration"] > 0
 
 
+def test_labelled_cases_of_a_cohort_are_propagated_on_grids_of_their_own(tmp_path, monkeypatch):
+    seen = []
+    make = pipeline.make_propagator
+
+    def watched(config):
+        propagator = make(config)
+        propagate = propagator.propagate
+
+        def noting(case, **kwargs):
+            seen.append((case.name, case.shape))
+            return propagate(case, **kwargs)
+
+        monkeypatch.setattr(propagator, "propagate", noting, raising=False)
+        return propagator
+
+    monkeypatch.setattr(pipeline, "make_propagator", watched)
+    cases = [ball_case("a"), ball_case("b", 1, labelled=False)]
+    config = tiny_config(data__propagation_voxels=20_000, data__max_voxels=4096, training__iterations=1)
+    pipeline.train(cases, tmp_path / "run", config)
+    (name, shape) = seen.pop()
+    assert (name, seen) == ("a", [])
+    assert 4096 < np.prod(shape) <= 20_000  # finer than the grid of the networks
+    found = pipeline.predict(tmp_path / "run", ball_case("a"), device="cpu")
+    assert found.mask.shape == SHAPE
+    assert [name for name, _ in seen] == ["a"]
+
+
 def test_annotated_slices_keep_what_was_painted(run):
     case = ball_case()
     prediction = pipeline.predict(run, case, device="cpu")

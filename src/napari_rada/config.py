@@ -23,6 +23,9 @@ Architecture: TypeAlias = Literal["vnet", "completer"]
 Augment: TypeAlias = Literal["none", "flips", "deform"]
 CtWindow: TypeAlias = Literal["soft tissue", "liver", "lung", "mediastinum", "bone", "brain"]
 
+IMAGE_ALONE = {"model.architecture": "vnet", "model.completion": False}
+"""Networks that predict a scan from its image alone, as those of a cohort must."""
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -47,6 +50,12 @@ class DataConfig(_Frozen):
     )
     crop_margin: float | None = Field(
         None, ge=0, description="Crop labelled cases to the annotated foreground plus this share on every side."
+    )
+    propagation_voxels: int | None = Field(
+        None,
+        ge=4096,
+        description="Propagate labelled cases on a grid of their own, cropped to the annotated structure and of at most"
+        " this many voxels; None: on the working grid.",
     )
     percentiles: tuple[float, float] = Field((1.0, 99.0), description="Intensity percentiles mapped to 0 and 1.")
     window: tuple[float, float] | None = Field(None, description="Intensity window (CT: HU) instead of percentiles.")
@@ -323,6 +332,7 @@ class RunConfig(_Frozen):
     """Everything that determines a run, apart from the data."""
 
     preset: PresetName = "standard"
+    cohort: bool = Field(False, description="Begin with the preset's settings for several cases (`for_cohort`).")
     seed: int = Field(0, ge=0, le=2**31 - 1)
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
     threads: int | None = Field(None, ge=1, description="CPU threads; None takes all cores, in the viewer all but one.")
@@ -362,17 +372,26 @@ class RunConfig(_Frozen):
         """Return the settings for more than one case: networks must also predict scans that nobody annotated.
 
         Settings in which this differs from its preset stay, and a patch that was chosen is not planned; the others
-        become those of the preset for cohorts. Networks that need annotated slices are replaced in any case.
+        become those of the preset for cohorts. A setting that shall be as for a single case is changed afterwards.
+        Networks that need annotated slices are replaced in any case.
         """
+        if self.cohort:
+            return self.with_settings(IMAGE_ALONE)
         chosen = self.changes()
         if "training.patch" in chosen:
             chosen.setdefault("training.patch_voxels", None)
-        cohort = RunConfig.from_preset(self.preset).with_settings(COHORT[self.preset])
-        return cohort.with_settings({**chosen, "model.architecture": "vnet", "model.completion": False})
+        return self.base(cohort=True).with_settings({**chosen, **IMAGE_ALONE})
+
+    def base(self, *, cohort: bool) -> RunConfig:
+        """Return the preset that this began with, for a single case or for a cohort."""
+        preset = RunConfig.from_preset(self.preset)
+        if not cohort:
+            return preset
+        return preset.with_settings({**COHORT[self.preset], **IMAGE_ALONE, "cohort": True})
 
     def changes(self) -> dict[str, Any]:
-        """Return the dotted settings in which this differs from its preset: what `with_settings` needs to make it."""
-        preset = RunConfig.from_preset(self.preset).model_dump(mode="json")
+        """Return the dotted settings in which this differs from what it began with: what makes it from `base`."""
+        preset = self.base(cohort=self.cohort).model_dump(mode="json")
         return _differing(preset, self.model_dump(mode="json"), "")
 
     def to_yaml(self) -> str:
@@ -424,7 +443,8 @@ def load_config(path: Path) -> RunConfig:
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: a YAML file of settings is needed, found {type(raw).__name__}.")
     preset = RunConfig.from_preset(str(raw.get("preset", "standard")))
-    return parse(_merged(preset.model_dump(mode="json"), raw))
+    base = preset.base(cohort=raw.get("cohort") is True)
+    return parse(_merged(base.model_dump(mode="json"), raw))
 
 
 def _differing(base: dict[str, Any], other: dict[str, Any], prefix: str) -> dict[str, Any]:

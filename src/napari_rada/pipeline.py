@@ -24,6 +24,7 @@ from napari_rada.memory import shortage_explained
 from napari_rada.models.device import computing
 from napari_rada.prediction import Explanation, Prediction, disagreement
 from napari_rada.propagation import make_propagator
+from napari_rada.propagation.regridding import regridded
 from napari_rada.training.checkpoint import Checkpoint, load_checkpoint, save_weights
 from napari_rada.training.economy import check_alike
 from napari_rada.training.guiding import built_alike
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
     from napari_rada.propagation.base import PseudoLabels
     from napari_rada.training.team import Team
     from napari_rada.training.trained import Weights
+
+PROPAGATION_MARGIN = 0.25
+"""What a grid that is made for the propagation alone leaves around the annotated box, as a share of its sides."""
 
 
 @dataclass(frozen=True)
@@ -283,7 +287,7 @@ def predict(
     with computing(config.threads):
         model = run.model(device)
         working = _prepare(case, classes, config)
-        inputs, pseudo = _network_input(working, config, control, listener)
+        inputs, pseudo = _network_input(case, working, classes, config, control, listener)
         softmax_NCZYX = predict_volume(
             model,
             inputs,
@@ -386,7 +390,7 @@ def explain(
     with computing(config.threads):
         model = run.model(device)
         working = _prepare(case, classes, config)
-        inputs, _ = _network_input(working, config, control, listener)
+        inputs, _ = _network_input(case, working, classes, config, control, listener)
 
         def on_network(done: int, total: int) -> None:
             listener(StageProgress(Stage.PREDICT, done, total))
@@ -465,22 +469,48 @@ def _propagate(
     return propagator.propagate(working, held_out=held_out, control=control, on_progress=on_progress)
 
 
+def _propagate_in(
+    case: Case,
+    working: WorkingCase,
+    classes: ClassTable,
+    config: RunConfig,
+    control: RunControl,
+    listener: Listener,
+    *,
+    held_out: bool,
+) -> PseudoLabels:
+    """Propagate on the working grid, or on a grid of the case's own if the settings ask for one."""
+    voxels = config.data.propagation_voxels
+    if voxels is None:
+        return _propagate(working, config, control, listener, held_out=held_out)
+    settings = {"data.max_voxels": voxels, "data.spacing": None, "data.crop_margin": PROPAGATION_MARGIN}
+    own = _prepare(case, classes, config.with_settings(settings))
+    return regridded(_propagate(own, config, control, listener, held_out=held_out), own, working)
+
+
 def _volume(case: Case, classes: ClassTable, config: RunConfig, control: RunControl, listener: Listener) -> Volume:
     control.check()
     listener(StageProgress(Stage.PREPARE, 0, 1, case.name))
     working = _prepare(case, classes, config)
     listener(StageProgress(Stage.PREPARE, 1, 1, case.name))
-    pseudo = _propagate(working, config, control, listener, held_out=True) if working.is_labelled else None
+    pseudo = None
+    if working.is_labelled:
+        pseudo = _propagate_in(case, working, classes, config, control, listener, held_out=True)
     return make_volume(working, pseudo, config.training.view_pairs, model=config.model)
 
 
 def _network_input(
-    working: WorkingCase, config: RunConfig, control: RunControl, listener: Listener
+    case: Case,
+    working: WorkingCase,
+    classes: ClassTable,
+    config: RunConfig,
+    control: RunControl,
+    listener: Listener,
 ) -> tuple[VolumeInput, PseudoLabels | None]:
     """Input of the networks and, where it is needed, the propagation of the case's own annotated slices."""
     needed = config.model.completion or config.inference.blend < 1.0
     if not (needed and working.is_labelled):
         return blank_prior(working.image, working.num_classes), None
-    pseudo = _propagate(working, config, control, listener, held_out=False)
+    pseudo = _propagate_in(case, working, classes, config, control, listener, held_out=False)
     cues = cues_without(working, pseudo, None, config.model.architecture)
     return VolumeInput(working.image, pseudo.probability, cues), pseudo

@@ -61,6 +61,7 @@ COHORT: dict[str, dict[str, Any]] = {
     "quick": {
         "data.max_voxels": 400_000,
         "data.crop_margin": None,
+        "data.propagation_voxels": 150_000,
         "model.architecture": "vnet",
         "model.completion": False,
         "model.filters": 12,
@@ -77,7 +78,7 @@ COHORT: dict[str, dict[str, Any]] = {
         "training.decay.warmup": 0.05,
         "training.validate_every": 150,
     },
-    "standard": {"data.crop_margin": None, "training.augment": "deform"},
+    "standard": {"data.crop_margin": None, "data.propagation_voxels": 150_000, "training.augment": "deform"},
     "paper": {},
 }
 """The settings of each preset for more than one case, by their dotted names."""

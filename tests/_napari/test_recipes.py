@@ -16,6 +16,7 @@ from napari_rada._napari.layers import set_annotated_slices
 from napari_rada._napari.recipes import Scan, predict_command, train_command, train_script
 from napari_rada.cli.parser import make_parser
 from napari_rada.cli.settings import config_from
+from napari_rada.config import RunConfig
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import InputError
 from napari_rada.inference.cleanup import CleanUp
@@ -57,17 +58,21 @@ def test_a_cohort_is_named_whole(layers, tmp_path, viewer):
     folder.mkdir()
     (folder / "cases.csv").write_text("name,image,labels,slices\nthird,../scan 1.nii.gz,,\n")
     scans = [Scan(image, labels, PLANES), Scan(other, None, ())]
-    command = train_command(scans, folder, tmp_path / "run", tiny_config(), None)
-    cases = [files.load() for files in find_cases(make_parser().parse_args(shlex.split(command)[1:]).cases)]
+    config = RunConfig.from_preset("quick").for_cohort().with_settings({"training.iterations": 7})
+    command = train_command(scans, folder, tmp_path / "run", config, None)
+    args = make_parser().parse_args(shlex.split(command)[1:])
+    assert config_from(args, cohort=True) == config
+    cases = [files.load() for files in find_cases(args.cases)]
     assert [case.annotated for case in cases] == [tuple(PLANES), (), ()]
     assert cases[2].name == "third"
     set_annotated_slices(labels, PLANES)
     for layer in (image, labels, other):
         viewer.add_layer(layer)
-    prepared = train_script(scans, folder, tmp_path / "run", tiny_config(), None).rpartition("\n")[0]
+    prepared = train_script(scans, folder, tmp_path / "run", config, None).rpartition("\n")[0]
     made: dict[str, object] = {"viewer": viewer}
     exec(prepared, made)  # noqa: S102 - our own text
     assert [case.annotated for case in made["cases"]] == [tuple(PLANES), (), ()]
+    assert made["config"] == config
 
 
 def test_the_script_runs_in_the_console(layers, tmp_path, viewer):

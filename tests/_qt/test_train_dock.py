@@ -21,6 +21,7 @@ from napari_rada.data.grid import Grid
 from napari_rada.errors import InputError
 from napari_rada.events import Notice
 from napari_rada.io import write_volume
+from napari_rada.presets import COHORT
 
 PLANES = [(0, 6), (1, 7), (2, 8)]
 
@@ -450,7 +451,20 @@ def test_selected_layers_and_a_folder_make_a_cohort(widget, viewer, wait, engine
     (tmp_path / "cases.csv").write_text("name,image\non disk,disk.nii.gz\n")
     widget.image.setValue(scan)
     viewer.layers.selection = {scan, plain}
+    single = widget.config()
     widget.cohort.layers.setChecked(True)
+    shown = widget.config()
+    assert (single.cohort, shown.cohort) == (False, True)
+    assert shown.training.iterations == COHORT["quick"]["training.iterations"] != single.training.iterations
+    assert not widget.session.config.cohort
+    assert ".for_cohort()" in widget.as_script()
+    widget.cohort.layers.setChecked(False)
+    assert widget.config() == single
+    widget.cohort.layers.setChecked(True)
+    viewer.layers.selection = {scan}
+    assert widget.config() == single
+    viewer.layers.selection = {scan, plain}
+    assert widget.config() == shown
     widget.cohort.setValue(tmp_path)
     widget.start()
     wait(lambda: widget.state is RunState.IDLE)

@@ -57,6 +57,7 @@ def train_script(scans: Sequence[Scan], folder: Path | None, run_dir: Path, conf
     call = f"rada.train(cases, {str(run_dir)!r}, config)"
     if old is not None:
         call = f"rada.continue_training({str(old)!r}, cases, {str(run_dir)!r}, config)"
+    several = ".for_cohort()" if config.cohort else ""
     return "\n".join(
         [
             "import napari_rada as rada",
@@ -65,7 +66,7 @@ def train_script(scans: Sequence[Scan], folder: Path | None, run_dir: Path, conf
             *(f"    case_from_layers({_layer_words(scan)})," for scan in scans),
             "]",
             *([] if folder is None else [f"cases += rada.load_cases([{str(folder)!r}])"]),
-            f"config = rada.RunConfig.from_preset({config.preset!r}).with_settings({config.changes()!r})",
+            f"config = rada.RunConfig.from_preset({config.preset!r}){several}.with_settings({config.changes()!r})",
             call,
         ]
     )

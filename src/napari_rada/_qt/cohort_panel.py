@@ -37,9 +37,14 @@ class CohortPanel(QWidget):
         self.layers.toggled.connect(lambda _on: self.valueChanged.emit())
         self.folder.valueChanged.connect(lambda _folder: self.valueChanged.emit())
 
+    @property
+    def names_folder(self) -> bool:
+        """True if a folder of cases is named, whether it is there or not."""
+        return bool(self.folder.line.text().strip())
+
     def value(self) -> Path | None:
         """Return the folder of cases, None if none is named; raises `InputError` if it is no folder."""
-        if not self.folder.line.text().strip():
+        if not self.names_folder:
             return None
         folder = self.folder.value()
         if not folder.is_dir():

@@ -34,7 +34,7 @@ GUIDANCE_LABELS = {
     "region": "Annotated regions",
     "region+text": "Regions and text",
 }
-IN_SIGHT = frozenset({"preset", "device", "guidance.source", "training.iterations", "training.minutes"})
+IN_SIGHT = frozenset({"preset", "cohort", "device", "guidance.source", "training.iterations", "training.minutes"})
 """Settings that have a place of their own."""
 
 
@@ -43,9 +43,15 @@ def viewer_threads() -> int:
     return max(1, (os.cpu_count() or 2) - 1)
 
 
-def viewer_config(preset: str, settings: dict[str, Any] | None = None) -> RunConfig:
-    """Return a preset for a computation beside a window, with settings replaced; raises `ConfigError`."""
-    base, chosen = RunConfig.from_preset(preset), preferences()
+def viewer_config(preset: str, settings: dict[str, Any] | None = None, *, cohort: bool = False) -> RunConfig:
+    """Return a preset for a computation beside a window, with settings replaced; raises `ConfigError`.
+
+    Parameters
+    ----------
+    cohort
+        Begin with the settings that the preset has for several scans.
+    """
+    base, chosen = RunConfig.from_preset(preset).base(cohort=cohort), preferences()
     wanted = chosen.threads or (viewer_threads() if base.threads is None else None)
     own: dict[str, Any] = {} if wanted is None else {"threads": wanted}
     if chosen.cache is not None:
@@ -61,6 +67,7 @@ class RunSettings(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        self._cohort = False
         self.preset = PresetCombo()
         self.length = RunLength()
         self.device = DeviceCombo(preferences().device)
@@ -91,20 +98,35 @@ class RunSettings(QWidget):
         self._on_preset_changed(self.preset.value())
         self._on_changed()
 
-    def value(self) -> RunConfig:
-        """Return the configuration; raises `ConfigError` if a setting under Advanced cannot be used."""
+    def value(self, *, cohort: bool | None = None) -> RunConfig:
+        """Return the configuration, by default for as many scans as are chosen.
+
+        Raises
+        ------
+        ConfigError
+            If a setting under Advanced cannot be used.
+        """
+        cohort = self._cohort if cohort is None else cohort
         source = {"guidance.source": self.guidance.currentData()}
         settings = {"device": self.device.value(), **source, **self.length.value(), **self.advanced.value()}
-        return viewer_config(self.preset.value(), settings)
+        return viewer_config(self.preset.value(), settings, cohort=cohort)
 
     def setValue(self, config: RunConfig) -> None:
         """Show a configuration."""
+        self.set_cohort(config.cohort)
         self.preset.setValue(config.preset)
         self.length.set_data(config)
         self.device.choose(config.device)
         self.guidance.setCurrentIndex(self.guidance.findData(config.guidance.source))
         changes = {name: as_text(value) for name, value in config.changes().items() if name not in IN_SIGHT}
         self.advanced.setValue(changes)
+
+    def set_cohort(self, several: bool) -> None:
+        """Show what the preset has for one scan or for several; what was changed under Advanced stays."""
+        if several == self._cohort:
+            return
+        self._cohort = several
+        self._show_preset(self.preset.value())
 
     def setColours(self, colours: Colours) -> None:
         """Take the colours of another theme."""
@@ -115,10 +137,13 @@ class RunSettings(QWidget):
             self.advanced.draw()
 
     def _on_preset_changed(self, name: str) -> None:
-        base = viewer_config(name)
+        self.advanced.setValue({})
+        self._show_preset(name)
+
+    def _show_preset(self, name: str) -> None:
+        base = viewer_config(name, cohort=self._cohort)
         self.length.set_data(base)
         self.guidance.setCurrentIndex(self.guidance.findData(base.guidance.source))
-        self.advanced.setValue({})
         self.advanced.set_base(base)
         self.valueChanged.emit()
 

@@ -253,6 +253,8 @@ class TrainWidget(Dock):
         self.buttons.copyRequested.connect(self._on_copy_requested)
         self.buttons.logRequested.connect(self.show_log)
         self.settings.valueChanged.connect(self._on_settings_changed)
+        self.cohort.valueChanged.connect(self._on_scans_changed)
+        self.viewer.layers.selection.events.changed.connect(self._on_scans_changed)
         self.image.valueChanged.connect(self._on_layers_changed)
         self.labels.valueChanged.connect(self._on_layers_changed)
         self.session.annotation_changed.connect(self._on_annotation_changed)
@@ -268,6 +270,7 @@ class TrainWidget(Dock):
         self.loading_job.succeeded.connect(self._on_loaded)
         self.loading_job.failed.connect(self.show_error)
         self.on_shut(lambda: self.session.annotation_changed.disconnect(self._on_annotation_changed))
+        self.on_shut(lambda: self.viewer.layers.selection.events.changed.disconnect(self._on_scans_changed))
         for part in (self.image, self.labels):
             self.on_shut(part.shut)
         self.on_shut(self._redraw.stop)
@@ -276,13 +279,20 @@ class TrainWidget(Dock):
 
     def _on_settings_changed(self) -> None:
         try:
-            self.session.set_config(self.config())
+            self.session.set_config(self.settings.value(cohort=False))
         except ConfigError:
             return  # the form says what is wrong
+
+    def _on_scans_changed(self, change: object = None) -> None:
+        """Show the settings for as many scans as are chosen: one, or several that share one network."""
+        del change
+        if not self.job.is_running:
+            self.settings.set_cohort(bool(self._other_images()) or self.cohort.names_folder)
 
     def _on_layers_changed(self, layer: object = None) -> None:
         del layer
         self._on_annotation_changed()
+        self._on_scans_changed()
         if not self.job.is_running:
             self._propose_folder()
 

@@ -51,7 +51,7 @@ def single(args: argparse.Namespace, console: Console, control: RunControl) -> b
 def cohort(args: argparse.Namespace, console: Console, control: RunControl) -> bool:
     """Train on some scans and test on others."""
     collection = _collection(args)
-    methods = check_trains(methods_from(args))
+    methods = check_trains(methods_from(args, cohort=True))
     task = CohortTask(positive(args.limit), positive(args.per_axis) or 1, args.centre, tuple(args.seeds))
     folder = output_folder(args.out)
     log = ResultLog(folder / RESULTS)
@@ -62,20 +62,21 @@ def cohort(args: argparse.Namespace, console: Console, control: RunControl) -> b
 
 def ablation(args: argparse.Namespace, console: Console, control: RunControl) -> bool:
     """Measure one method at each level of a factor."""
-    collection, bases = _collection(args), check_trains(methods_from(args))
+    collection, of_cohort = _collection(args), args.setting == "cohort"
+    bases = check_trains(methods_from(args, cohort=of_cohort))
     if len(bases) > 1:
         raise InputError("An ablation is of one method; name a single one.")
     folder = output_folder(args.out)
     settings = _random_weights(bases[0], folder, console) if args.random_weights else {}
     methods = variants(bases[0], args.factor, args.level, settings)
     log, limit, per_axis = ResultLog(folder / RESULTS), positive(args.limit), positive(args.per_axis) or 1
-    if args.setting == "single":
-        task = SingleTask(args.split, limit, per_axis, args.centre, tuple(args.seeds))
-        rows = run_single(collection, methods, task, log, control=control, listener=console)
-    else:
+    if of_cohort:
         whole = CohortTask(limit, per_axis, args.centre, tuple(args.seeds))
         runs = output_folder(folder / "runs")
         rows = run_cohort(collection, methods, whole, log, runs, control=control, listener=console)
+    else:
+        task = SingleTask(args.split, limit, per_axis, args.centre, tuple(args.seeds))
+        rows = run_single(collection, methods, task, log, control=control, listener=console)
     return finish(folder, rows, args, console)
 
 
@@ -171,11 +172,13 @@ def _collection(args: argparse.Namespace) -> Collection:
     return load_datasets(args.datasets, args.root).chosen(args.dataset)
 
 
-def methods_from(args: argparse.Namespace, base: Mapping[str, object] | None = None) -> list[Method]:
+def methods_from(
+    args: argparse.Namespace, base: Mapping[str, object] | None = None, *, cohort: bool = False
+) -> list[Method]:
     """Make the methods that were named, with the settings of `base`, then those that were given."""
     settings = {**(base or {}), **parse_settings(args.settings)}
     names: Sequence[str] = args.method or [args.default_method]
-    return [make_method(name, settings, args.device) for name in dict.fromkeys(names)]
+    return [make_method(name, settings, args.device, cohort=cohort) for name in dict.fromkeys(names)]
 
 
 def positive(number: int | None) -> int | None:

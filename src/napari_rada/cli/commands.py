@@ -60,7 +60,8 @@ def train(args: argparse.Namespace, console: Console, control: RunControl) -> bo
     else:
         if not args.cases:
             raise InputError("No case is named; write IMAGE,LABELS, a folder with a cases.csv, or --resume.")
-        config = _continued_config(args) if args.old_run else config_from(args)
+        cohort = len(io.find_cases(args.cases)) > 1
+        config = _continued_config(args, cohort) if args.old_run else config_from(args, cohort=cohort)
         cases = io.load_cases(args.cases, non_finite=config.data.non_finite, listener=console)
         if args.old_run:
             result = rada.continue_training(
@@ -213,12 +214,12 @@ def _given(args: argparse.Namespace) -> list[str]:
     return [name for name, value in flags.items() if value]
 
 
-def _continued_config(args: argparse.Namespace) -> RunConfig:
+def _continued_config(args: argparse.Namespace, cohort: bool) -> RunConfig:
     """Make the settings of a run that continues another: the old run's, unless a file or a preset is named."""
     from napari_rada.training.run_folder import RunFolder
 
     old = None if args.config or args.preset else RunFolder.open(Path(args.old_run)).config()
-    return config_from(args, old)
+    return config_from(args, old, cohort=cohort)
 
 
 def _run_config(run_dir: str, settings: Sequence[str]) -> RunConfig:

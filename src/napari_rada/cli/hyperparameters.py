@@ -18,12 +18,14 @@ PRESETS = ("quick", "standard", "paper")
 
 ORIGINS: dict[str, tuple[Source, str]] = {
     "preset": ("ours", "the name"),
+    "cohort": ("ours", "the same settings for one scan and for several"),
     "seed": ("ours", "the papers state none"),
     "device": ("ours", "as the machine allows"),
     "threads": ("ours", "as the machine allows"),
     "data.max_voxels": ("paper", "scans are not coarsened"),
     "data.spacing": ("paper", "scans are not coarsened"),
     "data.crop_margin": ("ours", "scans are used as they are given"),
+    "data.propagation_voxels": ("paper", "on the grid of the scans"),
     "data.percentiles": ("ours", ""),
     "data.window": ("ours", "set one for CT"),
     "data.non_finite": ("ours", ""),

@@ -27,7 +27,7 @@ def protocol(args: argparse.Namespace, console: Console, control: RunControl) ->
     if args.voxel is not None and not args.voxel > 0:
         raise InputError(f"A voxel size of {args.voxel:g} mm is not possible; give a positive number.")
     voxel = (args.voxel,) * 3 if args.voxel is not None else None
-    methods = check_trains(methods_from(args, protocol_settings(definition)))
+    methods = check_trains(methods_from(args, protocol_settings(definition), cohort=True))
     task = CohortTask(positive(args.limit), positive(args.per_axis) or 1, args.centre, tuple(args.seeds))
     folder = output_folder(args.out)
     done = run_protocol(

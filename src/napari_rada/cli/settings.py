@@ -11,8 +11,13 @@ if TYPE_CHECKING:
     import argparse
 
 
-def config_from(args: argparse.Namespace, base: RunConfig | None = None) -> RunConfig:
+def config_from(args: argparse.Namespace, base: RunConfig | None = None, *, cohort: bool = False) -> RunConfig:
     """Make the settings: `base`, a file or a preset, then the flags of their own, then every ``--set`` in order.
+
+    Parameters
+    ----------
+    cohort
+        Begin with what the preset or the file comes to for several cases.
 
     Raises
     ------
@@ -22,6 +27,8 @@ def config_from(args: argparse.Namespace, base: RunConfig | None = None) -> RunC
     file = getattr(args, "config", None)
     if base is None:
         base = load_config(Path(file)) if file else RunConfig.from_preset(getattr(args, "preset", None) or "quick")
+    if cohort:
+        base = base.for_cohort()
     settings: dict[str, Any] = {}
     if getattr(args, "minutes", None) is not None:
         settings["training.minutes"] = args.minutes

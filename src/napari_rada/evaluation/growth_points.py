@@ -152,9 +152,7 @@ class GrowthTask:
         ConfigError
             If a setting is wrong.
         """
-        config = RunConfig.from_preset("quick")
-        if point.work == "cohort":
-            config = config.for_cohort()
+        config = RunConfig.from_preset("quick").base(cohort=point.work == "cohort")
         changes: dict[str, Any] = {
             "device": "cpu",
             "guidance.source": "none",

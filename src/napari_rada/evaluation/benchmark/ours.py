@@ -165,7 +165,9 @@ class OwnTraining:
         return Segmentation(found.mask, note=str(found.provenance.get("guidance", "")))
 
 
-def make_own(name: str, settings: Mapping[str, Any], device: str = "auto") -> OwnPropagation | OwnTraining | None:
+def make_own(
+    name: str, settings: Mapping[str, Any], device: str = "auto", *, cohort: bool = False
+) -> OwnPropagation | OwnTraining | None:
     """Make a method of ours from its name: ``BASE`` or ``BASE/STAGE/…``; None if the base is not ours.
 
     Parameters
@@ -174,6 +176,8 @@ def make_own(name: str, settings: Mapping[str, Any], device: str = "auto") -> Ow
         The base is ``auto`` or another way to propagate, or a preset to train with.
     settings
         Changed in the preset (``quick`` for a propagation).
+    cohort
+        Begin with the settings that a preset has for several cases.
 
     Raises
     ------
@@ -186,7 +190,8 @@ def make_own(name: str, settings: Mapping[str, Any], device: str = "auto") -> Ow
     if base in PRESETS:
         unknown = set(stages) - {*STAGES, LABELLED_ONLY}
         changes = {key: value for stage in stages for key, value in STAGES.get(stage, {}).items()}
-        config = RunConfig.from_preset(base, device=device).with_settings({**changes, **settings})
+        preset = RunConfig.from_preset(base).base(cohort=cohort)
+        config = preset.with_settings({"device": device, **changes, **settings})
         method: OwnPropagation | OwnTraining = OwnTraining(name, config, LABELLED_ONLY in stages)
     elif base in ("auto", *PROPAGATIONS):
         unknown = set(stages) - {VIEWS, HELD_OUT}

@@ -50,8 +50,8 @@ class SingleTask:
     seeds: tuple[int, ...] = (0,)
 
 
-def make_method(name: str, settings: Mapping[str, object], device: str = "auto") -> Method:
-    """Return the method of a name, ours or a peer's.
+def make_method(name: str, settings: Mapping[str, object], device: str = "auto", *, cohort: bool = False) -> Method:
+    """Return the method of a name, ours or a peer's; `cohort` as for `make_own`.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def make_method(name: str, settings: Mapping[str, object], device: str = "auto")
     ConfigError
         If a setting is wrong.
     """
-    method = make_own(name, settings, device) or make_peer(name)
+    method = make_own(name, settings, device, cohort=cohort) or make_peer(name)
     if method is None:
         raise InputError(f"There is no method {name}; see: napari-rada benchmark methods")
     return method

@@ -1,0 +1,72 @@
+"""A propagation made on a grid of the case's own, brought to the grid of a cohort."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tests.propagation.scenes import CENTRE, ellipsoids, run, scan
+
+from napari_rada.config import DiffusionConfig, FlowConfig
+from napari_rada.data.case import Case, check_trainable
+from napari_rada.data.classes import UNKNOWN
+from napari_rada.data.working import WorkingCase, block_mean, make_working_case
+from napari_rada.propagation import make_propagator
+from napari_rada.propagation.base import PseudoLabels, distance_to_slices, truth_without
+from napari_rada.propagation.regridding import regridded
+
+DENSE = ellipsoids()
+PADDED = np.pad(DENSE, ((6, 4), (8, 4), (4, 4)))
+PLACED = tuple((axis, CENTRE[axis] + before) for axis, before in enumerate((6, 8, 4)))
+
+
+def grids() -> tuple[WorkingCase, WorkingCase]:
+    """Return the cropped grid at full resolution, and the coarse one of the whole scan."""
+    case = Case.create(scan(PADDED), PADDED, slices=list(PLACED))
+    classes = check_trainable([case])
+    return make_working_case(case, classes, crop_margin=0.0), make_working_case(case, classes, max_voxels=6000)
+
+
+def exact(case: WorkingCase) -> PseudoLabels:
+    """Return pseudo-labels that are the truth."""
+    z, y, x = (slice(first, end) for first, end in zip(*case.box, strict=True))
+    dense = PADDED[z, y, x]
+    probability = np.stack([dense == index for index in range(3)]).astype(np.float32)
+    held_out = (probability, None, probability)
+    return PseudoLabels("exact", probability, dense[None].astype(np.int16), distance_to_slices(case), held_out)
+
+
+def test_a_voxel_gets_the_share_that_its_part_of_the_scan_has() -> None:
+    own, whole = grids()
+    assert own.shape != whole.shape
+    found = regridded(exact(own), own, whole)
+    share = np.stack([block_mean((PADDED == index).astype(np.float32), whole.factors) for index in range(3)])
+    unknown = whole.truth == UNKNOWN
+    np.testing.assert_allclose(found.probability[:, unknown], share[:, unknown], atol=1e-6)
+    assert (found.probability.argmax(axis=0)[~unknown] == whole.truth[~unknown]).all()
+    np.testing.assert_allclose(found.probability.sum(axis=0), 1.0, atol=1e-6)
+    np.testing.assert_array_equal(found.distance, distance_to_slices(whole))
+    assert found.labels.shape == (1, *whole.shape)
+
+
+def test_a_view_that_was_left_out_stays_unseen() -> None:
+    own, whole = grids()
+    found = regridded(exact(own), own, whole)
+    assert found.held_out[1] is None
+    left_out = found.held_out[0]
+    assert left_out is not None
+    known = truth_without(whole, 0) != UNKNOWN
+    assert (left_out.argmax(axis=0)[known] == whole.truth[known]).all()
+    share = np.stack([block_mean((PADDED == index).astype(np.float32), whole.factors) for index in range(3)])
+    np.testing.assert_allclose(left_out[:, ~known], share[:, ~known], atol=1e-6)
+
+
+@pytest.mark.parametrize(("config", "views"), [(DiffusionConfig(), 1), (FlowConfig(), 3)])
+def test_ways_that_tell_views_apart_still_do(config: DiffusionConfig | FlowConfig, views: int) -> None:
+    own, whole = grids()
+    found = regridded(run(make_propagator(config), own, held_out=True), own, whole)
+    assert found.labels.shape == (views, *whole.shape)
+    assert set(np.unique(found.labels)) <= {0, 1, 2}
+    dense = (PADDED > 0)[:: whole.factors[0], :: whole.factors[1], :: whole.factors[2]]
+    overlap = found.probability.argmax(axis=0) > 0
+    assert (overlap & dense).sum() > 0.6 * dense.sum()
+    assert (found.disagreement is None) or found.disagreement.shape == whole.shape
