@@ -14,8 +14,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from napari_rada.errors import InputError, RadaError
+from napari_rada.errors import RadaError
 from napari_rada.evaluation.benchmark.results import fingerprint
+from napari_rada.evaluation.finished_lines import append_line, read_lines
 from napari_rada.evaluation.growth_point import Spec, Term
 from napari_rada.evaluation.growth_points import GrowthTask, Point
 from napari_rada.events import Listener, Notice, Stage, StageProgress, ignore
@@ -78,19 +79,7 @@ class GrowthLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.rows: dict[str, GrowthRow] = {}
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        for number, line in enumerate(lines, start=1):
-            try:
-                row = GrowthRow.from_json(line)
-            except (ValueError, TypeError, KeyError, AttributeError):
-                if number < len(lines):
-                    raise InputError(
-                        f"{path}: line {number} is no result of this benchmark; name another folder."
-                    ) from None
-                path.write_text("".join(f"{whole}\n" for whole in lines[:-1]), encoding="utf-8")  # was cut off
-                return
-            self.rows[row.task] = row
+        self.rows = {row.task: row for row in read_lines(path, GrowthRow.from_json)}
 
     def has(self, task: str) -> bool:
         """Tell whether a point is done; one that failed is tried again."""
@@ -98,8 +87,7 @@ class GrowthLog:
 
     def add(self, row: GrowthRow) -> None:
         """Append a row."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(row.to_json() + "\n")
+        append_line(self.path, row.to_json())
         self.rows[row.task] = row
 
 

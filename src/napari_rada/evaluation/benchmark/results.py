@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_rada.errors import InputError
+from napari_rada.evaluation.finished_lines import append_line, read_lines
 from napari_rada.evaluation.metrics import ClassMetrics
 
 if TYPE_CHECKING:
@@ -94,9 +94,7 @@ class ResultLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._rows: dict[tuple[str, str], Row] = {}
-        if path.exists():
-            self._read()
+        self._rows = {(row.task, row.scan): row for row in read_lines(path, Row.from_json)}
 
     def has(self, task: str, scan: str) -> bool:
         """Tell whether a scan of a task is done; one that failed is tried again."""
@@ -109,24 +107,8 @@ class ResultLog:
 
     def add(self, row: Row) -> None:
         """Append a row."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(row.to_json() + "\n")
+        append_line(self.path, row.to_json())
         self._rows[(row.task, row.scan)] = row
-
-    def _read(self) -> None:
-        lines = self.path.read_text(encoding="utf-8").splitlines()
-        for number, line in enumerate(lines, start=1):
-            try:
-                row = Row.from_json(line)
-            except (ValueError, TypeError, KeyError, AttributeError):
-                if number == len(lines):  # cut off when the process was killed while it wrote
-                    kept = "".join(f"{whole}\n" for whole in lines[:-1])
-                    self.path.write_text(kept, encoding="utf-8")
-                    return
-                raise InputError(
-                    f"{self.path}: line {number} is no result of this benchmark; name another folder."
-                ) from None
-            self._rows[(row.task, row.scan)] = row
 
 
 def fingerprint(task: Mapping[str, Any]) -> str:

@@ -1,0 +1,46 @@
+"""Files of finished measurements, one a line, so that a benchmark that was interrupted can go on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from napari_rada.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+RowT = TypeVar("RowT")
+
+
+def read_lines(path: Path, parse: Callable[[str], RowT]) -> list[RowT]:
+    """Read every line of a file, none if it is not there; a last line that was cut off is removed from it.
+
+    Parameters
+    ----------
+    parse
+        Reads one line; raises ValueError, TypeError, KeyError or AttributeError for a wrong one.
+
+    Raises
+    ------
+    InputError
+        If the file holds something else.
+    """
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    rows: list[RowT] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(parse(line))
+        except (ValueError, TypeError, KeyError, AttributeError):
+            if number < len(lines):
+                raise InputError(
+                    f"{path}: line {number} is no result of this benchmark; name another folder."
+                ) from None
+            path.write_text("".join(f"{whole}\n" for whole in lines[:-1]), encoding="utf-8")
+    return rows
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a file, which is made if it is not there."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(line + "\n")

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from napari_rada.errors import InputError
+from napari_rada.evaluation.finished_lines import append_line, read_lines
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_what_was_added_is_read_in_order(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    assert read_lines(path, int) == []
+    for number in (3, 1, 2):
+        append_line(path, str(number))
+    assert read_lines(path, int) == [3, 1, 2]
+
+
+def test_a_last_line_that_was_cut_off_is_removed(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    path.write_text("1\n2\nthr", encoding="utf-8")
+    assert read_lines(path, int) == [1, 2]
+    append_line(path, "3")
+    assert read_lines(path, int) == [1, 2, 3]
+
+
+def test_another_file_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    path.write_text("name\n2\n", encoding="utf-8")
+    with pytest.raises(InputError, match="line 1 is no result of this benchmark; name another folder"):
+        read_lines(path, int)
+    assert path.read_text(encoding="utf-8") == "name\n2\n"
