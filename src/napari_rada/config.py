@@ -121,7 +121,10 @@ class CombinedConfig(_Frozen):
         description="Usual weight of the network; that of diffusion is the rest, that of optical flow is 0.",
     )
     caution: float | None = Field(
-        0.01, ge=0, description="How hard it is for the weights to leave the usual ones; None keeps these."
+        0.01,
+        ge=0,
+        description="How hard it is for the weights to leave the usual ones and for a class to be made larger or smaller;"
+        " None keeps the usual weights.",
     )
     diffusion: DiffusionConfig = DiffusionConfig()
     flow: FlowConfig = FlowConfig()

@@ -5,10 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_rada.propagation.stacking import LARGEST, Judged, fit_weights, pooled
+from napari_rada.propagation.stacking import LARGEST, Judged, Pool, fit_pool, pooled
 
 USUAL = (0.5, 0.5)
 RNG = np.random.default_rng(0)
+
+
+def weights(views: list[Judged], caution: float | None, classes: int = 2) -> np.ndarray:
+    return fit_pool(views, USUAL, classes, caution).weights_K
 
 
 def opinion(truth: np.ndarray, right: float, classes: int, sure: float = 0.9) -> np.ndarray:
@@ -25,51 +29,73 @@ def judged(rights: tuple[float, ...], classes: int = 2, voxels: int = 4000) -> J
 
 @pytest.mark.parametrize("classes", [2, 4])
 def test_who_knows_better_weighs_more(classes: int) -> None:
-    good, bad = fit_weights([judged((0.95, 0.6), classes)], USUAL, 0.01)
+    good, bad = weights([judged((0.95, 0.6), classes)], 0.01, classes)
     assert good > 0.8
     assert bad < 0.4
 
 
 def test_who_misleads_is_not_believed_the_other_way_round() -> None:
-    assert fit_weights([judged((0.9, 0.1))], USUAL, 0.0)[1] == 0.0
+    assert weights([judged((0.9, 0.1))], 0.0)[1] == 0.0
 
 
 def test_weights_are_bounded_where_everything_is_right() -> None:
-    weights = fit_weights([judged((1.0, 1.0))], USUAL, 0.0)
-    assert (weights <= LARGEST).all()
-    assert np.isfinite(weights).all()
+    pool = fit_pool([judged((1.0, 1.0))], USUAL, 2, 0.0)
+    assert (pool.weights_K <= LARGEST).all()
+    assert np.isfinite(pool.weights_K).all()
+    assert np.isfinite(pool.offsets_C).all()
 
 
 def test_caution_keeps_weights_near_the_usual_ones() -> None:
     views = [judged((0.95, 0.6))]
-    away = [np.linalg.norm(fit_weights(views, USUAL, caution) - USUAL) for caution in (0.001, 0.1, 10.0)]
+    away = [np.linalg.norm(weights(views, caution) - USUAL) for caution in (0.001, 0.1, 10.0)]
     assert away[0] > away[1] > away[2]
     assert away[2] < 0.05
 
 
 @pytest.mark.parametrize("views", [[], [judged((0.9, 0.6), voxels=0)]])
 def test_without_evidence_the_weights_are_the_usual_ones(views: list[Judged]) -> None:
-    np.testing.assert_array_equal(fit_weights(views, USUAL, 0.01), USUAL)
+    pool = fit_pool(views, USUAL, 3, 0.01)
+    np.testing.assert_array_equal(pool.weights_K, USUAL)
+    np.testing.assert_array_equal(pool.offsets_C, np.zeros(3))
 
 
 def test_without_a_caution_the_weights_are_the_usual_ones() -> None:
-    np.testing.assert_array_equal(fit_weights([judged((0.95, 0.6))], USUAL, None), USUAL)
+    np.testing.assert_array_equal(weights([judged((0.95, 0.6))], None), USUAL)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_what_all_take_for_too_large_is_made_smaller(classes: int) -> None:
+    truth = RNG.integers(classes, size=6000).astype(np.int16)
+    wrong = np.where((truth == 0) & (RNG.random(truth.size) < 0.4), 1, truth)
+    said = np.where(np.arange(classes)[:, None] == wrong, 0.8, 0.2 / (classes - 1)).astype(np.float32)
+    view = Judged(np.stack([said, said]), truth)
+    offsets = [fit_pool([view], USUAL, classes, caution).offsets_C for caution in (0.0, 0.01, 10.0)]
+    assert all(found[0] == 0.0 for found in offsets)
+    assert offsets[0][1] < offsets[1][1] < offsets[2][1] < 0.0
+    assert offsets[2][1] > -0.1
+
+
+def test_an_offset_moves_its_class_everywhere() -> None:
+    said = opinion(RNG.integers(3, size=50).astype(np.int16), 0.8, 3)
+    plain, moved = (pooled([said], Pool(np.ones(1), np.array(offsets))) for offsets in ([0, 0, 0.0], [0, 1.0, 0]))
+    assert (moved[1] > plain[1]).all()
+    np.testing.assert_allclose(moved[2] / moved[0], plain[2] / plain[0], rtol=1e-4)
 
 
 def test_every_view_counts_the_same_whatever_its_size() -> None:
     small, large = judged((0.95, 0.6), voxels=1000), judged((0.6, 0.95), voxels=20000)
-    first, second = fit_weights([small, large], USUAL, 0.01)
+    first, second = weights([small, large], 0.01)
     assert first == pytest.approx(second, abs=0.15)
 
 
 def test_a_pool_of_equals_is_what_each_says() -> None:
     said = opinion(RNG.integers(3, size=50).astype(np.int16), 0.8, 3)
-    np.testing.assert_allclose(pooled([said, said], np.array(USUAL)), said, atol=1e-6)
+    np.testing.assert_allclose(pooled([said, said], Pool(np.array(USUAL), np.zeros(3))), said, atol=1e-6)
 
 
 def test_a_pool_sums_to_one_and_excludes_what_all_exclude() -> None:
     first, second = (np.array(values, dtype=np.float32)[:, None] for values in ([0.2, 0.8, 0.0], [0.9, 0.1, 0.0]))
-    pool = pooled([first, second], np.array([1.0, 0.3]))
+    pool = pooled([first, second], Pool(np.array([1.0, 0.3]), np.zeros(3)))
     assert pool.sum() == pytest.approx(1.0)
     assert pool[2] == 0.0
     assert pool[1] > pool[0]

@@ -24,7 +24,7 @@ from napari_rada.propagation.base import PseudoLabels, distance_to_slices, stamp
 from napari_rada.propagation.cues import CueMaker
 from napari_rada.propagation.diffusion import DiffusionPropagator
 from napari_rada.propagation.flow import FlowPropagator
-from napari_rada.propagation.stacking import Judged, fit_weights, pooled
+from napari_rada.propagation.stacking import Judged, fit_pool, pooled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -128,11 +128,11 @@ class CombinedPropagator:
         return folds
 
     def _pooled(self, case: WorkingCase, folds: Folds, view: int | None) -> Probability:
-        """Pool the opinions of a fold, with the weights that are right for the slices of the other views."""
+        """Pool the opinions of a fold, in the way that is right for the slices of the other views."""
         others = [other for other in folds if other is not None and other != view]
         judged = [_judged(case, other, folds[other]) for other in others]
         usual = (1.0 - self.config.share, self.config.share, 0.0)
-        return pooled(folds[view], fit_weights(judged, usual, self.config.caution))
+        return pooled(folds[view], fit_pool(judged, usual, case.num_classes, self.config.caution))
 
     def _complete(self, case: WorkingCase, fold: _Fold, control: RunControl) -> Probability:
         """Probability (C, Z, Y, X) of all classes; one class after the other, each against the rest."""

@@ -2,7 +2,8 @@
 
 Stacked generalisation (Wolpert, 1992) on one scan: every opinion exists once more without each view's slices, and the
 weights are those with which the opinions predict what was painted there best. The pool is log-linear: the log
-probabilities are added up with their weights (Genest and Zidek, 1986), which for one class is a logistic regression.
+probabilities are added up with their weights (Genest and Zidek, 1986), and a constant for each class takes back what
+all opinions have in common: masks that are too large or too small. For one class this is a logistic regression.
 
 Shape legend: K opinions, C classes, n voxels.
 """
@@ -36,44 +37,58 @@ class Judged(NamedTuple):
     truth_n: NDArray[np.int16]
 
 
-def fit_weights(views: Sequence[Judged], usual_K: Sequence[float], caution: float | None) -> NDArray[np.float64]:
-    """Return the weights (K,), each in 0..`LARGEST`, that explain the slices best and are not far from the usual ones.
+class Pool(NamedTuple):
+    """How opinions are pooled: weight of each opinion (K,), and what is added to the score of each class (C,)."""
 
-    They minimise the cross entropy, each view counting the same, plus `caution` times the squared distance to the usual
-    weights, which is a convex problem.
+    weights_K: NDArray[np.float64]
+    offsets_C: NDArray[np.float64]
+
+
+def fit_pool(views: Sequence[Judged], usual_K: Sequence[float], num_classes: int, caution: float | None) -> Pool:
+    """Return the pool that explains the slices best and is not far from the usual one.
+
+    It minimises the cross entropy, each view counting the same, plus `caution` times the squared distance of the
+    weights to the usual ones and of the offsets to 0, which is a convex problem. Weights stay in 0..`LARGEST`; the
+    offset of background is 0.
 
     Parameters
     ----------
     views
-        Those without voxels are left out; without any the weights are the usual ones.
+        Those without voxels are left out; without any the pool is the usual one.
     caution
-        None keeps the usual weights.
+        None keeps the usual weights, without offsets.
     """
-    usual = np.asarray(usual_K, dtype=np.float64)
+    usual = np.concatenate([usual_K, np.zeros(num_classes - 1)])
     known = [(_log(view.opinions_KCn), view.truth_n) for view in views if view.truth_n.size]
     if caution is None or not known:
-        return usual
+        return _pool(usual, len(usual_K))
 
-    def cost(weights_K: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        away = weights_K - usual
+    def cost(found: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        away = found - usual
         value, slope = caution * float(away @ away), 2.0 * caution * away
         for log_KCn, truth_n in known:
-            one_value, one_slope = _cross_entropy(log_KCn, truth_n, weights_K)
+            one_value, one_slope = _cross_entropy(log_KCn, truth_n, _pool(found, len(usual_K)))
             value, slope = value + one_value / len(known), slope + one_slope / len(known)
         return value, slope
 
-    found = minimize(cost, usual, jac=True, method="L-BFGS-B", bounds=[(0.0, LARGEST)] * len(usual))
-    return np.asarray(found.x)
+    bounds = [(0.0, LARGEST)] * len(usual_K) + [(-LOGIT_LIMIT, LOGIT_LIMIT)] * (num_classes - 1)
+    return _pool(minimize(cost, usual, jac=True, method="L-BFGS-B", bounds=bounds).x, len(usual_K))
 
 
-def pooled(opinions: Sequence[Probability], weights_K: NDArray[np.float64]) -> Probability:
+def pooled(opinions: Sequence[Probability], pool: Pool) -> Probability:
     """Pool opinions (C, …) log-linearly; the result sums to 1 over C, and a class that all exclude stays excluded."""
     scores = np.zeros_like(opinions[0])
-    for opinion, weight in zip(opinions, weights_K, strict=True):
+    for opinion, weight in zip(opinions, pool.weights_K, strict=True):
         scores += np.float32(weight) * _log(opinion)
+    scores += pool.offsets_C.astype(np.float32).reshape(-1, *[1] * (scores.ndim - 1))
     probability = np.exp(scores - scores.max(axis=0))
     probability[np.max(opinions, axis=0) <= 0.0] = 0.0
     return np.asarray(probability / probability.sum(axis=0), dtype=np.float32)
+
+
+def _pool(found: NDArray[np.float64], opinions: int) -> Pool:
+    """Take weights and offsets apart."""
+    return Pool(found[:opinions], np.concatenate([[0.0], found[opinions:]]))
 
 
 def _log(probability: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -81,14 +96,15 @@ def _log(probability: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _cross_entropy(
-    log_KCn: NDArray[np.float32], truth_n: NDArray[np.int16], weights_K: NDArray[np.float64]
+    log_KCn: NDArray[np.float32], truth_n: NDArray[np.int16], pool: Pool
 ) -> tuple[float, NDArray[np.float64]]:
-    """Mean cross entropy of the pool with the truth, and its slope (K,)."""
-    scores_Cn = np.tensordot(weights_K, log_KCn, axes=1)
+    """Mean cross entropy of the pool with the truth, and its slope by the weights and the offsets, (K + C - 1,)."""
+    scores_Cn = np.tensordot(pool.weights_K, log_KCn, axes=1) + pool.offsets_C[:, None]
     scores_Cn -= scores_Cn.max(axis=0)
     log_total_n = np.log(np.exp(scores_Cn).sum(axis=0))
     voxels = np.arange(truth_n.size)
     value = float((log_total_n - scores_Cn[truth_n, voxels]).mean())
     excess_Cn = np.exp(scores_Cn - log_total_n)
     excess_Cn[truth_n, voxels] -= 1.0
-    return value, np.tensordot(log_KCn, excess_Cn, axes=([1, 2], [0, 1])) / truth_n.size
+    by_weights = np.tensordot(log_KCn, excess_Cn, axes=([1, 2], [0, 1]))
+    return value, np.concatenate([by_weights, excess_Cn[1:].sum(axis=1)]) / truth_n.size
