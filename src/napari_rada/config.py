@@ -123,8 +123,8 @@ class CombinedConfig(_Frozen):
     caution: float | None = Field(
         0.01,
         ge=0,
-        description="How hard it is for the weights to leave the usual ones and for a class to be made larger or smaller;"
-        " None keeps the usual weights.",
+        description="How hard it is for the weights to leave the usual ones, and to make a class larger or smaller; "
+        "None keeps the usual weights.",
     )
     diffusion: DiffusionConfig = DiffusionConfig()
     flow: FlowConfig = FlowConfig()
