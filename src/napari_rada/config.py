@@ -325,6 +325,10 @@ class InferenceConfig(_Frozen):
         description="Share of the networks in the final probability of a case with annotated slices; the rest is the "
         "propagation's.",
     )
+    keep_size: bool = Field(
+        False,
+        description="Networks that are mixed with the propagation keep the size that it gives every class in the scan.",
+    )
     largest_part: bool = Field(
         False, description="Keep only the largest connected part of every class; for structures that are one piece."
     )

@@ -15,6 +15,7 @@ from napari_rada.data.working import WorkingCase, make_working_case
 from napari_rada.errors import ConfigError, InputError
 from napari_rada.events import FinishReason, Listener, Notice, Stage, StageProgress, ignore
 from napari_rada.guidance.files import find_files
+from napari_rada.inference.blending import blended
 from napari_rada.inference.cleanup import CleanUp, clean_up
 from napari_rada.inference.ensemble import assemble
 from napari_rada.inference.explain import class_heat
@@ -300,8 +301,7 @@ def predict(
         control.check()  # also where all tiles went in one batch
         mean_CZYX = softmax_NCZYX.mean(axis=0)
         if pseudo is not None:
-            share = config.inference.blend
-            mean_CZYX = share * mean_CZYX + (1.0 - share) * pseudo.probability
+            mean_CZYX = blended(mean_CZYX, pseudo.probability, config.inference)
         prediction = assemble(
             case,
             working,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_rada.data.working import box_selector, box_shape, upsample, view_of_slices
+from napari_rada.inference.blending import blended
 from napari_rada.training.validation import predict_view
 from napari_rada.training.volumes import third_view
 
@@ -52,7 +53,6 @@ def preview_annotated(
     """
     mask = np.zeros(case.grid.shape, dtype=classes.dtype)
     planes_of_view = view_of_slices(case.annotated)
-    share = config.inference.blend
     for network, pair in enumerate(config.training.view_pairs[: config.model.networks]):
         view = third_view(pair)
         held_out = volume.held_out.get(view)
@@ -61,7 +61,7 @@ def preview_annotated(
         predicted = predict_view(model, volume, view, held_out, network, config, control)
         probability_CZYX = _known(working)
         z, y, x = held_out.voxels.T
-        probability_CZYX[:, z, y, x] = share * predicted + (1.0 - share) * held_out.propagation
+        probability_CZYX[:, z, y, x] = blended(predicted, held_out.propagation, config.inference)
         for plane in planes_of_view[view]:
             _draw(mask, plane, working, probability_CZYX, classes)
     return mask

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
+from napari_rada.inference.blending import blended
 from napari_rada.inference.sliding import VolumeInput, blank_prior, predict_volume
 from napari_rada.training.team import ALONE
 from napari_rada.training.volumes import third_view
@@ -52,14 +53,13 @@ def score_held_out(
         If a stop was requested.
     """
     counts_2C3 = np.zeros((2, model.num_classes, 3))
-    share = config.inference.blend
     for volume in [volume for volume in volumes if volume.held_out][team.rank :: team.size]:
         for network, pair in enumerate(config.training.view_pairs[: config.model.networks]):
             view = third_view(pair)
             held_out = volume.held_out.get(view)
             if held_out is not None:
                 probability = predict_view(model, volume, view, held_out, network, config, control)
-                mixed = share * probability + (1.0 - share) * held_out.propagation
+                mixed = blended(probability, held_out.propagation, config.inference)
                 counts_2C3 += [_count(mixed, held_out), _count(held_out.propagation, held_out)]
     counts_2C3 = team.total(torch.from_numpy(counts_2C3)).numpy()
     intersection, predicted, true = np.moveaxis(counts_2C3[:, 1:], 2, 0)

@@ -1,0 +1,56 @@
+"""What networks and propagation say together about a scan with annotated slices.
+
+Shape legend: C classes, … voxels, as a volume or in a row.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_rada.config import InferenceConfig
+
+SWEEPS = 3
+"""How often the classes are gone through, since the voxels of one depend on the others."""
+LARGEST = 2.0
+"""Largest constant, in log-odds: networks that say something else altogether are not turned round."""
+FLOOR = 1e-4
+"""Smallest probability that is told from 0."""
+
+
+def blended(
+    networks: NDArray[np.float32], propagation: NDArray[np.float32], config: InferenceConfig
+) -> NDArray[np.float32]:
+    """Mix the probabilities (C, …) of networks and propagation by the configured share, sizes kept if so configured."""
+    if config.keep_size:
+        networks = sized_like(networks, propagation)
+    share = np.float32(config.blend)
+    return share * networks + (np.float32(1.0) - share) * propagation
+
+
+def sized_like(probability: NDArray[np.float32], reference: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Make every foreground class take as many voxels as in a reference, all (C, …), by a constant in log-odds.
+
+    A class that the reference does not have anywhere stays as it is.
+    """
+    classes = len(probability)
+    wanted = np.bincount(reference.argmax(axis=0).ravel(), minlength=classes)
+    scores_Cn = np.log(np.maximum(probability, np.float32(FLOOR))).reshape(classes, -1)
+    offsets = np.zeros(classes, dtype=np.float32)
+    for _ in range(SWEEPS):
+        for index in np.flatnonzero(wanted[1:]) + 1:
+            offsets[index] = _offset(scores_Cn, offsets, int(index), int(wanted[index]))
+    moved = np.exp(scores_Cn + offsets[:, None])
+    return np.asarray((moved / moved.sum(axis=0)).reshape(probability.shape), dtype=np.float32)
+
+
+def _offset(scores_Cn: NDArray[np.float32], offsets: NDArray[np.float32], index: int, wanted: int) -> float:
+    """Return the constant with which a class beats the others in the wanted number of voxels."""
+    others = [other for other in range(len(scores_Cn)) if other != index]
+    needed_n = np.max(scores_Cn[others] + offsets[others, None], axis=0) - scores_Cn[index]
+    last = min(wanted, needed_n.size) - 1
+    return float(np.clip(np.partition(needed_n, last)[last] + np.float32(FLOOR), -LARGEST, LARGEST))
