@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
     from napari_rada.config import InferenceConfig
 
-SWEEPS = 3
-"""How often the classes are gone through, since the voxels of one depend on the others."""
+SWEEPS = 20
+"""How often the classes are gone through at the most, since the voxels of one depend on the others."""
+SETTLED = 0.01
+"""Change of a constant, in log-odds, that is too small to go on for."""
 LARGEST = 2.0
 """Largest constant, in log-odds: networks that say something else altogether are not turned round."""
 FLOOR = 1e-4
@@ -42,8 +44,11 @@ def sized_like(probability: NDArray[np.float32], reference: NDArray[np.float32])
     scores_Cn = np.log(np.maximum(probability, np.float32(FLOOR))).reshape(classes, -1)
     offsets = np.zeros(classes, dtype=np.float32)
     for _ in range(SWEEPS):
+        before = offsets.copy()
         for index in np.flatnonzero(wanted[1:]) + 1:
             offsets[index] = _offset(scores_Cn, offsets, int(index), int(wanted[index]))
+        if np.abs(offsets - before).max() < SETTLED:
+            break
     moved = np.exp(scores_Cn + offsets[:, None])
     return np.asarray((moved / moved.sum(axis=0)).reshape(probability.shape), dtype=np.float32)
 

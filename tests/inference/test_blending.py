@@ -1,0 +1,69 @@
+"""Networks and propagation together: shares, and the size that propagation gave."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_rada.config import InferenceConfig
+from napari_rada.inference.blending import LARGEST, blended, sized_like
+
+SHAPE = (8, 10, 12)
+
+
+def random_probability(classes: int, seed: int, lean: float = 0.0) -> np.ndarray:
+    """Probability (C, Z, Y, X), background ahead by `lean` in log-odds."""
+    scores = np.random.default_rng(seed).normal(0, 1, (classes, *SHAPE))
+    scores[0] += lean
+    exponential = np.exp(scores)
+    return (exponential / exponential.sum(axis=0)).astype(np.float32)
+
+
+def sizes(probability: np.ndarray) -> np.ndarray:
+    return np.bincount(probability.argmax(axis=0).ravel(), minlength=len(probability))
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5])
+@pytest.mark.parametrize("lean", [-1.0, 0.5, 1.0])
+def test_every_class_takes_as_many_voxels_as_in_the_reference(classes: int, lean: float) -> None:
+    reference = random_probability(classes, 0, 0.5)
+    found = sized_like(random_probability(classes, 1, lean), reference)
+    np.testing.assert_allclose(sizes(found), sizes(reference), rtol=0.02, atol=3)
+    np.testing.assert_allclose(found.sum(axis=0), 1.0, atol=1e-5)
+
+
+def test_the_order_of_voxels_stays() -> None:
+    before = random_probability(2, 1, 1.0)
+    after = sized_like(before, random_probability(2, 0))
+    assert (np.argsort(before[1], axis=None) == np.argsort(after[1], axis=None)).all()
+
+
+def test_the_right_size_is_left_alone() -> None:
+    same = random_probability(3, 0)
+    np.testing.assert_allclose(sized_like(same, same), same, atol=0.01)
+
+
+def test_networks_that_say_something_else_altogether_are_not_turned_round() -> None:
+    nothing = np.stack([np.full(SHAPE, 0.9999), np.full(SHAPE, 0.0001)]).astype(np.float32)
+    found = sized_like(nothing, random_probability(2, 0))
+    assert (found.argmax(axis=0) == 0).all()
+    odds = np.log(found[1] / found[0]) - np.log(nothing[1] / nothing[0])
+    assert odds.max() <= LARGEST + 1e-3
+
+
+def test_a_class_that_the_reference_does_not_have_stays_as_it_is() -> None:
+    reference = random_probability(3, 0)
+    reference[2] = 0.0
+    before = random_probability(3, 1)
+    after = sized_like(before, reference)
+    assert sizes(after)[2] > 0
+    np.testing.assert_allclose(np.log(after[2] / after[0]), np.log(before[2] / before[0]), atol=1e-3)
+
+
+def test_a_row_of_voxels_is_mixed_like_a_volume() -> None:
+    networks, propagation = (random_probability(2, seed).reshape(2, -1) for seed in (1, 0))
+    mixed = blended(networks, propagation, InferenceConfig(blend=0.25))
+    np.testing.assert_allclose(mixed, 0.25 * networks + 0.75 * propagation, atol=1e-6)
+    kept = blended(networks, propagation, InferenceConfig(blend=1.0, keep_size=True))
+    assert sizes(kept)[1] == pytest.approx(sizes(propagation)[1], abs=1)
+    assert kept.dtype == np.float32
