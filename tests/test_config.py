@@ -202,6 +202,8 @@ def test_a_cohort_can_have_a_setting_of_the_preset_for_one_scan(tmp_path: Path) 
     assert cohort.changes() == {"training.cross.on_labelled": True}
     assert cohort.for_cohort() == cohort
     assert load_config(written(tmp_path, cohort.to_yaml())) == cohort
+    chosen = {"cohort": "true", "training.cross.on_labelled": "true"}
+    assert RunConfig.from_preset("quick").with_settings(chosen) == cohort
     short = load_config(written(tmp_path, "preset: quick\ncohort: true\ntraining: {cross: {on_labelled: true}}"))
     assert short == cohort
 

@@ -367,13 +367,16 @@ class RunConfig(_Frozen):
         """Return a copy with dotted settings replaced, e.g. ``{"training.iterations": 500}``; values may be text.
 
         Choosing another member of a union (``propagation.method``, ``training.optimiser.kind``) resets its settings.
+        With ``cohort`` it is the settings for several cases (`for_cohort`) that are changed.
 
         Raises
         ------
         ConfigError
             If a setting is unknown or out of range.
         """
-        return parse(_merged(self.model_dump(mode="json"), _nested(settings)))
+        changes = _nested(settings)
+        begun = self.for_cohort() if changes.get("cohort") is True and not self.cohort else self
+        return parse(_merged(begun.model_dump(mode="json"), changes))
 
     def for_cohort(self) -> RunConfig:
         """Return the settings for more than one case: networks must also predict scans that nobody annotated.
@@ -394,7 +397,8 @@ class RunConfig(_Frozen):
         preset = RunConfig.from_preset(self.preset)
         if not cohort:
             return preset
-        return preset.with_settings({**COHORT[self.preset], **IMAGE_ALONE, "cohort": True})
+        settings = {**COHORT[self.preset], **IMAGE_ALONE, "cohort": True}
+        return parse(_merged(preset.model_dump(mode="json"), _nested(settings)))
 
     def changes(self) -> dict[str, Any]:
         """Return the dotted settings in which this differs from what it began with: what makes it from `base`."""
