@@ -79,6 +79,27 @@ def test_labelled_cases_of_a_cohort_are_propagated_on_grids_of_their_own(tmp_pat
     assert [name for name, _ in seen] == ["a"]
 
 
+def test_both_alignments_count_in_propagation_and_prediction(tmp_path):
+    case = ball_case()
+    settings = {"data__max_voxels": 4096, "training__iterations": 1}
+    config = tiny_config(**settings)
+    told = []
+    found = pipeline.propagate(case, config, listener=told.append)
+    one = pipeline.propagate(case, tiny_config(data__aligned=False, **settings))
+    assert not np.allclose(found.probability, one.probability)
+    done = [event.done / event.total for event in told if isinstance(event, StageProgress)]
+    assert (done[-1], done) == (1.0, sorted(done))
+    pipeline.train([case], tmp_path / "run", config)
+    seen = []
+    predicted = pipeline.predict(tmp_path / "run", case, device="cpu", listener=seen.append)
+    tiles = [
+        (event.done, event.total) for event in seen if isinstance(event, StageProgress) and event.stage is Stage.PREDICT
+    ]
+    assert tiles[-1] == (2 * tiles[0][0], 2 * tiles[0][0])
+    assert dice(predicted.mask, ball()) > 0.85
+    np.testing.assert_allclose(predicted.probability.sum(axis=0), 1, atol=1e-5)
+
+
 def test_annotated_slices_keep_what_was_painted(run):
     case = ball_case()
     prediction = pipeline.predict(run, case, device="cpu")

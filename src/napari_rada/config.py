@@ -57,9 +57,19 @@ class DataConfig(_Frozen):
         description="Propagate labelled cases on a grid of their own, cropped to the annotated structure and of at most"
         " this many voxels; None: on the working grid.",
     )
+    aligned: bool = Field(
+        False,
+        description="Propagate on two positions of the grid, in which the annotated slices lie just before and just "
+        "after the middle of its voxels, and average.",
+    )
     percentiles: tuple[float, float] = Field((1.0, 99.0), description="Intensity percentiles mapped to 0 and 1.")
     window: tuple[float, float] | None = Field(None, description="Intensity window (CT: HU) instead of percentiles.")
     non_finite: Literal["refuse", "replace"] = Field("refuse", description="What to do with NaN and infinity.")
+
+    @property
+    def working_aligned(self) -> bool:
+        """True if it is the working grid on which annotated slices are aligned, and not a grid of the case's own."""
+        return self.aligned and self.propagation_voxels is None
 
     @model_validator(mode="after")
     def _ordered(self) -> DataConfig:
@@ -83,7 +93,7 @@ class DiffusionConfig(_Frozen):
     absorption: float = Field(
         2e-4, ge=0, lt=1, description="Chance per step that a walk is lost and counts as background."
     )
-    max_voxels: int = Field(150_000, ge=4096, description="Solve on a grid of at most this many voxels.")
+    max_voxels: int = Field(180_000, ge=4096, description="Solve on a grid of at most this many voxels.")
     tolerance: float = Field(3e-4, gt=0, lt=1, description="Relative residual at which the solver stops.")
 
 
@@ -100,10 +110,10 @@ class FlowConfig(_Frozen):
 
     method: Literal["flow"] = "flow"
     radius: int = Field(2, ge=1, le=32, description="Radius in pixels of the window that moves as one.")
-    warps: int = Field(5, ge=1, le=100, description="Refinements per level of resolution.")
+    warps: int = Field(2, ge=1, le=100, description="Refinements per level of resolution.")
     alpha: float = Field(0.97, gt=0, le=1, description="Weight per slice of distance when views are fused.")
     max_voxels: int = Field(
-        150_000, ge=4096, description="Carry on a grid of at most this many voxels; in combined, on that of diffusion."
+        180_000, ge=4096, description="Carry on a grid of at most this many voxels; in combined, on that of diffusion."
     )
 
 

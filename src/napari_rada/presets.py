@@ -9,7 +9,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # One thread: with more, threads that wait for each other made a busy two-core machine several times slower.
     "quick": {
         "threads": 1,
-        "data": {"max_voxels": 150_000, "crop_margin": 0.25},
+        "data": {"max_voxels": 150_000, "crop_margin": 0.25, "aligned": True},
         "model": {
             "architecture": "completer",
             "filters": 8,
@@ -36,7 +36,12 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     # One GPU: the lineage's networks correct the propagation at full resolution.
     "standard": {
-        "data": {"max_voxels": 8_000_000, "crop_margin": 0.25},
+        "data": {
+            "max_voxels": 8_000_000,
+            "crop_margin": 0.25,
+            "propagation_voxels": 150_000,
+            "aligned": True,
+        },
         "model": {"norm": "instance", "dropout": 0.2, "completion": True},
         "training": {
             "iterations": 3000,
@@ -78,7 +83,7 @@ COHORT: dict[str, dict[str, Any]] = {
         "training.decay.warmup": 0.05,
         "training.validate_every": 150,
     },
-    "standard": {"data.crop_margin": None, "data.propagation_voxels": 150_000, "training.augment": "deform"},
+    "standard": {"data.crop_margin": None, "training.augment": "deform"},
     "paper": {},
 }
 """The settings of each preset for more than one case, by their dotted names."""

@@ -15,6 +15,7 @@ from napari_rada.data.working import (
     coarsening_factors,
     foreground_box,
     make_working_case,
+    make_working_cases,
     normalise,
     upsample,
     view_of_slices,
@@ -179,3 +180,62 @@ def test_percentiles_that_coincide_fall_back_to_the_full_range() -> None:
 def test_a_window_beside_the_image_is_refused() -> None:
     with pytest.raises(InputError, match=r"scan: the intensity window 500 to 600 leaves one value only; .* 0 to 26"):
         normalise(np.arange(27, dtype=np.float32).reshape(3, 3, 3), (1, 99), (500, 600), "scan")
+
+
+FINE = (40, 60, 80)
+OFF_CENTRE = [(0, 20), (1, 31), (2, 42)]
+
+
+def fine_case(slices: list[tuple[int, int]] = OFF_CENTRE) -> Case:
+    z, y, x = np.indices(FINE)
+    labels = (((z - 20) / 10) ** 2 + ((y - 31) / 14) ** 2 + ((x - 42) / 20) ** 2 <= 1).astype(np.uint8)
+    return Case.create(labels * 100 + z, labels, slices=slices)
+
+
+def test_annotated_slices_lie_on_both_sides_of_the_middle_of_their_blocks() -> None:
+    first, second = make_working_cases(fine_case(), CLASSES, aligned=True, max_voxels=6000, crop_margin=0.25)
+    for after, working in enumerate((first, second)):
+        assert working.factors == (2, 4, 4)
+        for (axis, index), (plane,) in zip(OFF_CENTRE, working.slices, strict=True):
+            factor, inside = working.factors[axis], index - working.box[0][axis] + working.padding[axis]
+            assert (inside % factor, inside // factor) == (factor // 2 - 1 + after, plane.index)
+
+
+def test_several_slices_of_an_axis_come_as_close_to_the_middle_as_they_can() -> None:
+    slices = [*OFF_CENTRE, (2, 45), (2, 46)]  # 2, 1 and 2 of 4 with a padding of 0
+    first, second = make_working_cases(fine_case(slices), CLASSES, aligned=True, max_voxels=3000)
+    assert (first.factors[2], first.padding[2], second.padding[2]) == (4, 3, 0)
+
+
+def test_an_axis_without_slices_is_shifted_by_half_a_block() -> None:
+    first, second = make_working_cases(fine_case([(0, 20), (1, 31)]), CLASSES, aligned=True, max_voxels=3000)
+    assert (first.padding[2], second.padding[2]) == (0, first.factors[2] // 2)
+
+
+def test_a_grid_that_is_not_coarsened_has_one_alignment() -> None:
+    (only,) = make_working_cases(fine_case(), CLASSES, aligned=True)
+    assert (only.factors, only.padding) == ((1, 1, 1), (0, 0, 0))
+
+
+def test_what_is_padded_comes_back_in_place() -> None:
+    """A ramp along each axis is the same ramp after it was averaged and brought back."""
+    case = Case.create(np.indices(FINE).sum(axis=0).astype(np.float32), fine_case().labels, slices=OFF_CENTRE)
+    for working in make_working_cases(case, CLASSES, aligned=True, max_voxels=6000, crop_margin=0.25):
+        assert any(working.padding)
+        ramp = np.stack([working.image, 1 - working.image])
+        inside = tuple(slice(first + 5, end - 5) for first, end in zip(*working.box, strict=True))
+        expected = normalise(case.image, (1, 99), None, "scan")[inside]
+        np.testing.assert_allclose(working.to_full(ramp)[0][inside], expected, atol=1e-4)
+        np.testing.assert_allclose(working.map_to_full(working.image)[inside], expected, atol=1e-4)
+
+
+def test_a_padded_annotation_follows_the_majority_of_its_own_plane() -> None:
+    case = fine_case()
+    assert case.labels is not None
+    for working in make_working_cases(case, CLASSES, aligned=True, max_voxels=6000, crop_margin=0.25):
+        for (plane,) in working.slices:
+            share = (working.truth[plane.selector()] == 1).sum() / (
+                case.labels.take(*reversed(OFF_CENTRE[plane.axis])) == 1
+            ).sum()
+            block = np.prod([factor for axis, factor in enumerate(working.factors) if axis != plane.axis])
+            assert share * block == pytest.approx(1.0, abs=0.05)

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from tests.propagation.scenes import CENTRE, ellipsoids, run, scan
 
-from napari_rada.config import DiffusionConfig, FlowConfig
+from napari_rada.config import CombinedConfig, DiffusionConfig, FlowConfig
 from napari_rada.data.case import Case, check_trainable
 from napari_rada.data.classes import UNKNOWN
-from napari_rada.data.working import WorkingCase, block_mean, make_working_case
+from napari_rada.data.working import WorkingCase, block_mean, make_working_case, make_working_cases
 from napari_rada.propagation import make_propagator
 from napari_rada.propagation.base import PseudoLabels, distance_to_slices, truth_without
-from napari_rada.propagation.regridding import regridded
+from napari_rada.propagation.regridding import Made, regridded
 
 DENSE = ellipsoids()
 PADDED = np.pad(DENSE, ((6, 4), (8, 4), (4, 4)))
@@ -38,7 +38,7 @@ def exact(case: WorkingCase) -> PseudoLabels:
 def test_a_voxel_gets_the_share_that_its_part_of_the_scan_has() -> None:
     own, whole = grids()
     assert own.shape != whole.shape
-    found = regridded(exact(own), own, whole)
+    found = regridded([Made(exact(own), own)], whole)
     share = np.stack([block_mean((PADDED == index).astype(np.float32), whole.factors) for index in range(3)])
     unknown = whole.truth == UNKNOWN
     np.testing.assert_allclose(found.probability[:, unknown], share[:, unknown], atol=1e-6)
@@ -50,7 +50,7 @@ def test_a_voxel_gets_the_share_that_its_part_of_the_scan_has() -> None:
 
 def test_a_view_that_was_left_out_stays_unseen() -> None:
     own, whole = grids()
-    found = regridded(exact(own), own, whole)
+    found = regridded([Made(exact(own), own)], whole)
     assert found.held_out[1] is None
     left_out = found.held_out[0]
     assert left_out is not None
@@ -63,10 +63,32 @@ def test_a_view_that_was_left_out_stays_unseen() -> None:
 @pytest.mark.parametrize(("config", "views"), [(DiffusionConfig(), 1), (FlowConfig(), 3)])
 def test_ways_that_tell_views_apart_still_do(config: DiffusionConfig | FlowConfig, views: int) -> None:
     own, whole = grids()
-    found = regridded(run(make_propagator(config), own, held_out=True), own, whole)
+    found = regridded([Made(run(make_propagator(config), own, held_out=True), own)], whole)
     assert found.labels.shape == (views, *whole.shape)
     assert set(np.unique(found.labels)) <= {0, 1, 2}
     dense = (PADDED > 0)[:: whole.factors[0], :: whole.factors[1], :: whole.factors[2]]
     overlap = found.probability.argmax(axis=0) > 0
     assert (overlap & dense).sum() > 0.6 * dense.sum()
     assert (found.disagreement is None) or found.disagreement.shape == whole.shape
+
+
+def test_grids_in_two_alignments_are_averaged() -> None:
+    case = Case.create(scan(PADDED), PADDED, slices=list(PLACED))
+    classes = check_trainable([case])
+    pair = make_working_cases(case, classes, aligned=True, max_voxels=6000)
+    whole = make_working_case(case, classes)
+    propagator = make_propagator(CombinedConfig())
+    made = [Made(run(propagator, part, held_out=True), part) for part in pair]
+    assert len(made) == 2
+    both = regridded(made, whole)
+    first, second = (regridded([one], whole) for one in made)
+    np.testing.assert_allclose(both.probability, (first.probability + second.probability) / 2, atol=1e-6)
+    for view in range(3):
+        folds = [found.held_out[view] for found in (both, first, second)]
+        assert all(fold is not None for fold in folds)
+        np.testing.assert_allclose(folds[0], (folds[1] + folds[2]) / 2, atol=1e-6)  # type: ignore[operator]
+    assert both.disagreement is not None
+    assert first.disagreement is not None
+    assert second.disagreement is not None
+    np.testing.assert_allclose(both.disagreement, (first.disagreement + second.disagreement) / 2, atol=1e-6)
+    np.testing.assert_array_equal(both.labels[0], both.probability.argmax(axis=0))

@@ -182,7 +182,7 @@ def test_another_error_is_not_swallowed(tmp_path: Path, monkeypatch: pytest.Monk
         train(tmp_path / "run")
 
 
-@pytest.mark.parametrize("stage", ["make_working_case", "make_volume", "_propagate"])
+@pytest.mark.parametrize("stage", ["make_working_cases", "make_volume", "_propagate"])
 def test_a_shortage_before_training_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:

@@ -3,13 +3,17 @@
 The grid can be cropped to the box around the annotated foreground and coarsened. Coarsening is block averaging by
 powers of two, always halving the axis with the finest spacing first, so that voxels become rounder. Predictions come
 back to the case's own grid with `WorkingCase.to_full`.
+
+An annotated slice is thinner than a block, and where in its block it lies moves everything that follows from it by a
+part of a block. Two alignments, in which the slices lie just before and just after the middle of their blocks, err in
+opposite directions.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import ceil, log2
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -20,12 +24,15 @@ from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from napari_rada.data.case import Case
     from napari_rada.data.grid import Shape, Spacing
 
 Factors: TypeAlias = tuple[int, int, int]
+Padding: TypeAlias = tuple[int, int, int]
 Box: TypeAlias = tuple[tuple[int, int, int], tuple[int, int, int]]
 
 MIN_CROP_MARGIN = 8
@@ -61,6 +68,8 @@ class WorkingCase:
         The part of the full grid that is covered: first voxel and end along (z, y, x).
     full_shape
         Shape of the case's own grid.
+    padding
+        Voxels of the full grid, copies of the border, that were put before the box along (z, y, x).
     """
 
     name: str
@@ -73,6 +82,7 @@ class WorkingCase:
     factors: Factors
     box: Box
     full_shape: Shape
+    padding: Padding = (0, 0, 0)
 
     @property
     def shape(self) -> Shape:
@@ -89,7 +99,7 @@ class WorkingCase:
 
         Interpolates linearly, voxel centres kept in place; outside the box everything is background.
         """
-        inside = upsample(values, self.factors, box_shape(self.box))
+        inside = upsample(values, self.factors, box_shape(self.box), self.padding)
         if inside.shape[1:] == self.full_shape:
             return inside
         full = np.zeros((len(values), *self.full_shape), dtype=np.float32)
@@ -100,7 +110,7 @@ class WorkingCase:
     def map_to_full(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Bring one map (Z, Y, X) to the full grid (z, y, x); 0 outside the box."""
         full = np.zeros(self.full_shape, dtype=np.float32)
-        full[box_selector(self.box)] = upsample(values[None], self.factors, box_shape(self.box))[0]
+        full[box_selector(self.box)] = upsample(values[None], self.factors, box_shape(self.box), self.padding)[0]
         return full
 
 
@@ -130,6 +140,50 @@ def make_working_case(
     window
         Lower and upper intensity instead of percentiles (CT: for example -125, 275 HU).
     """
+    return make_working_cases(
+        case,
+        classes,
+        max_voxels=max_voxels,
+        spacing=spacing,
+        crop_margin=crop_margin,
+        percentiles=percentiles,
+        window=window,
+    )[0]
+
+
+def make_working_cases(
+    case: Case,
+    classes: ClassTable,
+    *,
+    aligned: bool = False,
+    max_voxels: int | None = None,
+    spacing: Spacing | None = None,
+    crop_margin: float | None = None,
+    percentiles: tuple[float, float] = (1.0, 99.0),
+    window: tuple[float, float] | None = None,
+) -> list[WorkingCase]:
+    """Make the working case, or the two in which the annotated slices are `aligned`; see `make_working_case`.
+
+    Aligned slices lie just before the middle of their blocks in the first and just after it in the second. Because
+    of the padding such a grid can have one voxel more along an axis than `max_voxels` counts. Where nothing is
+    coarsened both would be the same, and there is one.
+    """
+    whole = _whole(case, classes, crop_margin, percentiles, window)
+    factors = grid_factors(whole.shape, case.grid.spacing, max_voxels, spacing)
+    if not aligned:
+        return [coarsen(whole, factors)]
+    paddings = dict.fromkeys(aligning_padding(whole, factors, after=after) for after in (False, True))
+    return [coarsen(whole, factors, padding) for padding in paddings]
+
+
+def _whole(
+    case: Case,
+    classes: ClassTable,
+    crop_margin: float | None,
+    percentiles: tuple[float, float],
+    window: tuple[float, float] | None,
+) -> WorkingCase:
+    """Normalise a case and crop it; not coarsened."""
     box = foreground_box(case, crop_margin)
     image = normalise(case.image, percentiles, window, case.name)[box_selector(box)]
     shape = box_shape(box)
@@ -143,7 +197,7 @@ def make_working_case(
             assert case.labels is not None
             truth[plane.selector()] = classes.encode(case.labels[box_selector(box)][plane.selector()])
             views[plane.selector()] |= np.uint8(1 << view)
-    whole = WorkingCase(
+    return WorkingCase(
         name=case.name,
         image=image,
         spacing=case.grid.spacing,
@@ -155,29 +209,52 @@ def make_working_case(
         box=box,
         full_shape=case.grid.shape,
     )
-    return coarsen(whole, grid_factors(shape, case.grid.spacing, max_voxels, spacing))
 
 
-def coarsen(case: WorkingCase, factors: Factors) -> WorkingCase:
+def aligning_padding(case: WorkingCase, factors: Factors, *, after: bool) -> Padding:
+    """Return the padding with which annotated slices lie just before, or just after, the middle of their blocks.
+
+    Along an axis with several slices it is the padding that comes closest to that for all of them.
+    """
+    padding = []
+    for axis, factor in enumerate(factors):
+        indices = [plane.index for planes in case.slices for plane in planes if plane.axis == axis]
+        wanted = factor // 2 - (not after)
+
+        def distance(before: int) -> int:
+            return sum(abs((index + before) % factor - wanted) for index in indices)  # noqa: B023
+
+        padding.append(min(range(factor), key=distance) if indices else (factor // 2) * after)
+    return (padding[0], padding[1], padding[2])
+
+
+def coarsen(case: WorkingCase, factors: Factors, padding: Padding = (0, 0, 0)) -> WorkingCase:
     """Average blocks of `factors` voxels; in annotated slices the majority of each block's voxels decides.
 
     The voxels beside a slice, which are unknown, take no part in that vote.
+
+    Parameters
+    ----------
+    padding
+        Voxels to put before the first ones, copies of the border.
     """
-    if factors == (1, 1, 1):
+    if factors == (1, 1, 1) and not any(padding):
         return case
-    image = block_mean(case.image, factors)
+    image = block_mean(case.image, factors, padding)
     truth = np.full(image.shape, UNKNOWN, dtype=np.int16)
     views = np.zeros(image.shape, dtype=np.uint8)
     placed: list[tuple[AnnotatedSlice, ...]] = []
     for view, group in enumerate(case.slices):
-        merged = [AnnotatedSlice(s.axis, s.index // factors[s.axis]) for s in group]
+        merged = [AnnotatedSlice(s.axis, (s.index + padding[s.axis]) // factors[s.axis]) for s in group]
         placed.append(tuple(dict.fromkeys(merged)))  # neighbours can fall into one plane
         for fine, coarse in zip(group, merged, strict=True):
-            across = _without(factors, fine.axis)
-            truth[coarse.selector()] = _pool_plane(case.truth[fine.selector()], case.num_classes, across)
+            plane = case.truth[fine.selector()]
+            across = _without(factors, fine.axis), _without(padding, fine.axis)
+            truth[coarse.selector()] = _pool_plane(plane, case.num_classes, *across)
             views[coarse.selector()] |= np.uint8(1 << view)
     spacing = tuple(s * f for s, f in zip(case.spacing, factors, strict=True))
     total = tuple(f * g for f, g in zip(case.factors, factors, strict=True))
+    before = tuple(p + f * q for p, f, q in zip(case.padding, case.factors, padding, strict=True))
     return replace(
         case,
         image=image,
@@ -186,6 +263,7 @@ def coarsen(case: WorkingCase, factors: Factors) -> WorkingCase:
         views=views,
         slices=tuple(placed),
         factors=(total[0], total[1], total[2]),
+        padding=(before[0], before[1], before[2]),
     )
 
 
@@ -295,33 +373,52 @@ def to_unit_range(image: NDArray[np.float32], low: float, high: float) -> NDArra
     return np.asarray(np.clip((image - low) / (high - low), 0.0, 1.0), dtype=np.float32)
 
 
-def upsample(values: NDArray[np.float32], factors: Factors, shape: Shape) -> NDArray[np.float32]:
-    """Interpolate (C, Z, Y, X) to `shape`, where one coarse voxel covers `factors` fine ones."""
+def upsample(
+    values: NDArray[np.float32], factors: Factors, shape: Shape, padding: Padding = (0, 0, 0)
+) -> NDArray[np.float32]:
+    """Interpolate (C, Z, Y, X) to `shape`, where one coarse voxel covers `factors` fine ones.
+
+    Parameters
+    ----------
+    padding
+        Fine voxels along (z, y, x) that the coarse ones cover before the first of `shape`; they are left out.
+    """
     if factors == (1, 1, 1):
         return values
     tensor = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))[None]
     padded = [size * factor for size, factor in zip(values.shape[1:], factors, strict=True)]
     full = F.interpolate(tensor, size=padded, mode="trilinear", align_corners=False)[0]
-    return np.asarray(full[:, : shape[0], : shape[1], : shape[2]].numpy())
+    z, y, x = (slice(before, before + size) for before, size in zip(padding, shape, strict=True))
+    return np.asarray(full[:, z, y, x].numpy())
 
 
-def block_mean(image: NDArray[np.float32], factors: Factors) -> NDArray[np.float32]:
-    """Average blocks of `factors` voxels of (z, y, x); the last, incomplete ones are filled up with border voxels."""
+def block_mean(image: NDArray[np.float32], factors: Factors, padding: Padding = (0, 0, 0)) -> NDArray[np.float32]:
+    """Average blocks of `factors` voxels of (z, y, x), after `padding` voxels were put before the first ones.
+
+    What is put before and what fills up the last blocks are copies of the border.
+    """
     if factors == (1, 1, 1):
         return image
-    pad = [(0, -size % factor) for size, factor in zip(image.shape, factors, strict=True)]
-    padded = np.pad(image, pad, mode="edge")
+    padded = _filled_up(image, factors, padding)
     z, y, x = (size // factor for size, factor in zip(padded.shape, factors, strict=True))
     blocks = padded.reshape(z, factors[0], y, factors[1], x, factors[2])
     return np.ascontiguousarray(blocks.mean(axis=(1, 3, 5), dtype=np.float32))
 
 
-def _pool_plane(index: NDArray[np.int16], num_classes: int, factors: tuple[int, int]) -> NDArray[np.int16]:
+def _filled_up(values: NDArray[Any], factors: Sequence[int], padding: Sequence[int]) -> NDArray[Any]:
+    """Repeat the border: `padding` times before, and after until all blocks are full."""
+    sizes = zip(values.shape, factors, padding, strict=True)
+    pad = [(before, -(before + size) % factor) for size, factor, before in sizes]
+    return np.pad(values, pad, mode="edge")
+
+
+def _pool_plane(
+    index: NDArray[np.int16], num_classes: int, factors: tuple[int, int], padding: tuple[int, int]
+) -> NDArray[np.int16]:
     """Majority class of each block of a 2D label plane; the lowest class index wins a tie."""
     if factors == (1, 1):
         return index
-    pad = [(0, -size % factor) for size, factor in zip(index.shape, factors, strict=True)]
-    padded = np.pad(index, pad, mode="edge")
+    padded = _filled_up(index, factors, padding)
     rows, columns = padded.shape[0] // factors[0], padded.shape[1] // factors[1]
     blocks = padded.reshape(rows, factors[0], columns, factors[1])
     votes = np.stack([(blocks == c).sum(axis=(1, 3)) for c in range(num_classes)])

@@ -31,7 +31,7 @@ from napari_rada.data.working import make_working_case
 from napari_rada.errors import RadaError
 from napari_rada.evaluation.scans import find_scans, load_scan, scores
 from napari_rada.events import StepLogged
-from napari_rada.inference.ensemble import assemble
+from napari_rada.inference.ensemble import Part, assemble
 from napari_rada.inference.sliding import VolumeInput, predict_volume
 from napari_rada.models.triple_view import NUM_VIEWS
 from napari_rada.propagation import make_propagator
@@ -172,7 +172,8 @@ def _measure(
         working.image, pseudo.probability, cues_without(working, pseudo, None, config.model.architecture)
     )
     softmax_NCZYX = predict_volume(trainer.model, inputs, config.training.patch, config.inference, RunControl())
-    mask = assemble(case, working, classes, softmax_NCZYX.mean(axis=0), None, keep_annotated=True, provenance={}).mask
+    part = Part(working, softmax_NCZYX.mean(axis=0))
+    mask = assemble(case, classes, [part], keep_annotated=True, provenance={}).mask
     seconds = float(np.median(np.diff([0.0, *elapsed])))
     return Timing(loop, len(elapsed), seconds, scores(mask, dense, case.grid.spacing, classes)[0])
 

@@ -5,14 +5,14 @@ Shape legend: N networks, C classes, Z Y X working grid, z y x full grid.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from napari_rada.prediction import Prediction
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -21,12 +21,18 @@ if TYPE_CHECKING:
     from napari_rada.data.working import WorkingCase
 
 
+class Part(NamedTuple):
+    """What was found on one working grid of a case: probability (C, Z, Y, X) and disagreement (Z, Y, X), if any."""
+
+    working: WorkingCase
+    probability_CZYX: NDArray[np.float32]
+    disagreement_ZYX: NDArray[np.float32] | None = None
+
+
 def assemble(
     case: Case,
-    working: WorkingCase,
     classes: ClassTable,
-    probability_CZYX: NDArray[np.float32],
-    disagreement_ZYX: NDArray[np.float32] | None,
+    parts: Sequence[Part],
     *,
     keep_annotated: bool,
     provenance: Mapping[str, str | int | float],
@@ -35,11 +41,14 @@ def assemble(
 
     Parameters
     ----------
+    parts
+        One or more, on grids of the same case; their mean counts.
     keep_annotated
         Voxels of annotated slices keep what was painted.
     """
-    probability = working.to_full(probability_CZYX)
-    certain = None if disagreement_ZYX is None else working.map_to_full(disagreement_ZYX)
+    probability = _mean(part.working.to_full(part.probability_CZYX) for part in parts)
+    doubted = [part.working.map_to_full(part.disagreement_ZYX) for part in parts if part.disagreement_ZYX is not None]
+    certain = _mean(doubted) if doubted else None
     if keep_annotated and case.labels is not None:
         known = case.known
         painted = classes.encode(case.labels[known])
@@ -56,3 +65,13 @@ def assemble(
         source=case.source,
         provenance=dict(provenance),
     )
+
+
+def _mean(arrays: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Mean of arrays of one shape, of which no more than two exist at a time."""
+    rest = iter(arrays)
+    total, count = next(rest), 1
+    for array in rest:
+        total += array
+        count += 1
+    return total if count == 1 else np.divide(total, np.float32(count), out=total)

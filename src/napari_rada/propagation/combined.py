@@ -7,7 +7,7 @@ the walker's answer beside the image, what intensities the class has, and the ou
 also where no edge shows it. How much each is worth differs from scan to scan; the annotated slices tell, each by what
 is said about it without it (`napari_rada.propagation.stacking`).
 
-Shape legend: C classes, K cues, V views (3), Z Y X working grid; B orientations (2).
+Shape legend: C classes, K cues, V views (3), Z Y X working grid; B classes and folds in a batch.
 """
 
 from __future__ import annotations
@@ -41,6 +41,10 @@ if TYPE_CHECKING:
 PROPAGATION = CUES.index("propagation")
 WALKING, CARRYING, COMPLETING = (0, 20), (20, 60), (60, 100)
 """From how many percent of the work to how many each part of it reaches."""
+
+TOGETHER = 2
+"""Classes and folds that the completer is given at a time; two take less time than one, for which PyTorch has only slow
+convolutions on the CPU, and more take more memory."""
 
 Folds: TypeAlias = "dict[int | None, tuple[Probability, Probability, Probability]]"
 """By the view that is left out, None for none: the opinions of walk, completer and flow."""
@@ -119,13 +123,12 @@ class CombinedPropagator:
     ) -> Folds:
         """Opinions of walk, completer and flow, each (C, Z, Y, X), with all slices and without each view."""
         carried_VCZYX = self.flow.carry(case, control, _part(on_progress, *CARRYING))
-        completing, folds = _part(on_progress, *COMPLETING), {}
-        for done, view in enumerate(views, start=1):
-            fold = _fold(case, walked, view)
-            completed = self._complete(case, fold, control)
-            folds[view] = (fold.walked, completed, self.flow.fused(case, carried_VCZYX, view))
-            completing(done, len(views))
-        return folds
+        known = [_fold(case, walked, view) for view in views]
+        completed = self._complete(case, known, control, _part(on_progress, *COMPLETING))
+        return {
+            view: (fold.walked, probability, self.flow.fused(case, carried_VCZYX, view))
+            for view, fold, probability in zip(views, known, completed, strict=True)
+        }
 
     def _pooled(self, case: WorkingCase, folds: Folds, view: int | None) -> Probability:
         """Pool the opinions of a fold, in the way that is right for the slices of the other views."""
@@ -134,30 +137,36 @@ class CombinedPropagator:
         usual = (1.0 - self.config.share, self.config.share, 0.0)
         return pooled(folds[view], fit_pool(judged, usual, case.num_classes, self.config.caution))
 
-    def _complete(self, case: WorkingCase, fold: _Fold, control: RunControl) -> Probability:
-        """Probability (C, Z, Y, X) of all classes; one class after the other, each against the rest."""
-        maker = CueMaker(case, fold.truth, fold.slices)
-        odds = np.ones_like(fold.walked)
-        for index in range(1, case.num_classes):
+    def _complete(
+        self, case: WorkingCase, folds: Sequence[_Fold], control: RunControl, on_progress: OnProgress
+    ) -> list[Probability]:
+        """Probability (C, Z, Y, X) of all classes in each fold; one class at a time, each against the rest."""
+        makers = [CueMaker(case, fold.truth, fold.slices) for fold in folds]
+        odds = [np.ones_like(fold.walked) for fold in folds]
+        tasks = []
+        for number, fold in enumerate(folds):
+            for index in range(1, case.num_classes):
+                if (fold.truth == index).any():
+                    tasks.append((number, index))
+                else:
+                    odds[number][index] = 0.0
+        for first in range(0, len(tasks), TOGETHER):
             control.check()
-            if not (fold.truth == index).any():
-                odds[index] = 0.0
-                continue
-            cues_KZYX = maker.of_class(index, fold.walked[index])
-            odds[index] = np.exp(LOGIT_LIMIT * cues_KZYX[PROPAGATION] + self._correction(cues_KZYX))
-        return np.asarray(odds / odds.sum(axis=0))
+            batch = tasks[first : first + TOGETHER]
+            cues_BKZYX = np.stack(
+                [makers[number].of_class(index, folds[number].walked[index]) for number, index in batch]
+            )
+            log_odds_BZYX = LOGIT_LIMIT * cues_BKZYX[:, PROPAGATION] + self._correction(cues_BKZYX)
+            for (number, index), log_odds_ZYX in zip(batch, log_odds_BZYX, strict=True):
+                odds[number][index] = np.exp(log_odds_ZYX)
+            on_progress(first + len(batch), len(tasks))
+        return [np.asarray(one / one.sum(axis=0)) for one in odds]
 
-    def _correction(self, cues_KZYX: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Correction (Z, Y, X) of the log-odds: mean over the scan and its mirror image.
-
-        Two orientations are steadier than one, and a batch of two takes less time than a batch of one, for which
-        PyTorch falls back to slow convolutions on the CPU.
-        """
-        cues = torch.from_numpy(cues_KZYX)
-        cues_BKDHW = torch.stack([cues, cues.flip(1, 2, 3)]).contiguous(memory_format=torch.channels_last_3d)
+    def _correction(self, cues_BKZYX: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Correction (B, Z, Y, X) of the log-odds."""
+        cues_BKDHW = torch.from_numpy(cues_BKZYX).contiguous(memory_format=torch.channels_last_3d)
         with torch.inference_mode():
-            upright, mirrored = self.completer(cues_BKDHW)
-        return np.asarray((0.5 * (upright + mirrored.flip(0, 1, 2))).numpy())
+            return np.asarray(self.completer(cues_BKDHW).numpy())
 
 
 def _fold(case: WorkingCase, walked: PseudoLabels, view: int | None) -> _Fold:

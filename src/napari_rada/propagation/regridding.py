@@ -1,14 +1,16 @@
-"""Bringing what was propagated on one working grid of a case to another one, often coarser.
+"""Bringing what was propagated on other working grids of a case to one that is wanted, often coarser.
 
 On the grid that several scans share, one annotated structure has few voxels; propagated on a grid of its own it comes
-out better, and what is averaged from there is not too large, as labels by majority on a coarse grid are.
+out better, and what is averaged from there is not too large, as labels by majority on a coarse grid are. Grids in two
+alignments with the annotated slices are averaged on the way.
 
 Shape legend: C classes, V views, Z Y X a working grid, z y x the full grid, along (z, y, x).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -16,40 +18,69 @@ from napari_rada.data.working import block_mean, box_selector
 from napari_rada.propagation.base import PseudoLabels, distance_to_slices, stamped, truth_without
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from numpy.typing import NDArray
 
     from napari_rada.data.working import WorkingCase
     from napari_rada.propagation.base import Probability
 
 
-def regridded(pseudo: PseudoLabels, made_on: WorkingCase, wanted: WorkingCase) -> PseudoLabels:
-    """Return the pseudo-labels of a case on another working grid of the same case.
+class Made(NamedTuple):
+    """Pseudo-labels, and the case on the grid that they were made on; beyond its box everything is background."""
+
+    pseudo: PseudoLabels
+    case: WorkingCase
+
+
+def regridded(parts: Sequence[Made], wanted: WorkingCase) -> PseudoLabels:
+    """Return the pseudo-labels of a case, the mean of those made on other grids of it, on the grid that is wanted.
 
     Probabilities are interpolated to the full grid and averaged over the voxels of the wanted one; annotated voxels
     are as they are annotated there.
 
     Parameters
     ----------
-    made_on
-        The case on the grid of `pseudo`; beyond its box everything is background.
+    parts
+        One or more, made in the same way.
     wanted
         The case on the grid that is wanted.
     """
-    probability = stamped(_averaged(pseudo.probability, made_on, wanted), wanted.truth)
+
+    def mean(values_of: Callable[[PseudoLabels], Probability]) -> Probability:
+        found = [_averaged(values_of(part.pseudo), part.case, wanted) for part in parts]
+        return np.asarray(np.mean(found, axis=0, dtype=np.float32))
+
+    first = parts[0].pseudo
+    probability = stamped(mean(lambda pseudo: pseudo.probability), wanted.truth)
     held_out = tuple(
-        None if without is None else stamped(_averaged(without, made_on, wanted), truth_without(wanted, view))
-        for view, without in enumerate(pseudo.held_out)
+        None if known is None else stamped(mean(partial(_without, view=view)), truth_without(wanted, view))
+        for view, known in enumerate(first.held_out)
     )
     labels = probability.argmax(axis=0)[None]
-    if len(pseudo.labels) > 1:
-        classes = np.arange(len(probability))[:, None, None, None]
-        opinions = [(labels_ZYX == classes).astype(np.float32) for labels_ZYX in pseudo.labels]
-        labels = np.stack([_averaged(opinion, made_on, wanted).argmax(axis=0) for opinion in opinions])
-    uncertain = pseudo.disagreement
-    if uncertain is not None:
-        uncertain = _pooled(made_on.map_to_full(uncertain), wanted)
+    if len(first.labels) > 1:
+        opinions = [mean(partial(_opinion, view=view)) for view in range(len(first.labels))]
+        labels = np.stack([opinion.argmax(axis=0) for opinion in opinions])
+    maps = [
+        _pooled(made_on.map_to_full(pseudo.disagreement), wanted)
+        for pseudo, made_on in parts
+        if pseudo.disagreement is not None
+    ]
+    uncertain = np.asarray(np.mean(maps, axis=0, dtype=np.float32)) if maps else None
     distance = distance_to_slices(wanted)
-    return PseudoLabels(pseudo.method, probability, labels.astype(np.int16), distance, held_out, uncertain)
+    return PseudoLabels(first.method, probability, labels.astype(np.int16), distance, held_out, uncertain)
+
+
+def _without(pseudo: PseudoLabels, view: int) -> Probability:
+    probability = pseudo.held_out[view]
+    assert probability is not None  # whether a view can be held out does not depend on the alignment
+    return probability
+
+
+def _opinion(pseudo: PseudoLabels, view: int) -> Probability:
+    """Labels of one view as probabilities (C, Z, Y, X)."""
+    classes = np.arange(len(pseudo.probability))[:, None, None, None]
+    return np.asarray(pseudo.labels[view] == classes, dtype=np.float32)
 
 
 def _averaged(probability_CZYX: Probability, made_on: WorkingCase, wanted: WorkingCase) -> Probability:
@@ -57,4 +88,4 @@ def _averaged(probability_CZYX: Probability, made_on: WorkingCase, wanted: Worki
 
 
 def _pooled(values_zyx: NDArray[np.float32], wanted: WorkingCase) -> NDArray[np.float32]:
-    return block_mean(values_zyx[box_selector(wanted.box)], wanted.factors)
+    return block_mean(values_zyx[box_selector(wanted.box)], wanted.factors, wanted.padding)

@@ -56,10 +56,12 @@ def common_spacing(grids: Sequence[Grid], max_voxels: int) -> Spacing:
 
 
 def working_shape(case: Case, config: RunConfig) -> Shape:
-    """Return the shape that a case has on the working grid."""
+    """Return the shape that a case has on the working grid; the largest that it may have where slices are aligned."""
     shape = box_shape(foreground_box(case, config.data.crop_margin))
     factors = grid_factors(shape, case.grid.spacing, config.data.max_voxels, config.data.spacing)
-    z, y, x = (-(-size // factor) for size, factor in zip(shape, factors, strict=True))
+    aligned = config.data.working_aligned and case.is_labelled
+    padding = [factor - 1 if aligned else 0 for factor in factors]
+    z, y, x = (-(-(size + before) // factor) for size, before, factor in zip(shape, padding, factors, strict=True))
     return (z, y, x)
 
 

@@ -18,6 +18,8 @@ from napari_rada.training.validation import predict_view
 from napari_rada.training.volumes import third_view
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from napari_rada.config import RunConfig
@@ -85,11 +87,15 @@ def _draw(
     inside = plane.index - working.box[0][axis]
     if not 0 <= inside < box_shape(working.box)[axis]:
         return
-    coarse = inside // working.factors[axis]
+    coarse = (inside + working.padding[axis]) // working.factors[axis]
     thin = np.take(probability_CZYX, [coarse], axis=1 + axis)
-    factors, shape = list(working.factors), list(box_shape(working.box))
-    factors[axis] = shape[axis] = 1
-    full = upsample(thin, (factors[0], factors[1], factors[2]), (shape[0], shape[1], shape[2]))
+    factors, shape, padding = list(working.factors), list(box_shape(working.box)), list(working.padding)
+    factors[axis], shape[axis], padding[axis] = 1, 1, 0
+    full = upsample(thin, _triple(factors), _triple(shape), _triple(padding))
     where = list(box_selector(working.box))
     where[axis] = slice(plane.index, plane.index + 1)
     mask[tuple(where)] = classes.decode(full.argmax(axis=0))
+
+
+def _triple(values: Sequence[int]) -> tuple[int, int, int]:
+    return (values[0], values[1], values[2])

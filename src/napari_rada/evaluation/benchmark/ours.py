@@ -19,7 +19,7 @@ from napari_rada.errors import InputError, Stopped
 from napari_rada.evaluation.benchmark.methods import Conditions, Segmentation
 from napari_rada.events import FinishReason, Listener, ignore
 from napari_rada.guidance.files import find_files
-from napari_rada.inference.ensemble import assemble
+from napari_rada.inference.ensemble import Part, assemble
 from napari_rada.presets import PRESETS
 from napari_rada.propagation import make_propagator
 from napari_rada.training.run_folder import RunFolder
@@ -92,7 +92,7 @@ class OwnPropagation:
             working, held_out=self.held_out, control=control, on_progress=lambda done, total: None
         )
         classes = check_trainable([case])
-        whole = assemble(case, working, classes, pseudo.probability, None, keep_annotated=True, provenance={})
+        whole = assemble(case, classes, [Part(working, pseudo.probability)], keep_annotated=True, provenance={})
         return Segmentation(whole.mask, _views(case, working, pseudo) if self.views else {})
 
 
