@@ -8,7 +8,7 @@ import pytest
 import torch
 from tests.engine import CENTRE, SHAPE, ball, ball_case, ball_image, tiny_config
 
-from napari_rada import pipeline
+from napari_rada import pipeline, preparation
 from napari_rada.config import RunConfig
 from napari_rada.control import RunControl
 from napari_rada.data.case import Case
@@ -54,7 +54,7 @@ def test_a_run_predicts_its_own_case_without_being_given_the_labels(run):
 
 def test_labelled_cases_of_a_cohort_are_propagated_on_grids_of_their_own(tmp_path, monkeypatch):
     seen = []
-    make = pipeline.make_propagator
+    make = preparation.make_propagator
 
     def watched(config):
         propagator = make(config)
@@ -67,7 +67,7 @@ def test_labelled_cases_of_a_cohort_are_propagated_on_grids_of_their_own(tmp_pat
         monkeypatch.setattr(propagator, "propagate", noting, raising=False)
         return propagator
 
-    monkeypatch.setattr(pipeline, "make_propagator", watched)
+    monkeypatch.setattr(preparation, "make_propagator", watched)
     cases = [ball_case("a"), ball_case("b", 1, labelled=False)]
     config = tiny_config(data__propagation_voxels=20_000, data__max_voxels=4096, training__iterations=1)
     pipeline.train(cases, tmp_path / "run", config)

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_rada.config import RunConfig
 from napari_rada.control import RunControl
 from napari_rada.data.case import Case, check_trainable
-from napari_rada.data.working import WorkingCase, make_working_cases
 from napari_rada.errors import ConfigError, InputError
 from napari_rada.events import FinishReason, Listener, Notice, Stage, StageProgress, ignore
 from napari_rada.guidance.files import find_files
@@ -20,13 +19,21 @@ from napari_rada.inference.blending import blended
 from napari_rada.inference.cleanup import CleanUp, clean_up
 from napari_rada.inference.ensemble import Part, assemble
 from napari_rada.inference.explain import class_heat
-from napari_rada.inference.sliding import VolumeInput, blank_prior, predict_volume
+from napari_rada.inference.sliding import predict_volume
 from napari_rada.inference.suggest import Suggestion, suggest_slice
 from napari_rada.memory import shortage_explained
 from napari_rada.models.device import computing
 from napari_rada.prediction import Explanation, Prediction, disagreement
+from napari_rada.preparation import (
+    Work,
+    network_inputs,
+    own_grids,
+    propagated,
+    tell_part,
+    training_volume,
+    working_grids,
+)
 from napari_rada.propagation import make_propagator
-from napari_rada.propagation.regridding import Made, regridded
 from napari_rada.training.checkpoint import Checkpoint, load_checkpoint, save_weights
 from napari_rada.training.economy import check_alike
 from napari_rada.training.guiding import built_alike
@@ -39,20 +46,17 @@ from napari_rada.training.share import check_share
 from napari_rada.training.snapshot import load_cases, load_classes, save_snapshot
 from napari_rada.training.team import ALONE
 from napari_rada.training.trained import TrainedRun
-from napari_rada.training.volumes import Volume, cues_without, make_volume
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from napari_rada.data.classes import ClassTable
     from napari_rada.data.slices import AnnotatedSlice
+    from napari_rada.data.working import WorkingCase
     from napari_rada.models.triple_view import TripleViewModel
-    from napari_rada.propagation.base import PseudoLabels
     from napari_rada.training.team import Team
     from napari_rada.training.trained import Weights
-
-PROPAGATION_MARGIN = 0.25
-"""What a grid that is made for the propagation alone leaves around the annotated box, as a share of its sides."""
+    from napari_rada.training.volumes import Volume
 
 
 @dataclass(frozen=True)
@@ -94,9 +98,9 @@ def propagate(
     config = config or RunConfig.from_preset("quick")
     control = control or RunControl()
     classes = check_trainable([case])
-    work = _Work(case, classes, config, control, listener)
+    work = Work(case, classes, config, control, listener)
     with computing(config.threads):
-        found = _propagate(work, _own_grids(work), held_out=False)
+        found = propagated(work, own_grids(work), held_out=False)
         return assemble(
             case,
             classes,
@@ -285,14 +289,10 @@ def predict(
     run = TrainedRun.open(run_dir, case, weights)
     config, classes, case = run.config, run.classes, run.case
     run.check_completable()
-    work = _Work(case, classes, config, control, listener)
+    work = Work(case, classes, config, control, listener)
     with computing(config.threads):
         model = run.model(device)
-        grids = _grids(work, config)
-        parts = [
-            _predict_part(work, model, working, partial(_tell_part, listener, Stage.PREDICT, number, len(grids)))
-            for number, working in enumerate(grids)
-        ]
+        parts = _predict(work, model, working_grids(work))
         keep = config.inference.keep_annotated
         prediction = assemble(case, classes, parts, keep_annotated=keep, provenance=run.provenance())
     tidy = tidy or CleanUp()
@@ -330,7 +330,7 @@ def preview(
     config, classes, case = run.config, run.classes, run.case
     with computing(config.threads):
         model = run.model(device)
-        working, volume = _volume(_Work(case, classes, config, control, listener))
+        working, volume = training_volume(Work(case, classes, config, control, listener))
         if not volume.held_out:
             raise InputError(
                 f"{case.name}: a preview needs annotated slices in at least two views, so that one can be held out; "
@@ -372,9 +372,9 @@ def explain(
     run.check_completable()
     with computing(config.threads):
         model = run.model(device)
-        work = _Work(case, classes, config, control, listener)
-        working = _grids(work, config)[0]
-        inputs, _ = _network_input(work, working)
+        work = Work(case, classes, config, control, listener)
+        working = working_grids(work)[0]
+        inputs, _ = network_inputs(work, [working])[0]
 
         def on_network(done: int, total: int) -> None:
             listener(StageProgress(Stage.PREDICT, done, total))
@@ -404,7 +404,7 @@ def suggest(prediction: Prediction, annotated: Sequence[AnnotatedSlice] = ()) ->
 
 def _train(job: Job, checkpoint: Checkpoint | None) -> TrainingResult:
     def make(case: Case) -> Volume:
-        return _volume(_Work(case, job.classes, job.config, job.control, job.told))[1]
+        return training_volume(Work(case, job.classes, job.config, job.control, job.told))[1]
 
     reason, state = job.train(checkpoint, make)
     return TrainingResult(job.folder.path, reason, state.iteration, state.dice, state.propagation_dice)
@@ -430,108 +430,23 @@ def _with_classes(case: Case, classes: ClassTable) -> Case:
     return replace(case, classes=classes)
 
 
-class _Work(NamedTuple):
-    """A case, and what all steps that are done with it need."""
-
-    case: Case
-    classes: ClassTable
-    config: RunConfig
-    control: RunControl
-    listener: Listener
-
-
-def _grids(work: _Work, config: RunConfig) -> list[WorkingCase]:
-    """Bring the case to the working grid, where that is asked for in both alignments with the annotated slices."""
-    data = config.data
-    return make_working_cases(
-        work.case,
-        work.classes,
-        aligned=data.working_aligned and work.case.is_labelled,
-        max_voxels=data.max_voxels,
-        spacing=data.spacing,
-        crop_margin=data.crop_margin,
-        percentiles=data.percentiles,
-        window=data.window,
-    )
-
-
-def _own_grids(work: _Work) -> list[WorkingCase]:
-    """Bring the case to the grid on which it is propagated: the working grid, unless the settings ask for its own."""
-    config, voxels = work.config, work.config.data.propagation_voxels
-    if voxels is None:
-        return _grids(work, config)
-    own = {
-        "data.max_voxels": voxels,
-        "data.spacing": None,
-        "data.crop_margin": PROPAGATION_MARGIN,
-        "data.propagation_voxels": None,
-    }
-    return _grids(work, config.with_settings(own))
-
-
-def _propagate(work: _Work, grids: Sequence[WorkingCase], *, held_out: bool) -> list[Made]:
-    propagator = make_propagator(work.config.propagation)
-    found = []
-    for number, working in enumerate(grids):
-        on_progress = partial(_tell_part, work.listener, Stage.PROPAGATE, number, len(grids), case=working.name)
-        pseudo = propagator.propagate(working, held_out=held_out, control=work.control, on_progress=on_progress)
-        found.append(Made(pseudo, working))
-    return found
-
-
-def _tell_part(
-    listener: Listener, stage: Stage, number: int, parts: int, done: int, total: int, case: str = ""
-) -> None:
-    """Tell the progress of one of several equal parts as that of the whole."""
-    listener(StageProgress(stage, number * total + done, parts * total, case))
-
-
-def _pseudo_labels(work: _Work, working: WorkingCase, *, held_out: bool) -> PseudoLabels:
-    """Propagate for networks that work on this grid."""
-    if work.config.data.propagation_voxels is None:
-        return _propagate(work, [working], held_out=held_out)[0].pseudo
-    return regridded(_propagate(work, _own_grids(work), held_out=held_out), working)
-
-
-def _volume(work: _Work) -> tuple[WorkingCase, Volume]:
-    """Prepare a case for training: on the working grid, and arranged for the sampler."""
-    config = work.config
-    work.control.check()
-    work.listener(StageProgress(Stage.PREPARE, 0, 1, work.case.name))
-    working = _grids(work, config)[0]
-    work.listener(StageProgress(Stage.PREPARE, 1, 1, work.case.name))
-    pseudo = _pseudo_labels(work, working, held_out=True) if working.is_labelled else None
-    return working, make_volume(working, pseudo, config.training.view_pairs, model=config.model)
-
-
-def _network_input(work: _Work, working: WorkingCase) -> tuple[VolumeInput, PseudoLabels | None]:
-    """Input of the networks and, where it is needed, the propagation of the case's own annotated slices."""
-    model = work.config.model
-    needed = model.completion or work.config.inference.blend < 1.0
-    if not (needed and working.is_labelled):
-        return blank_prior(working.image, working.num_classes), None
-    pseudo = _pseudo_labels(work, working, held_out=False)
-    cues = cues_without(working, pseudo, None, model.architecture)
-    return VolumeInput(working.image, pseudo.probability, cues), pseudo
-
-
-def _predict_part(
-    work: _Work, model: TripleViewModel, working: WorkingCase, on_tile: Callable[[int, int], None]
-) -> Part:
-    """Predict on one grid: the mean of the networks, and the propagation where there is one."""
+def _predict(work: Work, model: TripleViewModel, grids: Sequence[WorkingCase]) -> list[Part]:
+    """Predict on each grid: the mean of the networks, mixed with the propagation where there is one."""
     config, listener = work.config, work.listener
-    inputs, pseudo = _network_input(work, working)
-    softmax_NCZYX = predict_volume(
-        model,
-        inputs,
-        config.training.patch,
-        config.inference,
-        work.control,
-        on_tile=on_tile,
-        on_shortage=lambda change: listener(Notice(f"Memory ran out; prediction begins again with {change}.")),
-    )
-    work.control.check()  # also where all tiles went in one batch
-    mean_CZYX = softmax_NCZYX.mean(axis=0)
-    if pseudo is not None:
-        mean_CZYX = blended(mean_CZYX, pseudo.probability, config.inference)
-    return Part(working, mean_CZYX, disagreement(softmax_NCZYX))
+    parts = []
+    for number, (working, (inputs, pseudo)) in enumerate(zip(grids, network_inputs(work, grids), strict=True)):
+        softmax_NCZYX = predict_volume(
+            model,
+            inputs,
+            config.training.patch,
+            config.inference,
+            work.control,
+            on_tile=partial(tell_part, listener, Stage.PREDICT, number, len(grids)),
+            on_shortage=lambda change: listener(Notice(f"Memory ran out; prediction begins again with {change}.")),
+        )
+        work.control.check()  # also where all tiles went in one batch
+        mean_CZYX = softmax_NCZYX.mean(axis=0)
+        if pseudo is not None:
+            mean_CZYX = blended(mean_CZYX, pseudo.probability, config.inference)
+        parts.append(Part(working, mean_CZYX, disagreement(softmax_NCZYX)))
+    return parts

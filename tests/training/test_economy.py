@@ -9,7 +9,7 @@ import pytest
 import torch
 from tests.engine import ball_case, tiny_config
 
-from napari_rada import pipeline
+from napari_rada import pipeline, preparation
 from napari_rada.control import RunControl
 from napari_rada.errors import NotEnoughMemoryError
 from napari_rada.events import Event, FinishReason, Notice, StepLogged, TrainingStarted
@@ -182,11 +182,11 @@ def test_another_error_is_not_swallowed(tmp_path: Path, monkeypatch: pytest.Monk
         train(tmp_path / "run")
 
 
-@pytest.mark.parametrize("stage", ["make_working_cases", "make_volume", "_propagate"])
+@pytest.mark.parametrize("stage", ["make_working_cases", "make_volume", "make_propagator"])
 def test_a_shortage_before_training_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
-    Shortage(monkeypatch, pipeline, stage, 1).kind = "numpy"
+    Shortage(monkeypatch, preparation, stage, 1).kind = "numpy"
     with pytest.raises(NotEnoughMemoryError, match=r"of main memory are free now.*crop the scan, or lower") as error:
         train(tmp_path / "run")
     assert "\n" not in str(error.value)

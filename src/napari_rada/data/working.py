@@ -220,11 +220,8 @@ def aligning_padding(case: WorkingCase, factors: Factors, *, after: bool) -> Pad
     for axis, factor in enumerate(factors):
         indices = [plane.index for planes in case.slices for plane in planes if plane.axis == axis]
         wanted = factor // 2 - (not after)
-
-        def distance(before: int) -> int:
-            return sum(abs((index + before) % factor - wanted) for index in indices)  # noqa: B023
-
-        padding.append(min(range(factor), key=distance) if indices else (factor // 2) * after)
+        away = [sum(abs((index + before) % factor - wanted) for index in indices) for before in range(factor)]
+        padding.append(away.index(min(away)) if indices else (factor // 2) * after)
     return (padding[0], padding[1], padding[2])
 
 

@@ -27,14 +27,13 @@ from napari_rada.config import RunConfig, parse_settings
 from napari_rada.control import RunControl
 from napari_rada.data.case import check_trainable
 from napari_rada.data.classes import UNKNOWN
-from napari_rada.data.working import make_working_case
 from napari_rada.errors import RadaError
 from napari_rada.evaluation.scans import find_scans, load_scan, scores
-from napari_rada.events import StepLogged
+from napari_rada.events import StepLogged, ignore
 from napari_rada.inference.ensemble import Part, assemble
 from napari_rada.inference.sliding import VolumeInput, predict_volume
 from napari_rada.models.triple_view import NUM_VIEWS
-from napari_rada.propagation import make_propagator
+from napari_rada.preparation import Work, propagated, working_grids
 from napari_rada.training.losses import cross_loss, entropy, supervised_loss
 from napari_rada.training.objective import Knobs, NetworkLoss, supervision
 from napari_rada.training.run_folder import RunFolder
@@ -131,19 +130,9 @@ def compare(case: Case, dense: NDArray[np.uint16], config: RunConfig) -> list[Ti
 
 
 def _prepared(case: Case, config: RunConfig) -> tuple[WorkingCase, PseudoLabels]:
-    working = make_working_case(
-        case,
-        check_trainable([case]),
-        max_voxels=config.data.max_voxels,
-        spacing=config.data.spacing,
-        crop_margin=config.data.crop_margin,
-        percentiles=config.data.percentiles,
-        window=config.data.window,
-    )
-    propagator = make_propagator(config.propagation)
-    return working, propagator.propagate(
-        working, held_out=True, control=RunControl(), on_progress=lambda done, total: None
-    )
+    work = Work(case, check_trainable([case]), config, RunControl(), ignore)
+    ((pseudo, working),) = propagated(work, working_grids(work)[:1], held_out=True)
+    return working, pseudo
 
 
 def _measure(

@@ -14,12 +14,12 @@ import numpy as np
 from napari_rada import pipeline
 from napari_rada.config import PropagationConfig, RunConfig
 from napari_rada.data.case import Case, check_trainable
-from napari_rada.data.working import make_working_case
 from napari_rada.errors import InputError, Stopped
 from napari_rada.evaluation.benchmark.methods import Conditions, Segmentation
 from napari_rada.events import FinishReason, Listener, ignore
 from napari_rada.guidance.files import find_files
 from napari_rada.inference.ensemble import Part, assemble
+from napari_rada.preparation import Work, propagated, working_grids
 from napari_rada.presets import PRESETS
 from napari_rada.propagation import make_propagator
 from napari_rada.training.run_folder import RunFolder
@@ -87,11 +87,9 @@ class OwnPropagation:
         config = under(self.config, conditions)
         if not (self.views or self.held_out):
             return Segmentation(pipeline.propagate(case, config, control=control, listener=listener).mask)
-        working = _working(case, config)
-        pseudo = make_propagator(config.propagation).propagate(
-            working, held_out=self.held_out, control=control, on_progress=lambda done, total: None
-        )
         classes = check_trainable([case])
+        work = Work(case, classes, config, control, listener)
+        ((pseudo, working),) = propagated(work, working_grids(work)[:1], held_out=self.held_out)
         whole = assemble(case, classes, [Part(working, pseudo.probability)], keep_annotated=True, provenance={})
         return Segmentation(whole.mask, _views(case, working, pseudo) if self.views else {})
 
@@ -219,19 +217,6 @@ def training_seconds(run_dir: Path) -> float:
     with RunFolder.open(run_dir).losses_file.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     return float(rows[-1]["elapsed_s"]) if rows else 0.0
-
-
-def _working(case: Case, config: RunConfig) -> WorkingCase:
-    data = config.data
-    return make_working_case(
-        case,
-        check_trainable([case]),
-        max_voxels=data.max_voxels,
-        spacing=data.spacing,
-        crop_margin=data.crop_margin,
-        percentiles=data.percentiles,
-        window=data.window,
-    )
 
 
 def _views(case: Case, working: WorkingCase, pseudo: PseudoLabels) -> dict[str, np.ndarray[Any, Any]]:

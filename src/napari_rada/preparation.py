@@ -1,0 +1,116 @@
+"""Preparation: from a case to what propagation, networks and patches work on.
+
+The steps that training, prediction and everything else in `napari_rada.pipeline` share: the working grid, the
+pseudo-labels, the volume that patches are cut from, the input of networks.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from napari_rada.data.working import WorkingCase, make_working_cases
+from napari_rada.events import Listener, Stage, StageProgress
+from napari_rada.inference.sliding import VolumeInput, blank_prior
+from napari_rada.propagation import make_propagator
+from napari_rada.propagation.regridding import Made, regridded
+from napari_rada.training.volumes import Volume, cues_without, make_volume
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_rada.config import RunConfig
+    from napari_rada.control import RunControl
+    from napari_rada.data.case import Case
+    from napari_rada.data.classes import ClassTable
+    from napari_rada.propagation.base import PseudoLabels
+
+PROPAGATION_MARGIN = 0.25
+"""What a grid that is made for the propagation alone leaves around the annotated box, as a share of its sides."""
+
+
+class Work(NamedTuple):
+    """A case, and what all steps that are done with it need."""
+
+    case: Case
+    classes: ClassTable
+    config: RunConfig
+    control: RunControl
+    listener: Listener
+
+
+def working_grids(work: Work) -> list[WorkingCase]:
+    """Bring the case to the working grid; where that is asked for, in both alignments with its annotated slices."""
+    data = work.config.data
+    return make_working_cases(
+        work.case,
+        work.classes,
+        aligned=data.working_aligned and work.case.is_labelled,
+        max_voxels=data.max_voxels,
+        spacing=data.spacing,
+        crop_margin=data.crop_margin,
+        percentiles=data.percentiles,
+        window=data.window,
+    )
+
+
+def own_grids(work: Work) -> list[WorkingCase]:
+    """Bring the case to the grid on which it is propagated: the working grid, unless the settings ask for its own."""
+    config, voxels = work.config, work.config.data.propagation_voxels
+    if voxels is None:
+        return working_grids(work)
+    own = {
+        "data.max_voxels": voxels,
+        "data.spacing": None,
+        "data.crop_margin": PROPAGATION_MARGIN,
+        "data.propagation_voxels": None,
+    }
+    return working_grids(work._replace(config=config.with_settings(own)))
+
+
+def propagated(work: Work, grids: Sequence[WorkingCase], *, held_out: bool) -> list[Made]:
+    """Propagate the annotated slices of the case on each of these grids."""
+    propagator = make_propagator(work.config.propagation)
+    found = []
+    for number, working in enumerate(grids):
+        on_progress = partial(tell_part, work.listener, Stage.PROPAGATE, number, len(grids), case=working.name)
+        pseudo = propagator.propagate(working, held_out=held_out, control=work.control, on_progress=on_progress)
+        found.append(Made(pseudo, working))
+    return found
+
+
+def tell_part(listener: Listener, stage: Stage, number: int, parts: int, done: int, total: int, case: str = "") -> None:
+    """Tell the progress of one of several equal parts as that of the whole."""
+    listener(StageProgress(stage, number * total + done, parts * total, case))
+
+
+def _pseudo_labels(work: Work, grids: Sequence[WorkingCase], *, held_out: bool) -> list[PseudoLabels]:
+    """Propagate for networks that work on these grids."""
+    if work.config.data.propagation_voxels is None:
+        return [made.pseudo for made in propagated(work, grids, held_out=held_out)]
+    own = propagated(work, own_grids(work), held_out=held_out)
+    return [regridded(own, working) for working in grids]
+
+
+def training_volume(work: Work) -> tuple[WorkingCase, Volume]:
+    """Prepare a case for training: on the working grid, and arranged for the sampler."""
+    config = work.config
+    work.control.check()
+    work.listener(StageProgress(Stage.PREPARE, 0, 1, work.case.name))
+    working = working_grids(work)[0]
+    work.listener(StageProgress(Stage.PREPARE, 1, 1, work.case.name))
+    pseudo = _pseudo_labels(work, [working], held_out=True)[0] if working.is_labelled else None
+    return working, make_volume(working, pseudo, config.training.view_pairs, model=config.model)
+
+
+def network_inputs(work: Work, grids: Sequence[WorkingCase]) -> list[tuple[VolumeInput, PseudoLabels | None]]:
+    """Input of the networks on each grid and, where needed, the propagation of the case's own annotated slices."""
+    model = work.config.model
+    needed = model.completion or work.config.inference.blend < 1.0
+    if not (needed and work.case.is_labelled):
+        return [(blank_prior(working.image, working.num_classes), None) for working in grids]
+    found: list[tuple[VolumeInput, PseudoLabels | None]] = []
+    for working, pseudo in zip(grids, _pseudo_labels(work, grids, held_out=False), strict=True):
+        cues = cues_without(working, pseudo, None, model.architecture)
+        found.append((VolumeInput(working.image, pseudo.probability, cues), pseudo))
+    return found
