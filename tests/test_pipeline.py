@@ -11,13 +11,15 @@ from tests.engine import CENTRE, SHAPE, ball, ball_case, ball_image, tiny_config
 from napari_rada import pipeline, preparation
 from napari_rada.config import RunConfig
 from napari_rada.control import RunControl
-from napari_rada.data.case import Case
+from napari_rada.data.case import Case, check_trainable
 from napari_rada.data.grid import Grid
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.data.working import upsample
 from napari_rada.errors import ConfigError, InputError, MissingDependencyError, RunFolderError, Stopped
 from napari_rada.events import FinishReason, Stage, StageProgress, StepLogged
+from napari_rada.inference.ensemble import Part, assemble
 from napari_rada.models.completer import load_completer
+from napari_rada.preparation import Work, propagated, working_grids
 from napari_rada.training.checkpoint import load_checkpoint
 from napari_rada.training.plan import plan
 from napari_rada.training.run_folder import RunFolder
@@ -85,8 +87,13 @@ def test_both_alignments_count_in_propagation_and_prediction(tmp_path):
     config = tiny_config(**settings)
     told = []
     found = pipeline.propagate(case, config, listener=told.append)
-    one = pipeline.propagate(case, tiny_config(data__aligned=False, **settings))
-    assert not np.allclose(found.probability, one.probability)
+    classes = check_trainable([case])
+    work = Work(case, classes, config, RunControl(), lambda event: None)
+    made = propagated(work, working_grids(work), held_out=False)
+    parts = [Part(working, pseudo.probability) for pseudo, working in made]
+    each = [assemble(case, classes, [part], keep_annotated=True, provenance={}).probability for part in parts]
+    assert not np.allclose(*each, atol=0.05)
+    np.testing.assert_allclose(found.probability, np.mean(each, axis=0), atol=1e-6)
     done = [event.done / event.total for event in told if isinstance(event, StageProgress)]
     assert (done[-1], done) == (1.0, sorted(done))
     pipeline.train([case], tmp_path / "run", config)

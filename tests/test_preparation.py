@@ -66,7 +66,7 @@ def test_networks_learn_on_the_first_alignment_and_predict_on_both() -> None:
 def test_what_was_propagated_on_own_grids_comes_to_that_of_the_networks() -> None:
     asked = work(data__propagation_voxels=6000, data__max_voxels=20_000)
     working, volume = training_volume(asked)
-    expected = regridded(propagated(asked, own_grids(asked), held_out=True), working)
+    expected = regridded(propagated(asked, own_grids(asked), held_out=True), working, asked.control)
     assert volume.prior is not None
     np.testing.assert_allclose(volume.prior[3], expected.probability, atol=1e-3)
 

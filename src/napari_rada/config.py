@@ -23,6 +23,8 @@ Architecture: TypeAlias = Literal["vnet", "completer"]
 Augment: TypeAlias = Literal["none", "flips", "deform"]
 CtWindow: TypeAlias = Literal["soft tissue", "liver", "lung", "mediastinum", "bone", "brain"]
 
+MOST_VOXELS = 180_000
+"""Grid on which is propagated: what the presets ask for, 150,000, and what alignment can add to that."""
 IMAGE_ALONE = {"model.architecture": "vnet", "model.completion": False}
 """Networks that predict a scan from its image alone, as those of a cohort must."""
 
@@ -59,8 +61,9 @@ class DataConfig(_Frozen):
     )
     aligned: bool = Field(
         False,
-        description="Propagate on two positions of the grid, in which the annotated slices lie just before and just "
-        "after the middle of its voxels, and average.",
+        description="Propagate and predict on two positions of the grid, in which the annotated slices lie just before "
+        "and just after the middle of its voxels, and average; networks learn on the first. For grids that the way to "
+        "propagate does not coarsen further (max_voxels there).",
     )
     percentiles: tuple[float, float] = Field((1.0, 99.0), description="Intensity percentiles mapped to 0 and 1.")
     window: tuple[float, float] | None = Field(None, description="Intensity window (CT: HU) instead of percentiles.")
@@ -93,7 +96,7 @@ class DiffusionConfig(_Frozen):
     absorption: float = Field(
         2e-4, ge=0, lt=1, description="Chance per step that a walk is lost and counts as background."
     )
-    max_voxels: int = Field(180_000, ge=4096, description="Solve on a grid of at most this many voxels.")
+    max_voxels: int = Field(MOST_VOXELS, ge=4096, description="Solve on a grid of at most this many voxels.")
     tolerance: float = Field(3e-4, gt=0, lt=1, description="Relative residual at which the solver stops.")
 
 
@@ -113,7 +116,9 @@ class FlowConfig(_Frozen):
     warps: int = Field(2, ge=1, le=100, description="Refinements per level of resolution.")
     alpha: float = Field(0.97, gt=0, le=1, description="Weight per slice of distance when views are fused.")
     max_voxels: int = Field(
-        180_000, ge=4096, description="Carry on a grid of at most this many voxels; in combined, on that of diffusion."
+        MOST_VOXELS,
+        ge=4096,
+        description="Carry on a grid of at most this many voxels; in combined, on that of diffusion.",
     )
 
 

@@ -89,7 +89,7 @@ def _pseudo_labels(work: Work, grids: Sequence[WorkingCase], *, held_out: bool) 
     if work.config.data.propagation_voxels is None:
         return [made.pseudo for made in propagated(work, grids, held_out=held_out)]
     own = propagated(work, own_grids(work), held_out=held_out)
-    return [regridded(own, working) for working in grids]
+    return [regridded(own, working, work.control) for working in grids]
 
 
 def training_volume(work: Work) -> tuple[WorkingCase, Volume]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -28,10 +30,15 @@ class Constant(torch.nn.Module):
         return torch.full_like(cues_BKDHW[:, 0], self.value)
 
 
-class Left(torch.nn.Module):
-    """Looks at one cue, so that orientation matters."""
+class FirstCue(torch.nn.Module):
+    """Gives its first cue back, the image, and notes how many it is given at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[int] = []
 
     def forward(self, cues_BKDHW: torch.Tensor) -> torch.Tensor:
+        self.batches.append(len(cues_BKDHW))
         return cues_BKDHW[:, 0]
 
 
@@ -133,9 +140,9 @@ def test_what_is_held_out_leaves_no_trace_but_in_the_weights():
     assert np.array_equal(*folds)
 
 
-def test_orientations_are_turned_back(one_class):
+def test_the_completer_sees_the_image_where_it_is(one_class):
     case, _ = one_class
-    pseudo = run(CombinedPropagator(fixed(1.0), completer=Left()), case)
+    pseudo = run(CombinedPropagator(fixed(1.0), completer=FirstCue()), case)
     walked = run(make_propagator(DiffusionConfig()), case).probability[1]
     moved = pseudo.probability[1] - walked
     unsure = (walked > 0.2) & (walked < 0.8) & (case.truth < 0)
@@ -152,6 +159,41 @@ def test_the_packaged_completer_is_better_than_the_walk_on_synthetic_scans_it_ne
             completed = walked + load_completer()(cues[None])[0]
         scores.append([dice((logits > 0).numpy(), example.share > 0.5) for logits in (walked, completed)])
     assert np.mean(scores, axis=0)[1] > np.mean(scores, axis=0)[0]
+
+
+@pytest.mark.parametrize("views", [1, 2, 3])
+def test_classes_and_folds_are_completed_two_at_a_time(views):
+    """Whatever is beside it in a batch, the answer to each is its own."""
+    case = working(scan(ellipsoids()), ellipsoids(), THREE[:views])
+    completer = FirstCue()
+    together = run(CombinedPropagator(fixed(1.0), completer=completer), case, held_out=True)
+    assert set(completer.batches) == {2}
+    folds = 1 if views == 1 else 1 + views
+    assert len(completer.batches) == -(-folds * 2 // 2)
+    alone = run(CombinedPropagator(fixed(1.0), completer=FirstCue()), case)
+    np.testing.assert_array_equal(together.probability, alone.probability)
+
+
+def test_a_class_that_a_fold_does_not_show_is_nowhere_in_it():
+    labels = np.where(ellipsoids() == 2, 1, ellipsoids())  # one class in the other two slices
+    labels[:, :, CENTRE[2]] = ellipsoids()[:, :, CENTRE[2]]
+    case = working(scan(ellipsoids()), labels)
+    held_out = run(CombinedPropagator(fixed(1.0), completer=FirstCue()), case, held_out=True).held_out[2]
+    assert held_out is not None
+    assert held_out[2].max() < 0.01  # no opinion may give less than a floor
+    np.testing.assert_allclose(held_out.sum(axis=0), 1.0, atol=1e-5)
+
+
+def test_progress_reaches_the_end_also_without_anything_to_complete(one_class):
+    case, _ = one_class
+    empty = replace(case, truth=np.minimum(case.truth, 0).astype(np.int16))
+    told: list[tuple[int, int]] = []
+    for scene in (case, empty):
+        told.clear()
+        CombinedPropagator(fixed(1.0), completer=FirstCue()).propagate(
+            scene, held_out=False, control=RunControl(), on_progress=lambda *step: told.append(step)
+        )
+        assert told[-1] == (100, 100)
 
 
 def test_a_stop_ends_it(one_class):

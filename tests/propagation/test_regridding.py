@@ -7,9 +7,11 @@ import pytest
 from tests.propagation.scenes import CENTRE, ellipsoids, run, scan
 
 from napari_rada.config import CombinedConfig, DiffusionConfig, FlowConfig
+from napari_rada.control import RunControl
 from napari_rada.data.case import Case, check_trainable
 from napari_rada.data.classes import UNKNOWN
 from napari_rada.data.working import WorkingCase, block_mean, make_working_case, make_working_cases
+from napari_rada.errors import Stopped
 from napari_rada.propagation import make_propagator
 from napari_rada.propagation.base import PseudoLabels, distance_to_slices, truth_without
 from napari_rada.propagation.regridding import Made, regridded
@@ -38,7 +40,7 @@ def exact(case: WorkingCase) -> PseudoLabels:
 def test_a_voxel_gets_the_share_that_its_part_of_the_scan_has() -> None:
     own, whole = grids()
     assert own.shape != whole.shape
-    found = regridded([Made(exact(own), own)], whole)
+    found = regridded([Made(exact(own), own)], whole, RunControl())
     share = np.stack([block_mean((PADDED == index).astype(np.float32), whole.factors) for index in range(3)])
     unknown = whole.truth == UNKNOWN
     np.testing.assert_allclose(found.probability[:, unknown], share[:, unknown], atol=1e-6)
@@ -50,7 +52,7 @@ def test_a_voxel_gets_the_share_that_its_part_of_the_scan_has() -> None:
 
 def test_a_view_that_was_left_out_stays_unseen() -> None:
     own, whole = grids()
-    found = regridded([Made(exact(own), own)], whole)
+    found = regridded([Made(exact(own), own)], whole, RunControl())
     assert found.held_out[1] is None
     left_out = found.held_out[0]
     assert left_out is not None
@@ -63,7 +65,7 @@ def test_a_view_that_was_left_out_stays_unseen() -> None:
 @pytest.mark.parametrize(("config", "views"), [(DiffusionConfig(), 1), (FlowConfig(), 3)])
 def test_ways_that_tell_views_apart_still_do(config: DiffusionConfig | FlowConfig, views: int) -> None:
     own, whole = grids()
-    found = regridded([Made(run(make_propagator(config), own, held_out=True), own)], whole)
+    found = regridded([Made(run(make_propagator(config), own, held_out=True), own)], whole, RunControl())
     assert found.labels.shape == (views, *whole.shape)
     assert set(np.unique(found.labels)) <= {0, 1, 2}
     dense = (PADDED > 0)[:: whole.factors[0], :: whole.factors[1], :: whole.factors[2]]
@@ -80,8 +82,8 @@ def test_grids_in_two_alignments_are_averaged() -> None:
     propagator = make_propagator(CombinedConfig())
     made = [Made(run(propagator, part, held_out=True), part) for part in pair]
     assert len(made) == 2
-    both = regridded(made, whole)
-    first, second = (regridded([one], whole) for one in made)
+    both = regridded(made, whole, RunControl())
+    first, second = (regridded([one], whole, RunControl()) for one in made)
     np.testing.assert_allclose(both.probability, (first.probability + second.probability) / 2, atol=1e-6)
     for view in range(3):
         folds = [found.held_out[view] for found in (both, first, second)]
@@ -92,3 +94,30 @@ def test_grids_in_two_alignments_are_averaged() -> None:
     assert second.disagreement is not None
     np.testing.assert_allclose(both.disagreement, (first.disagreement + second.disagreement) / 2, atol=1e-6)
     np.testing.assert_array_equal(both.labels[0], both.probability.argmax(axis=0))
+
+
+def test_a_view_that_can_be_held_out_on_one_grid_only_is_that_of_this_grid() -> None:
+    """Neighbouring slices of one axis are three views, and share a voxel in one alignment and not in the other."""
+    case = Case.create(scan(PADDED), PADDED, slices=[(0, 12), (0, 13), (0, 15), (0, 21)])
+    classes = check_trainable([case])
+    pair = make_working_cases(case, classes, aligned=True, max_voxels=1000)
+    whole = make_working_case(case, classes)
+    made = [Made(run(make_propagator(DiffusionConfig()), part, held_out=True), part) for part in pair]
+    possible = [[fold is not None for fold in one.pseudo.held_out] for one in made]
+    assert possible[0] != possible[1]
+    for order in (made, made[::-1]):
+        found = regridded(order, whole, RunControl())
+        assert [fold is not None for fold in found.held_out] == [any(known) for known in zip(*possible, strict=True)]
+        for view, fold in enumerate(found.held_out):
+            if fold is not None and not all(known[view] for known in possible):
+                (only,) = [one for one in made if one.pseudo.held_out[view] is not None]
+                alone = regridded([only], whole, RunControl()).held_out[view]
+                np.testing.assert_array_equal(fold, alone)
+
+
+def test_a_stop_ends_it() -> None:
+    own, whole = grids()
+    control = RunControl()
+    control.stop()
+    with pytest.raises(Stopped):
+        regridded([Made(exact(own), own)], whole, control)

@@ -9,8 +9,11 @@ import pytest
 from tests.engine import ball_case, ball_image, tiny_config
 
 from napari_rada.config import RunConfig
-from napari_rada.data.case import Case
+from napari_rada.control import RunControl
+from napari_rada.data.case import Case, check_trainable
 from napari_rada.data.grid import Grid
+from napari_rada.events import ignore
+from napari_rada.preparation import Work, working_grids
 from napari_rada.training.plan import common_spacing, largest_patch, plan, working_shape
 
 
@@ -114,3 +117,16 @@ def test_the_patch_shows_as_much_as_is_affordable(
 ) -> None:
     assert largest_patch(shapes, voxels) == patch
     assert prod(patch) <= voxels or patch == (8, 8, 8)
+
+
+def test_the_planned_shape_holds_both_alignments() -> None:
+    case = ball_case()
+    for settings in ({}, {"data__aligned": False}):
+        config = quick(data__max_voxels=4096, data__crop_margin=None, **settings)
+        grids = working_grids(Work(case, check_trainable([case]), config, RunControl(), ignore))
+        planned = working_shape(case, config)
+        largest = np.max([grid.shape for grid in grids], axis=0)
+        assert len(grids) == 1 + config.data.aligned
+        assert (largest <= planned).all()
+        assert (planned <= largest + config.data.aligned).all()
+    assert working_shape(case, quick(data__max_voxels=4096, data__crop_margin=None)) != planned

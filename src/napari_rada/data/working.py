@@ -24,7 +24,7 @@ from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -233,9 +233,9 @@ def coarsen(case: WorkingCase, factors: Factors, padding: Padding = (0, 0, 0)) -
     Parameters
     ----------
     padding
-        Voxels to put before the first ones, copies of the border.
+        Voxels to put before the first ones, copies of the border; along each axis fewer than the factor.
     """
-    if factors == (1, 1, 1) and not any(padding):
+    if factors == (1, 1, 1):
         return case
     image = block_mean(case.image, factors, padding)
     truth = np.full(image.shape, UNKNOWN, dtype=np.int16)
@@ -400,6 +400,16 @@ def block_mean(image: NDArray[np.float32], factors: Factors, padding: Padding = 
     z, y, x = (size // factor for size, factor in zip(padded.shape, factors, strict=True))
     blocks = padded.reshape(z, factors[0], y, factors[1], x, factors[2])
     return np.ascontiguousarray(blocks.mean(axis=(1, 3, 5), dtype=np.float32))
+
+
+def mean_of(arrays: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Mean of one or more arrays of one shape, of which no more than two exist at a time; the first is overwritten."""
+    rest = iter(arrays)
+    total, count = next(rest), 1
+    for array in rest:
+        total += array
+        count += 1
+    return total if count == 1 else np.divide(total, np.float32(count), out=total)
 
 
 def _filled_up(values: NDArray[Any], factors: Sequence[int], padding: Sequence[int]) -> NDArray[Any]:

@@ -22,14 +22,15 @@ from napari_rada import pipeline
 from napari_rada.config import CombinedConfig, RunConfig, parse
 from napari_rada.control import RunControl
 from napari_rada.data.case import check_trainable
-from napari_rada.data.working import coarsen, coarsening_factors, make_working_case
+from napari_rada.data.working import coarsen, coarsening_factors
 from napari_rada.durable import write_text
 from napari_rada.errors import NotEnoughMemoryError, RadaError
 from napari_rada.evaluation.benchmark.measure import measured, peak_gib, reset_peak
 from napari_rada.evaluation.growth_points import Point
 from napari_rada.evaluation.growth_scans import make_scan
-from napari_rada.events import StepLogged, TrainingStarted
+from napari_rada.events import StepLogged, TrainingStarted, ignore
 from napari_rada.models.device import computing
+from napari_rada.preparation import Work, working_grids
 from napari_rada.propagation import make_propagator
 
 if TYPE_CHECKING:
@@ -159,11 +160,10 @@ def _propagation(spec: Spec, case: Case, libraries: float) -> list[Term]:
 
 
 def _coarse(case: Case, config: RunConfig) -> WorkingCase:
-    """Return the grid that the walk is solved on."""
-    data, way = config.data, config.propagation
+    """Return the first of the grids that the walk is solved on."""
+    way = config.propagation
     assert isinstance(way, CombinedConfig)
-    classes = check_trainable([case])
-    working = make_working_case(case, classes, max_voxels=data.max_voxels, crop_margin=data.crop_margin)
+    working = working_grids(Work(case, check_trainable([case]), config, RunControl(), ignore))[0]
     return coarsen(working, coarsening_factors(working.shape, working.spacing, way.diffusion.max_voxels))
 
 

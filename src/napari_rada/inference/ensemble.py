@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from napari_rada.data.working import mean_of
 from napari_rada.prediction import Prediction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -46,9 +47,9 @@ def assemble(
     keep_annotated
         Voxels of annotated slices keep what was painted.
     """
-    probability = _mean(part.working.to_full(part.probability_CZYX) for part in parts)
+    probability = mean_of(part.working.to_full(part.probability_CZYX) for part in parts)
     doubted = [part.working.map_to_full(part.disagreement_ZYX) for part in parts if part.disagreement_ZYX is not None]
-    certain = _mean(doubted) if doubted else None
+    certain = mean_of(doubted) if doubted else None
     if keep_annotated and case.labels is not None:
         known = case.known
         painted = classes.encode(case.labels[known])
@@ -65,13 +66,3 @@ def assemble(
         source=case.source,
         provenance=dict(provenance),
     )
-
-
-def _mean(arrays: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Mean of arrays of one shape, of which no more than two exist at a time."""
-    rest = iter(arrays)
-    total, count = next(rest), 1
-    for array in rest:
-        total += array
-        count += 1
-    return total if count == 1 else np.divide(total, np.float32(count), out=total)

@@ -9,19 +9,19 @@ Shape legend: C classes, V views, Z Y X a working grid, z y x the full grid, alo
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from napari_rada.data.working import block_mean, box_selector
+from napari_rada.data.working import block_mean, box_selector, mean_of
 from napari_rada.propagation.base import PseudoLabels, distance_to_slices, stamped, truth_without
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+    from napari_rada.control import RunControl
     from napari_rada.data.working import WorkingCase
     from napari_rada.propagation.base import Probability
 
@@ -33,7 +33,7 @@ class Made(NamedTuple):
     case: WorkingCase
 
 
-def regridded(parts: Sequence[Made], wanted: WorkingCase) -> PseudoLabels:
+def regridded(parts: Sequence[Made], wanted: WorkingCase, control: RunControl) -> PseudoLabels:
     """Return the pseudo-labels of a case, the mean of those made on other grids of it, on the grid that is wanted.
 
     Probabilities are interpolated to the full grid and averaged over the voxels of the wanted one; annotated voxels
@@ -42,39 +42,42 @@ def regridded(parts: Sequence[Made], wanted: WorkingCase) -> PseudoLabels:
     Parameters
     ----------
     parts
-        One or more, made in the same way.
+        One or more, made in the same way. Of a view that could be held out on some of the grids only, those count.
     wanted
         The case on the grid that is wanted.
+
+    Raises
+    ------
+    Stopped
+        If a stop was requested.
     """
 
-    def mean(values_of: Callable[[PseudoLabels], Probability]) -> Probability:
-        found = [_averaged(values_of(part.pseudo), part.case, wanted) for part in parts]
-        return np.asarray(np.mean(found, axis=0, dtype=np.float32))
+    def brought(probability_CZYX: Probability, made_on: WorkingCase) -> Probability:
+        control.check()
+        return _averaged(probability_CZYX, made_on, wanted)
 
     first = parts[0].pseudo
-    probability = stamped(mean(lambda pseudo: pseudo.probability), wanted.truth)
-    held_out = tuple(
-        None if known is None else stamped(mean(partial(_without, view=view)), truth_without(wanted, view))
-        for view, known in enumerate(first.held_out)
-    )
+    probability = stamped(mean_of(brought(pseudo.probability, case) for pseudo, case in parts), wanted.truth)
+    held_out: list[Probability | None] = []
+    for view in range(len(first.held_out)):
+        known = [(fold, case) for pseudo, case in parts if (fold := pseudo.held_out[view]) is not None]
+        without = mean_of(brought(*one) for one in known) if known else None
+        held_out.append(None if without is None else stamped(without, truth_without(wanted, view)))
     labels = probability.argmax(axis=0)[None]
     if len(first.labels) > 1:
-        opinions = [mean(partial(_opinion, view=view)) for view in range(len(first.labels))]
+        views = range(len(first.labels))
+        opinions = [mean_of(brought(_opinion(pseudo, view), case) for pseudo, case in parts) for view in views]
         labels = np.stack([opinion.argmax(axis=0) for opinion in opinions])
-    maps = [
-        _pooled(made_on.map_to_full(pseudo.disagreement), wanted)
-        for pseudo, made_on in parts
-        if pseudo.disagreement is not None
-    ]
-    uncertain = np.asarray(np.mean(maps, axis=0, dtype=np.float32)) if maps else None
-    distance = distance_to_slices(wanted)
-    return PseudoLabels(first.method, probability, labels.astype(np.int16), distance, held_out, uncertain)
-
-
-def _without(pseudo: PseudoLabels, view: int) -> Probability:
-    probability = pseudo.held_out[view]
-    assert probability is not None  # whether a view can be held out does not depend on the alignment
-    return probability
+    doubts = [(pseudo.disagreement, case) for pseudo, case in parts]
+    maps = [_pooled(case.map_to_full(doubt), wanted) for doubt, case in doubts if doubt is not None]
+    return PseudoLabels(
+        first.method,
+        probability,
+        labels.astype(np.int16),
+        distance_to_slices(wanted),
+        tuple(held_out),
+        mean_of(maps) if maps else None,
+    )
 
 
 def _opinion(pseudo: PseudoLabels, view: int) -> Probability:

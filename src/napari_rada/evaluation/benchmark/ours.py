@@ -60,9 +60,9 @@ class OwnPropagation:
     config
         Its settings.
     views
-        Measure the labelling of each view alone as well.
+        Measure the labelling of each view alone as well; on the first position of the grid only.
     held_out
-        Make the folds without one view each, too: what training has to wait for.
+        Make the folds without one view each, too, on the first position only: what training has to wait for.
     """
 
     name: str
