@@ -59,13 +59,18 @@ def cues_of(case: WorkingCase) -> NDArray[np.float32]:
 
 @pytest.mark.parametrize("shape", [EVEN, ODD], ids=["multiples of the stride", "no multiples"])
 @pytest.mark.parametrize("num_classes", [2, 3])
-def test_an_untouched_one_corrects_as_the_propagation_does(num_classes: int, shape: tuple[int, int, int]) -> None:
+def test_an_untouched_one_corrects_as_the_propagation_does_in_both_orientations(
+    num_classes: int, shape: tuple[int, int, int]
+) -> None:
     case = scene(num_classes, shape)
     stride = load_completer().stride
     assert any(side % stride for side in case.shape) == (shape is ODD)
     cues_KQZYX = cues_of(case)
     propagator = CombinedPropagator(CombinedConfig())
-    odds = [LOGIT_LIMIT * cues[PROPAGATION] + propagator._correction(cues) for cues in cues_KQZYX]
+    odds = []
+    for cues in cues_KQZYX:
+        upright, mirrored = propagator._correction(np.stack([cues, np.flip(cues, (1, 2, 3))]))
+        odds.append(LOGIT_LIMIT * cues[PROPAGATION] + 0.5 * (upright + np.flip(mirrored)))
     wanted = torch.from_numpy(np.stack([np.zeros(case.shape, np.float32), *odds]))
     seen = NetworkInput(
         torch.from_numpy(case.image)[None],
