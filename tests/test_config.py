@@ -198,8 +198,8 @@ def test_a_cohort_gets_the_settings_for_cohorts(preset: str) -> None:
 
 
 def test_a_cohort_can_have_a_setting_of_the_preset_for_one_scan(tmp_path: Path) -> None:
-    cohort = RunConfig.from_preset("quick").for_cohort().with_settings({"training.cross.on_labelled": True})
-    assert cohort.changes() == {"training.cross.on_labelled": True}
+    cohort = RunConfig.from_preset("quick").for_cohort().with_settings({"training.learning_rate": 1e-3})
+    assert cohort.changes() == {"training.learning_rate": 1e-3}
     assert cohort.for_cohort() == cohort
     assert load_config(written(tmp_path, cohort.to_yaml())) == cohort
     chosen = {"cohort": "true", "training.cross.on_labelled": "true"}

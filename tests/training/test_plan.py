@@ -130,3 +130,14 @@ def test_the_planned_shape_holds_both_alignments() -> None:
         assert (largest <= planned).all()
         assert (planned <= largest + config.data.aligned).all()
     assert working_shape(case, quick(data__max_voxels=4096, data__crop_margin=None)) != planned
+
+
+def test_patches_of_unlabelled_scans_are_drawn_only_where_there_are_any() -> None:
+    labelled, unlabelled = case_on(grid((16, 24, 24))), case_on(grid((16, 24, 24)), labelled=False)
+    alone, both = plan([labelled, labelled], quick()), plan([labelled, unlabelled], quick())
+    assert (alone.training.labelled_patches, alone.training.unlabelled_patches) == (2, 0)
+    assert (both.training.labelled_patches, both.training.unlabelled_patches) == (2, 1)
+    assert plan([labelled, labelled], alone) == alone
+    assert plan([labelled, labelled], quick(training__unlabelled_patches=3)).training.unlabelled_patches == 3
+    apart = RunConfig.from_preset("standard")
+    assert plan([labelled, labelled], apart).training.unlabelled_patches == apart.training.unlabelled_patches

@@ -17,6 +17,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from napari_rada.errors import InputError
+from napari_rada.models.norm import InstanceNorm3d
 from napari_rada.models.vnet import Features
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class _Block(nn.Module):
         super().__init__()
         self.first = nn.Conv3d(in_channels, out_channels, kernel_size=3, stride=stride, padding=1, bias=False)
         self.second = nn.Conv3d(out_channels, out_channels, kernel_size=3, padding=1, bias=False)
-        self.norms = nn.ModuleList(nn.InstanceNorm3d(out_channels, affine=True) for _ in range(2))
+        self.norms = nn.ModuleList(InstanceNorm3d(out_channels, affine=True) for _ in range(2))
 
     def forward(self, x: Tensor) -> Tensor:
         first = F.leaky_relu(self.norms[0](self.first(x)), 0.01)

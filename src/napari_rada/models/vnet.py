@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import nn
 
+from napari_rada.models.norm import InstanceNorm3d
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -87,7 +89,7 @@ class VNet(nn.Module):
 def _norm(kind: str, channels: int) -> nn.Module:
     if kind == "batch":
         return nn.BatchNorm3d(channels)
-    return nn.InstanceNorm3d(channels, affine=True)
+    return InstanceNorm3d(channels, affine=True)
 
 
 def _convolutions(in_channels: int, out_channels: int, count: int, norm: str) -> nn.Sequential:

@@ -9,7 +9,7 @@ Shape legend: P patch, W window: the part of a volume that a deformed patch is m
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -85,14 +85,17 @@ class Deformation:
     def apply(self, window: Tensor, *, linear: bool) -> Tensor:
         """Make the patch (…, P) from the window (…, W): interpolated, or with the values of the nearest voxels."""
         entries = window.reshape(1, -1, *self.window).float()
-        size = (1, entries.shape[1], *self.patch)
+        mode = "bilinear" if linear else "nearest"
+        patch = F.grid_sample(entries, self._grid, mode=mode, padding_mode="border", align_corners=False)
+        return patch.reshape(*window.shape[:-3], *self.patch).to(window.dtype)
+
+    @cached_property
+    def _grid(self) -> Tensor:
+        """Where in the window every voxel of the patch comes from, (1, P, 3), in -1..1 along (x, y, z)."""
         matrix = self.matrix * np.asarray(self.patch) / np.asarray(self.window)[:, None]
         theta = np.zeros((1, 3, 4), dtype=np.float32)
         theta[0, :, :3] = matrix[::-1, ::-1]  # torch counts axes from the last
-        grid = F.affine_grid(torch.from_numpy(theta), list(size), align_corners=False)
-        mode = "bilinear" if linear else "nearest"
-        patch = F.grid_sample(entries, grid, mode=mode, padding_mode="border", align_corners=False)
-        return patch.reshape(*window.shape[:-3], *self.patch).to(window.dtype)
+        return F.affine_grid(torch.from_numpy(theta), [1, 1, *self.patch], align_corners=False)
 
 
 def vary_intensity(image: Tensor, seed: int) -> Tensor:

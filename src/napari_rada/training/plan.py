@@ -27,16 +27,20 @@ STEP = 8
 def plan(cases: Sequence[Case], config: RunConfig) -> RunConfig:
     """Return the settings of a run on these cases: a run's config.yaml holds them.
 
-    Several cases get the preset's settings for cohorts and one spacing; `training.patch_voxels` becomes a patch. A
-    spacing and a patch that were chosen stay, so that planning twice changes nothing.
+    Several cases get the preset's settings for cohorts and one spacing; `training.patch_voxels` becomes a patch. Where
+    networks teach each other on labelled patches too, there are unlabelled ones only if a case is unlabelled. What was
+    chosen stays (spacing, patch, number of patches), so that planning twice changes nothing.
     """
     changes: dict[str, Any] = {}
     if len(cases) > 1:
         config = config.for_cohort()
         if config.data.spacing is None and config.data.max_voxels is not None:
             changes["data.spacing"] = list(common_spacing([case.grid for case in cases], config.data.max_voxels))
-    elif "training.patch" in (chosen := config.changes()):
-        changes["training.patch_voxels"] = chosen.get("training.patch_voxels")
+        chosen = "training.unlabelled_patches" in config.changes()
+        if config.training.cross.on_labelled and not chosen and all(case.is_labelled for case in cases):
+            changes["training.unlabelled_patches"] = 0
+    elif "training.patch" in (changed := config.changes()):
+        changes["training.patch_voxels"] = changed.get("training.patch_voxels")
     config = config.with_settings(changes)
     if config.training.patch_voxels is None:
         return config

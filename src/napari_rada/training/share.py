@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from napari_rada.errors import ConfigError
+from napari_rada.models.norm import InstanceNorm3d
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,8 +131,8 @@ class SharedDropout3d(nn.Module):
         return x_BCDHW * self.rows.pick(kept_WC.div_(1.0 - self.probability))
 
 
-class SharedInstanceNorm3d(nn.InstanceNorm3d):
-    """`torch.nn.InstanceNorm3d` for processes that have no row at times."""
+class SharedInstanceNorm3d(InstanceNorm3d):
+    """`InstanceNorm3d` for processes that have no row at times."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise every row by itself."""
@@ -184,7 +185,7 @@ def _shared(layer: nn.Module, team: Team, rows: Rows) -> nn.Module | None:
     if isinstance(layer, nn.BatchNorm3d):
         made = SharedBatchNorm3d(layer.num_features, eps=layer.eps, momentum=layer.momentum)
         made.team = team
-    elif isinstance(layer, nn.InstanceNorm3d):
+    elif isinstance(layer, InstanceNorm3d):
         made = SharedInstanceNorm3d(layer.num_features, eps=layer.eps, affine=True)
     else:
         return None
