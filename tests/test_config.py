@@ -202,9 +202,9 @@ def test_a_cohort_can_have_a_setting_of_the_preset_for_one_scan(tmp_path: Path) 
     assert cohort.changes() == {"training.learning_rate": 1e-3}
     assert cohort.for_cohort() == cohort
     assert load_config(written(tmp_path, cohort.to_yaml())) == cohort
-    chosen = {"cohort": "true", "training.cross.on_labelled": "true"}
+    chosen = {"cohort": "true", "training.learning_rate": "1e-3"}
     assert RunConfig.from_preset("quick").with_settings(chosen) == cohort
-    short = load_config(written(tmp_path, "preset: quick\ncohort: true\ntraining: {cross: {on_labelled: true}}"))
+    short = load_config(written(tmp_path, "preset: quick\ncohort: true\ntraining: {learning_rate: 0.001}"))
     assert short == cohort
 
 

@@ -58,9 +58,9 @@ class Completer(nn.Module):
         super().__init__()
         self.widths = tuple(widths)
         pairs = list(zip(self.widths[:-1], self.widths[1:], strict=True))
-        self.stem = _Block(in_channels, self.widths[0])
-        self.encoders = nn.ModuleList(_Block(a, b, stride=2) for a, b in pairs)
-        self.decoders = nn.ModuleList(_Block(a + b, a) for a, b in reversed(pairs))
+        self.stem = _Encoder(in_channels, self.widths[0])
+        self.encoders = nn.ModuleList(_Encoder(a, b, stride=2) for a, b in pairs)
+        self.decoders = nn.ModuleList(_Decoder(a + b, a) for a, b in reversed(pairs))
         self.head = nn.Conv3d(self.widths[0], 1, kernel_size=1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
@@ -92,20 +92,11 @@ class Completer(nn.Module):
         """Return what the head reads."""
         level = bottleneck
         for decoder, skip in zip(self.decoders, reversed(skips), strict=True):
-            level = decoder(_joined(level, skip))
+            level = decoder(level, skip)
         return level
 
 
-def _joined(level: Tensor, skip: Tensor) -> Tensor:
-    """Bring a level to the grid of the finer one and put both side by side.
-
-    A function of its own, so that the interpolated level, the largest array of all, is gone before the convolution.
-    """
-    finer = F.interpolate(level, size=skip.shape[2:], mode="trilinear", align_corners=False)
-    return torch.cat([finer, skip], dim=1)
-
-
-class _Block(nn.Module):
+class _Level(nn.Module):
     """Two convolutions, the second around a residual."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
@@ -114,9 +105,31 @@ class _Block(nn.Module):
         self.second = nn.Conv3d(out_channels, out_channels, kernel_size=3, padding=1, bias=False)
         self.norms = nn.ModuleList(InstanceNorm3d(out_channels, affine=True) for _ in range(2))
 
-    def forward(self, x: Tensor) -> Tensor:
-        first = F.leaky_relu(self.norms[0](self.first(x)), 0.01)
+    def after_first(self, x: Tensor) -> Tensor:
+        """Go on from what the first convolution returned."""
+        first = F.leaky_relu(self.norms[0](x), 0.01)
         return F.leaky_relu(self.norms[1](self.second(first)), 0.01) + first
+
+
+class _Encoder(_Level):
+    """A level that reads one array."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.after_first(self.first(x))
+
+
+class _Decoder(_Level):
+    """A level that reads the one below, brought to its own grid, and the skip beside it.
+
+    The convolution of the two side by side is the sum of one convolution each: nothing is copied to lie side by side,
+    and the way back takes little more than half the time on a processor.
+    """
+
+    def forward(self, level: Tensor, skip: Tensor) -> Tensor:
+        finer = F.interpolate(level, size=skip.shape[2:], mode="trilinear", align_corners=False)
+        both = zip((finer, skip), torch.split(self.first.weight, [finer.shape[1], skip.shape[1]], dim=1), strict=True)
+        parts = [F.conv3d(x, weight.contiguous(memory_format=torch.channels_last_3d), padding=1) for x, weight in both]
+        return self.after_first(parts[0] + parts[1])
 
 
 def pack_completer(model: Completer, provenance: Mapping[str, object]) -> bytes:
