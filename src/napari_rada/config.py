@@ -467,16 +467,40 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, str]:
 
 
 def load_config(path: Path) -> RunConfig:
-    """Read a YAML file written by `RunConfig.to_yaml` or by hand; what it leaves out comes from its preset."""
+    """Read a YAML file written by `RunConfig.to_yaml` or by hand; what it leaves out comes from its preset.
+
+    Raises
+    ------
+    ConfigError
+        If it is not readable or not valid.
+    """
+    raw = _read(path)
+    preset = RunConfig.from_preset(str(raw.get("preset", "standard")))
+    base = preset.base(cohort=raw.get("cohort") is True)
+    return parse(_merged(base.model_dump(mode="json"), raw))
+
+
+def load_complete_config(path: Path) -> RunConfig:
+    """Read a YAML file written by `RunConfig.to_yaml`: what it leaves out did not exist yet, and is off.
+
+    A preset may have it on by now, which the run that wrote the file has not.
+
+    Raises
+    ------
+    ConfigError
+        If it is not readable or not valid.
+    """
+    return parse(_read(path))
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         raw = parse_yaml(read_text(path))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: not a readable YAML file ({str(error).splitlines()[0]}).") from None
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: a YAML file of settings is needed, found {type(raw).__name__}.")
-    preset = RunConfig.from_preset(str(raw.get("preset", "standard")))
-    base = preset.base(cohort=raw.get("cohort") is True)
-    return parse(_merged(base.model_dump(mode="json"), raw))
+    return raw
 
 
 def _differing(base: dict[str, Any], other: dict[str, Any], prefix: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from napari_rada.errors import InputError
 from napari_rada.models.completer import CUES, WEIGHTS, Completer, load_completer, pack_completer, read_provenance
@@ -20,6 +21,18 @@ def test_any_size_goes_in_and_the_same_comes_out():
 def test_an_untrained_one_corrects_nothing():
     torch.manual_seed(0)
     assert not Completer(3, (4, 6))(torch.randn(2, 3, 8, 8, 8)).any()
+
+
+def test_a_decoder_convolves_the_level_below_and_the_skip_side_by_side():
+    torch.manual_seed(0)
+    decoder = Completer(3, (4, 6)).decoders[0]
+    level, skip = torch.randn(2, 6, 4, 4, 4), torch.randn(2, 4, 8, 8, 8)
+    finer = F.interpolate(level, scale_factor=2, mode="trilinear", align_corners=False)
+    together = decoder.after_first(decoder.first(torch.cat([finer, skip], dim=1)))
+    found, weighting = decoder(level, skip), torch.randn_like(together)
+    torch.testing.assert_close(found, together, rtol=1e-4, atol=1e-4)
+    gradients = [torch.autograd.grad((made * weighting).sum(), decoder.first.weight)[0] for made in (found, together)]
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-3)
 
 
 def test_weights_come_back_from_their_file(tmp_path):

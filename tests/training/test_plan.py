@@ -138,6 +138,8 @@ def test_patches_of_unlabelled_scans_are_drawn_only_where_there_are_any() -> Non
     assert (alone.training.labelled_patches, alone.training.unlabelled_patches) == (2, 0)
     assert (both.training.labelled_patches, both.training.unlabelled_patches) == (2, 1)
     assert plan([labelled, labelled], alone) == alone
+    assert plan([labelled, unlabelled], alone).training.unlabelled_patches == 1
+    assert plan([labelled], both).training.unlabelled_patches == 0
     assert plan([labelled, labelled], quick(training__unlabelled_patches=3)).training.unlabelled_patches == 3
     apart = RunConfig.from_preset("standard")
     assert plan([labelled, labelled], apart).training.unlabelled_patches == apart.training.unlabelled_patches

@@ -7,6 +7,7 @@ import pytest
 import torch
 from tests.engine import ball, ball_case, ball_image, tiny_config
 
+from napari_rada.config import RunConfig
 from napari_rada.control import RunControl
 from napari_rada.data.case import Case, check_trainable
 from napari_rada.data.classes import UNKNOWN
@@ -100,6 +101,25 @@ def test_networks_teach_each_other_on_labelled_patches_if_asked_to(tmp_path, noi
     assert all(np.isfinite(step.cross).all() and min(step.cross) > 0 and step.beta > 0 for step in steps)
     written = RunFolder.open(tmp_path).steps()
     np.testing.assert_allclose([step.cross for step in written], [step.cross for step in steps], rtol=1e-4)
+
+
+def test_labelled_patches_swap_a_box_if_asked_to(tmp_path):
+    whole, mixed = (
+        make_trainer(tmp_path / str(share), tiny_config(training__labelled_patches=2, training__cutmix=share))
+        for share in (0.0, 1.0)
+    )
+    one, other = whole.sampler.batch(2, 1), mixed.sampler.batch(2, 1)
+    assert not torch.equal(one.image_BDHW[:2], other.image_BDHW[:2])
+    assert torch.equal(one.image_BDHW[2], other.image_BDHW[2])
+
+
+def test_a_run_made_before_a_setting_existed_goes_on_without_it(tmp_path):
+    config = RunConfig.from_preset("quick").for_cohort()
+    folder = RunFolder.create(tmp_path, config)
+    kept = [line for line in folder.config_file.read_text().splitlines() if "cutmix" not in line]
+    folder.config_file.write_text("\n".join(kept))
+    assert config.training.cutmix > 0.0
+    assert folder.config() == config.with_settings({"training.cutmix": 0.0})
 
 
 def test_without_unlabelled_patches_networks_teach_each_other_nothing_unless_asked_to(tmp_path):

@@ -19,7 +19,8 @@ class InstanceNorm3d(nn.InstanceNorm3d):
         kept = input.device.type == "cpu" and input.is_contiguous(memory_format=torch.channels_last_3d)
         if not kept or not len(input):
             return super().forward(input)
-        return torch.cat([self._one(sample) for sample in torch.split(input, 1)])
+        normalised = [self._one(sample) for sample in torch.split(input, 1)]
+        return normalised[0] if len(normalised) == 1 else torch.cat(normalised)
 
     def _one(self, sample: Tensor) -> Tensor:
         return F.batch_norm(sample, None, None, self.weight, self.bias, training=True, eps=self.eps)

@@ -28,19 +28,21 @@ def plan(cases: Sequence[Case], config: RunConfig) -> RunConfig:
     """Return the settings of a run on these cases: a run's config.yaml holds them.
 
     Several cases get the preset's settings for cohorts and one spacing; `training.patch_voxels` becomes a patch. Where
-    networks teach each other on labelled patches too, there are unlabelled ones only if a case is unlabelled. What was
-    chosen stays (spacing, patch, number of patches), so that planning twice changes nothing.
+    networks teach each other on labelled patches too, as many patches as the preset says are unlabelled if a case is,
+    none otherwise. What was chosen stays (spacing, patch, another number of patches), so that planning twice changes
+    nothing.
     """
     changes: dict[str, Any] = {}
     if len(cases) > 1:
         config = config.for_cohort()
         if config.data.spacing is None and config.data.max_voxels is not None:
             changes["data.spacing"] = list(common_spacing([case.grid for case in cases], config.data.max_voxels))
-        chosen = "training.unlabelled_patches" in config.changes()
-        if config.training.cross.on_labelled and not chosen and all(case.is_labelled for case in cases):
-            changes["training.unlabelled_patches"] = 0
     elif "training.patch" in (changed := config.changes()):
         changes["training.patch_voxels"] = changed.get("training.patch_voxels")
+    if config.cohort and config.training.cross.on_labelled:
+        usual = config.base(cohort=True).training.unlabelled_patches
+        if config.training.unlabelled_patches in (0, usual):
+            changes["training.unlabelled_patches"] = 0 if all(case.is_labelled for case in cases) else usual
     config = config.with_settings(changes)
     if config.training.patch_voxels is None:
         return config

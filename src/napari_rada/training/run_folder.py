@@ -26,7 +26,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_rada.config import RunConfig, load_config
+from napari_rada.config import RunConfig, load_complete_config
 from napari_rada.durable import RESUME, reason_of, remove_leftovers, write_text
 from napari_rada.errors import RunFolderError
 from napari_rada.events import StepLogged, Validated
@@ -168,7 +168,7 @@ class RunFolder:
 
     def config(self) -> RunConfig:
         """Read the settings."""
-        return load_config(self.config_file)
+        return load_complete_config(self.config_file)
 
     def log_step(self, event: StepLogged) -> None:
         """Append the losses of an iteration."""
