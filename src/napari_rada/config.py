@@ -260,12 +260,6 @@ class TrainingConfig(_Frozen):
     augment: Augment = Field(
         "flips", description="Flips and quarter turns; or small rotations, scalings and changes of intensity (deform)."
     )
-    cutmix: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="Share of the batches whose labelled patches swap a box (CutMix); it takes two labelled patches.",
-    )
     bfloat16: bool = Field(
         False, description="Mixed precision also on a processor that has bfloat16; graphics cards use it anyway."
     )

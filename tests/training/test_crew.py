@@ -179,7 +179,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "training.labelled_patches": 1,
         "training.unlabelled_patches": 1,
     },
-    "swapped boxes": {"training.cutmix": 1.0, "training.labelled_patches": 3},
     "two networks from the image alone": {"model.networks": 2, "model.completion": False},
 }
 

@@ -103,23 +103,13 @@ def test_networks_teach_each_other_on_labelled_patches_if_asked_to(tmp_path, noi
     np.testing.assert_allclose([step.cross for step in written], [step.cross for step in steps], rtol=1e-4)
 
 
-def test_labelled_patches_swap_a_box_if_asked_to(tmp_path):
-    whole, mixed = (
-        make_trainer(tmp_path / str(share), tiny_config(training__labelled_patches=2, training__cutmix=share))
-        for share in (0.0, 1.0)
-    )
-    one, other = whole.sampler.batch(2, 1), mixed.sampler.batch(2, 1)
-    assert not torch.equal(one.image_BDHW[:2], other.image_BDHW[:2])
-    assert torch.equal(one.image_BDHW[2], other.image_BDHW[2])
-
-
 def test_a_run_made_before_a_setting_existed_goes_on_without_it(tmp_path):
-    config = RunConfig.from_preset("quick").for_cohort()
+    config = RunConfig.from_preset("quick")
     folder = RunFolder.create(tmp_path, config)
-    kept = [line for line in folder.config_file.read_text().splitlines() if "cutmix" not in line]
+    kept = [line for line in folder.config_file.read_text().splitlines() if "aligned" not in line]
     folder.config_file.write_text("\n".join(kept))
-    assert config.training.cutmix > 0.0
-    assert folder.config() == config.with_settings({"training.cutmix": 0.0})
+    assert config.data.aligned
+    assert folder.config() == config.with_settings({"data.aligned": False})
 
 
 def test_without_unlabelled_patches_networks_teach_each_other_nothing_unless_asked_to(tmp_path):

@@ -66,7 +66,6 @@ ORIGINS: dict[str, tuple[Source, str]] = {
     "training.pseudo_weight": ("ours", "trust alone weighs a pseudo-label"),
     "training.centred": ("paper", "random crop"),
     "training.augment": ("paper", "quarter turns and flips"),
-    "training.cutmix": ("paper", "patches are not mixed"),
     "training.bfloat16": ("ours", "precision is not stated"),
     "training.log_every": ("ours", "changes no result"),
     "training.validate_every": ("ours", "chooses best.pt"),

@@ -5,8 +5,7 @@ Shape legend: B batch, C classes, N networks (3), Z Y X a whole volume, D H W a 
 
 from __future__ import annotations
 
-from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,12 +22,6 @@ if TYPE_CHECKING:
     from napari_rada.config import Augment
     from napari_rada.data.grid import Shape
     from napari_rada.training.volumes import Volume
-
-
-BOX = (0.4, 0.8)
-"""Smallest and largest side of a box that is swapped, as a share of the patch's."""
-
-Box: TypeAlias = tuple[slice, slice, slice]
 
 
 class Batch(NamedTuple):
@@ -69,9 +62,6 @@ class PatchSampler:
         How many cues the networks are given.
     prior_dropout
         Share of the patches in which the networks get no propagation, so that they also learn to do without.
-    cutmix
-        Share of the batches in which each labelled patch holds a box of another one, with all that is known there
-        (CutMix, Yun 2019).
     """
 
     def __init__(
@@ -84,7 +74,6 @@ class PatchSampler:
         centred: float,
         augment: Augment,
         prior_dropout: float,
-        cutmix: float = 0.0,
         rng: np.random.Generator,
     ) -> None:
         self.patch = patch
@@ -94,7 +83,6 @@ class PatchSampler:
         self._centred = centred
         self._augment = augment
         self._prior_dropout = prior_dropout
-        self._cutmix = cutmix
         self._labelled = [volume for volume in volumes if volume.is_labelled]
         self._unlabelled = [volume for volume in volumes if not volume.is_labelled] or self._labelled
         self._origins: list[tuple[str, tuple[int, int, int]]] = []
@@ -108,15 +96,7 @@ class PatchSampler:
         draws = [self._draw_labelled() for _ in range(labelled)]
         draws += [self._draw(self._pick(self._unlabelled), None) for _ in range(unlabelled)]
         self._origins = [(draw.volume.name, draw.place.corner) for draw in draws]
-        box = self._draw_box() if labelled > 1 and self._cutmix > 0.0 else None
-        cut = cache(lambda position: self._cut(draws[position]))
-        patches = [
-            _with_box(cut(position), cut((position - 1) % labelled), box)
-            if box and position < labelled
-            else cut(position)
-            for position in range(len(draws))
-            if chosen is None or position in chosen
-        ]
+        patches = [self._cut(draw) for position, draw in enumerate(draws) if chosen is None or position in chosen]
         return Batch(*(torch.stack(parts) for parts in zip(*patches, strict=True)))
 
     def last_batch(self) -> str:
@@ -138,15 +118,6 @@ class PatchSampler:
     def _draw(self, volume: Volume, centre: tuple[int, int, int] | None) -> _Draw:
         """Choose a patch around `centre`, or anywhere, and the fold of its prior."""
         return _Draw(volume, self._place(volume, centre), self._fold(volume))
-
-    def _draw_box(self) -> Box | None:
-        """Choose whether the labelled patches of a batch are mixed, and in which box."""
-        if self.rng.random() >= self._cutmix:
-            return None
-        sides = [max(1, round(side * self.rng.uniform(*BOX))) for side in self.patch]
-        corner = [int(self.rng.integers(side - length + 1)) for side, length in zip(self.patch, sides, strict=True)]
-        z, y, x = (slice(first, first + length) for first, length in zip(corner, sides, strict=True))
-        return (z, y, x)
 
     def _fold(self, volume: Volume) -> int | None:
         """Choose the prior of one fold, or none."""
@@ -217,14 +188,6 @@ class PatchSampler:
         if not planes:
             return flips, (1, 2), 0
         return flips, planes[int(self.rng.integers(len(planes)))], int(self.rng.integers(4))
-
-
-def _with_box(patch: Batch, donor: Batch, box: Box) -> Batch:
-    """Return the patch with everything in the box taken from the donor; neither is changed."""
-    mixed = [values.clone() for values in patch]
-    for own, other in zip(mixed, donor, strict=True):
-        own[(..., *box)] = other[(..., *box)]
-    return Batch(*mixed)
 
 
 class _Draw(NamedTuple):

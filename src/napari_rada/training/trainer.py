@@ -119,7 +119,6 @@ class Trainer:
             centred=self.settings.centred,
             augment=self.settings.augment,
             prior_dropout=config.model.prior_dropout,
-            cutmix=self.settings.cutmix,
             rng=np.random.default_rng([config.seed, self.state.first] if self.state.first else config.seed),
         )
         self._mixed = (economy.autocast or autocasts(device, cpu=self.settings.bfloat16)) and learns_in_bfloat16(
