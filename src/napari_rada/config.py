@@ -475,9 +475,9 @@ def load_config(path: Path) -> RunConfig:
 
 
 def load_complete_config(path: Path) -> RunConfig:
-    """Read a YAML file written by `RunConfig.to_yaml`: what it leaves out did not exist yet, and is off.
+    """Read a YAML file written by `RunConfig.to_yaml`: what it leaves out did not exist yet, and has its default.
 
-    A preset may have it on by now, which the run that wrote the file has not.
+    Its preset may have it otherwise by now, which the run that wrote the file has not.
 
     Raises
     ------

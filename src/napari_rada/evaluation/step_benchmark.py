@@ -75,9 +75,11 @@ each other on unlabelled ones, as both loops can do it."""
 class LineageTrainer(Trainer):
     """The lineage's loop: three batches, and every student's teachers run anew. A baseline, not a way to train."""
 
+    memory_format = torch.contiguous_format
+
     def __init__(self, *args: Any, **further: Any) -> None:
         super().__init__(*args, **further)
-        self.model.to(memory_format=torch.contiguous_format)
+        self.model.to(memory_format=self.memory_format)
 
     def losses(self, batch: Batch, knobs: Knobs) -> list[NetworkLoss]:
         """Return the losses of three students on a batch each, `batch` being that of the first."""
@@ -117,9 +119,7 @@ class LineageTrainer(Trainer):
 class LineageInOurFormat(LineageTrainer):
     """The lineage's loop on networks in our memory format."""
 
-    def __init__(self, *args: Any, **further: Any) -> None:
-        super().__init__(*args, **further)
-        self.model.to(memory_format=torch.channels_last_3d)
+    memory_format = torch.channels_last_3d
 
 
 LOOPS: dict[str, type[Trainer]] = {
