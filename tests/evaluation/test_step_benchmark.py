@@ -79,7 +79,7 @@ def test_the_lineage_s_loop_runs_in_the_usual_memory_format_and_in_ours(tmp_path
     config = tiny_config()
     volume = make_volume(*_prepared(ball_case(), config), config.training.view_pairs, model=config.model)
     run = RunFolder.create(tmp_path, config)
-    trainer = LOOPS[loop]([volume], 2, config, run, torch.device("cpu"), RunControl(), ignore)
+    trainer = LOOPS[loop].trainer([volume], 2, config, run, torch.device("cpu"), RunControl(), ignore)
     weights = [weight for weight in trainer.model.parameters() if weight.dim() == 5 and min(weight.shape) > 1]
     assert weights
     assert all(weight.is_contiguous(memory_format=torch.channels_last_3d) is last for weight in weights)

@@ -6,9 +6,9 @@ The same networks, from the same weights, are trained on the same scan with both
 loop (SGTC; DeSCO with two networks) draws a batch of its own for each of the three networks. For each student the
 other two run as teachers: once clean on its unlabelled patches, and for the uncertainty T/2 times on these patches
 twice over, with noise. Ours draws one batch, runs every network once on it, and uses each output as that of a student
-and as that of a teacher. The lineage's loop runs twice: in PyTorch's usual memory format, as it was published, and in
-``channels_last_3d``, as ours, so that only the passes differ. It computes in single precision; ours in mixed precision
-if ``training.bfloat16`` asks for it and the device has it.
+and as that of a teacher. The lineage's loop runs twice: in PyTorch's usual memory format and
+settings, as it was published, and in ``channels_last_3d`` with all else as ours, so that only the passes differ. It
+computes in single precision; ours in mixed precision if ``training.bfloat16`` asks for it and the device has it.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import argparse
 import json
 import sys
 import tempfile
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -33,6 +34,7 @@ from napari_rada.evaluation.scans import find_scans, load_scan, scores
 from napari_rada.events import StepLogged, ignore
 from napari_rada.inference.ensemble import Part, assemble
 from napari_rada.inference.sliding import VolumeInput, predict_volume
+from napari_rada.models.device import computing
 from napari_rada.models.triple_view import NUM_VIEWS
 from napari_rada.preparation import Work, propagated, working_grids
 from napari_rada.training.losses import cross_loss, entropy, supervised_loss
@@ -122,10 +124,17 @@ class LineageInOurFormat(LineageTrainer):
     memory_format = torch.channels_last_3d
 
 
-LOOPS: dict[str, type[Trainer]] = {
-    "lineage": LineageTrainer,
-    "lineage, channels_last_3d": LineageInOurFormat,
-    "ours": Trainer,
+class Loop(NamedTuple):
+    """A loop, and whether it runs as our product does: denormals flushed, freed memory kept."""
+
+    trainer: type[Trainer]
+    as_ours: bool
+
+
+LOOPS = {
+    "lineage": Loop(LineageTrainer, as_ours=False),
+    "lineage, channels_last_3d": Loop(LineageInOurFormat, as_ours=True),
+    "ours": Loop(Trainer, as_ours=True),
 }
 
 
@@ -143,9 +152,9 @@ def compare(case: Case, dense: NDArray[np.uint16], config: RunConfig) -> list[Ti
     """Train the same networks with every loop for as many iterations, and predict the scan with each."""
     working, pseudo = _prepared(case, config)
     found = []
-    for loop, trainer_class in LOOPS.items():
+    for name, loop in LOOPS.items():
         with tempfile.TemporaryDirectory() as folder:
-            found.append(_measure(loop, trainer_class, case, dense, working, pseudo, config, Path(folder) / "run"))
+            found.append(_measure(name, loop, case, dense, working, pseudo, config, Path(folder) / "run"))
     return found
 
 
@@ -156,8 +165,8 @@ def _prepared(case: Case, config: RunConfig) -> tuple[WorkingCase, PseudoLabels]
 
 
 def _measure(
-    loop: str,
-    trainer_class: type[Trainer],
+    name: str,
+    loop: Loop,
     case: Case,
     dense: NDArray[np.uint16],
     working: WorkingCase,
@@ -175,8 +184,9 @@ def _measure(
 
     device = torch.device("cpu")
     run = RunFolder.create(folder, config)
-    trainer = trainer_class([volume], len(classes), config, run, device, RunControl(), listen)
-    trainer.run()
+    trainer = loop.trainer([volume], len(classes), config, run, device, RunControl(), listen)
+    with computing(config.threads) if loop.as_ours else nullcontext():
+        trainer.run()
     inputs = VolumeInput(
         working.image, pseudo.probability, cues_without(working, pseudo, None, config.model.architecture)
     )
@@ -184,7 +194,7 @@ def _measure(
     part = Part(working, softmax_NCZYX.mean(axis=0))
     mask = assemble(case, classes, [part], keep_annotated=True, provenance={}).mask
     seconds = float(np.median(np.diff([0.0, *elapsed])))
-    return Timing(loop, len(elapsed), seconds, scores(mask, dense, case.grid.spacing, classes)[0])
+    return Timing(name, len(elapsed), seconds, scores(mask, dense, case.grid.spacing, classes)[0])
 
 
 def table(timings: Sequence[Timing]) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from napari_rada.allocator import freed_memory_kept
 from napari_rada.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -88,13 +89,17 @@ def autocast(device: torch.device, *, always: bool = False) -> AbstractContextMa
 
 @contextmanager
 def computing(threads: int | None) -> Iterator[None]:
-    """Set the CPU threads for a computation and flush denormals, which only speeds up; then put both back."""
+    """Set the CPU threads for a computation, and what only speeds it up; then put everything back.
+
+    That is: denormals are flushed, and freed memory is kept for the next array.
+    """
     before, flushed = torch.get_num_threads(), _denormals_are_flushed()
     torch.set_flush_denormal(True)
     if threads is not None:
         torch.set_num_threads(threads)
     try:
-        yield
+        with freed_memory_kept():
+            yield
     finally:
         torch.set_num_threads(before)
         torch.set_flush_denormal(flushed)

@@ -1,0 +1,67 @@
+"""Keeping the memory that one array leaves behind for the next (glibc, that is Linux; elsewhere nothing happens).
+
+glibc hands arrays of 32 MiB and more back to the system as soon as they are freed, and the system clears every page of
+the next one. Training frees and asks for such arrays many times a second, which docs/benchmarks.md puts figures on.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import threading
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
+"""Parameters of `mallopt`, as malloc.h numbers them."""
+_KEEPING = {_MMAP_MAX: 0, _TRIM_THRESHOLD: 2**31 - 1}
+_USUAL = {_MMAP_MAX: 65536, _MMAP_THRESHOLD: 32 * 2**20, _TRIM_THRESHOLD: 64 * 2**20}
+"""What glibc comes to by itself once an array of 32 MiB was freed."""
+
+_lock = threading.Lock()
+_users = 0
+
+
+class _Glibc(NamedTuple):
+    library: ctypes.CDLL
+
+    def set(self, parameters: dict[int, int]) -> None:
+        for parameter, value in parameters.items():
+            self.library.mallopt(parameter, value)
+
+
+@cache
+def _glibc() -> _Glibc | None:
+    """Return the allocator, where it is glibc's and nobody has set it otherwise in the environment."""
+    tuned = any(name.startswith("MALLOC_") for name in os.environ) or "malloc" in os.environ.get("GLIBC_TUNABLES", "")
+    if sys.platform != "linux" or tuned:
+        return None
+    library = ctypes.CDLL(None)
+    return _Glibc(library) if hasattr(library, "mallopt") and hasattr(library, "malloc_trim") else None
+
+
+@contextmanager
+def freed_memory_kept() -> Iterator[None]:
+    """Keep freed memory for the next array, and give it back in the end; for the whole process, and may be nested."""
+    global _users
+    glibc = _glibc()
+    if glibc is None:
+        yield
+        return
+    with _lock:
+        _users += 1
+        if _users == 1:
+            glibc.set(_KEEPING)
+    try:
+        yield
+    finally:
+        with _lock:
+            _users -= 1
+            if _users == 0:
+                glibc.set(_USUAL)
+                glibc.library.malloc_trim(0)
