@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -64,22 +65,37 @@ def test_what_the_environment_asks_of_the_allocator_stands(monkeypatch, fresh, n
     assert allocator._glibc() is None
 
 
+@glibc
+def test_nothing_happens_in_a_thread_of_its_own(fresh):
+    depths = []
+
+    def compute():
+        with allocator.freed_memory_kept():
+            depths.append(allocator._depth)
+
+    thread = threading.Thread(target=compute)
+    thread.start()
+    thread.join()
+
+    assert depths == [0]
+
+
 @pytest.mark.parametrize("platform", ["darwin", "win32"])
 def test_nothing_happens_without_glibc(monkeypatch, fresh, platform):
     monkeypatch.setattr(sys, "platform", platform)
 
     with allocator.freed_memory_kept():
-        assert allocator._users == 0
+        assert allocator._depth == 0
 
 
 @glibc
 def test_an_error_ends_the_keeping_too(fresh):
     def fail():
         with allocator.freed_memory_kept():
-            assert allocator._users == 1
+            assert allocator._depth == 1
             raise ValueError("inside")
 
     with pytest.raises(ValueError, match="inside"):
         fail()
 
-    assert allocator._users == 0
+    assert allocator._depth == 0

@@ -12,7 +12,7 @@ import sys
 import threading
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,45 +23,43 @@ _KEEPING = {_MMAP_MAX: 0, _TRIM_THRESHOLD: 2**31 - 1}
 _USUAL = {_MMAP_MAX: 65536, _MMAP_THRESHOLD: 32 * 2**20, _TRIM_THRESHOLD: 64 * 2**20}
 """What glibc comes to by itself once an array of 32 MiB was freed."""
 
-_lock = threading.Lock()
-_users = 0
-
-
-class _Glibc(NamedTuple):
-    library: ctypes.CDLL
-
-    def set(self, parameters: dict[int, int]) -> None:
-        for parameter, value in parameters.items():
-            self.library.mallopt(parameter, value)
+_depth = 0
+"""How many computations that keep memory are within one another."""
 
 
 @cache
-def _glibc() -> _Glibc | None:
+def _glibc() -> ctypes.CDLL | None:
     """Return the allocator, where it is glibc's and nobody has set it otherwise in the environment."""
     tuned = any(name.startswith("MALLOC_") for name in os.environ) or "malloc" in os.environ.get("GLIBC_TUNABLES", "")
     if sys.platform != "linux" or tuned:
         return None
     library = ctypes.CDLL(None)
-    return _Glibc(library) if hasattr(library, "mallopt") and hasattr(library, "malloc_trim") else None
+    return library if hasattr(library, "mallopt") and hasattr(library, "malloc_trim") else None
+
+
+def _set(glibc: ctypes.CDLL, parameters: dict[int, int]) -> None:
+    for parameter, value in parameters.items():
+        glibc.mallopt(parameter, value)
 
 
 @contextmanager
 def freed_memory_kept() -> Iterator[None]:
-    """Keep freed memory for the next array, and give it back in the end; for the whole process, and may be nested."""
-    global _users
+    """Keep freed memory for the next array and give it back in the end; in the main thread, and may be nested.
+
+    In other threads nothing happens: glibc takes their large arrays from elsewhere, where this gains nothing.
+    """
+    global _depth
     glibc = _glibc()
-    if glibc is None:
+    if glibc is None or threading.current_thread() is not threading.main_thread():
         yield
         return
-    with _lock:
-        _users += 1
-        if _users == 1:
-            glibc.set(_KEEPING)
+    if not _depth:
+        _set(glibc, _KEEPING)
+    _depth += 1
     try:
         yield
     finally:
-        with _lock:
-            _users -= 1
-            if _users == 0:
-                glibc.set(_USUAL)
-                glibc.library.malloc_trim(0)
+        _depth -= 1
+        if not _depth:
+            _set(glibc, _USUAL)
+            glibc.malloc_trim(0)

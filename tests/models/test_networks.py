@@ -10,9 +10,18 @@ import torch
 from tests.propagation.scenes import ellipsoids, run, scan, working
 
 from napari_rada.config import CombinedConfig, DiffusionConfig, GuidanceConfig, ModelConfig
+from napari_rada.models import networks
 from napari_rada.models.completer import CUES, LOGIT_LIMIT, load_completer
 from napari_rada.models.guided import Guide
-from napari_rada.models.networks import IMAGE, PROPAGATION, CompleterNetwork, NetworkInput, VNetNetwork, count_cues
+from napari_rada.models.networks import (
+    IMAGE,
+    PROPAGATION,
+    CompleterNetwork,
+    NetworkInput,
+    VNetNetwork,
+    count_cues,
+    parted,
+)
 from napari_rada.models.triple_view import TripleViewModel
 from napari_rada.propagation import make_propagator
 from napari_rada.propagation.combined import CombinedPropagator
@@ -118,6 +127,44 @@ def test_in_use_it_is_the_mean_of_both_orientations() -> None:
     with torch.no_grad():
         wanted = 0.5 * (made(seen) + made(mirrored).flip(-3, -2, -1))
         torch.testing.assert_close(made.eval()(seen), wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("samples", "sizes"), [(1, [1]), (2, [2]), (3, [3]), (4, [2, 2]), (5, [2, 3]), (8, [2, 2, 2, 2])]
+)
+def test_a_processor_computes_two_samples_at_a_time_and_never_one_of_several(samples: int, sizes: list[int]) -> None:
+    whole = torch.arange(samples)
+
+    parts = parted(whole)
+
+    assert [len(part) for part in parts] == sizes
+    assert torch.equal(torch.cat(parts), whole)
+
+
+def test_a_graphics_card_computes_all_samples_at_once() -> None:
+    assert [len(part) for part in parted(torch.zeros(8, 1, device="meta"))] == [8]
+
+
+@pytest.mark.parametrize(("num_classes", "batch"), [(3, 2), (6, 1), (4, 3)])
+def test_in_parts_it_computes_and_learns_what_it_does_at_once(
+    monkeypatch: pytest.MonkeyPatch, num_classes: int, batch: int
+) -> None:
+    given = inputs(num_classes, batch=batch)
+
+    def learned() -> tuple[torch.Tensor, list[torch.Tensor]]:
+        made = network(num_classes)
+        with torch.no_grad():
+            made.completer.head.weight.normal_(generator=torch.Generator().manual_seed(2))
+        logits = made(given)
+        torch.autograd.backward(logits.square().mean())
+        return logits.detach(), [weight.grad for weight in made.completer.parameters() if weight.grad is not None]
+
+    logits, gradients = learned()
+    monkeypatch.setattr(networks, "parted", lambda samples: [samples])
+    logits_at_once, gradients_at_once = learned()
+
+    torch.testing.assert_close(logits, logits_at_once, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(gradients, gradients_at_once, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("guided", [False, True])

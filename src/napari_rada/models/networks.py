@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 PRIOR_FLOOR = 0.01
 """Probabilities of the propagation are kept this far from 0 and 1, so that a network can always overrule them."""
+TOGETHER = 2
+"""Samples that a completer computes at a time on a processor."""
 IMAGE, PROPAGATION = CUES.index("image"), CUES.index("propagation")
 
 
@@ -174,11 +176,12 @@ class CompleterNetwork(ViewNetwork):
         """Run the completer up to its head, on every class."""
         cues_BKQDHW = self._by_class(inputs.cues_BJDHW).clone()
         cues_BKQDHW[:, :, IMAGE] = 2.0 * inputs.image_BDHW[:, None] - 1.0
-        bottleneck, skips = self.completer.encode(self._padded(cues_BKQDHW.flatten(0, 1)))
-        bottleneck_BFDHW = self._joined(bottleneck)
+        encoded = [self.completer.encode(part) for part in parted(self._padded(cues_BKQDHW.flatten(0, 1)))]
+        bottleneck_BFDHW = self._joined(torch.cat([bottleneck for bottleneck, _ in encoded]))
         # What comes after reads the bottleneck that is returned, so that there is a gradient by it.
-        decoded = self.completer.decode(self._by_class(bottleneck_BFDHW).flatten(0, 1), skips)
-        return Features(bottleneck_BFDHW, self._joined(decoded))
+        bottlenecks = parted(self._by_class(bottleneck_BFDHW).flatten(0, 1))
+        decoded = [self.completer.decode(part, skips) for part, (_, skips) in zip(bottlenecks, encoded, strict=True)]
+        return Features(bottleneck_BFDHW, self._joined(torch.cat(decoded)))
 
     def scores(self, features: Features) -> Tensor:
         """Return the corrections of the foreground classes' log-odds, 0 for background."""
@@ -199,6 +202,18 @@ class CompleterNetwork(ViewNetwork):
         """Put the classes one after the other: (B * K, F, D, H, W) to (B, K * F, D, H, W)."""
         classes = self.num_classes - 1
         return values.reshape(len(values) // classes, classes * values.shape[1], *values.shape[2:])
+
+
+def parted(samples: Tensor) -> list[Tensor]:
+    """Split a batch as a processor computes it best: two samples at a time, three last of an odd number.
+
+    One alone gets PyTorch's slow convolutions on levels of few voxels. More at a time make larger arrays, and of 32 MiB
+    and more each new one has to be cleared first (`napari_rada.allocator`). Graphics cards take the batch as a whole.
+    """
+    if samples.device.type != "cpu" or len(samples) < 2 * TOGETHER:
+        return [samples]
+    parts = len(samples) // TOGETHER
+    return list(torch.split(samples, [TOGETHER] * (parts - 1) + [len(samples) - TOGETHER * (parts - 1)]))
 
 
 def make_network(
