@@ -141,8 +141,12 @@ def test_a_processor_computes_two_samples_at_a_time_and_never_one_of_several(sam
     assert torch.equal(torch.cat(parts), whole)
 
 
-def test_a_graphics_card_computes_all_samples_at_once() -> None:
-    assert [len(part) for part in parted(torch.zeros(8, 1, device="meta"))] == [8]
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
+def test_a_graphics_card_computes_all_samples_at_once(kind: str) -> None:
+    class OnCard(torch.Tensor):
+        device = torch.device(kind)
+
+    assert [len(part) for part in parted(torch.zeros(8, 1).as_subclass(OnCard))] == [8]
 
 
 @pytest.mark.parametrize(("num_classes", "batch"), [(3, 2), (6, 1), (4, 3)])

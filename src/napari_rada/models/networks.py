@@ -210,7 +210,7 @@ def parted(samples: Tensor) -> list[Tensor]:
     One alone gets PyTorch's slow convolutions on levels of few voxels. More at a time make larger arrays, and of 32 MiB
     and more each new one has to be cleared first (`napari_rada.allocator`). Graphics cards take the batch as a whole.
     """
-    if samples.device.type != "cpu" or len(samples) < 2 * TOGETHER:
+    if samples.device.type in ("cuda", "mps") or len(samples) < 2 * TOGETHER:
         return [samples]
     parts = len(samples) // TOGETHER
     return list(torch.split(samples, [TOGETHER] * (parts - 1) + [len(samples) - TOGETHER * (parts - 1)]))
