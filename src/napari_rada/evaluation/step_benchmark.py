@@ -6,9 +6,9 @@ The same networks, from the same weights, are trained on the same scan with both
 loop (SGTC; DeSCO with two networks) draws a batch of its own for each of the three networks. For each student the
 other two run as teachers: once clean on its unlabelled patches, and for the uncertainty T/2 times on these patches
 twice over, with noise. Ours draws one batch, runs every network once on it, and uses each output as that of a student
-and as that of a teacher. The lineage's loop runs twice: in PyTorch's usual memory format and
-settings, as it was published, and in ``channels_last_3d`` with all else as ours, so that only the passes differ. It
-computes in single precision; ours in mixed precision if ``training.bfloat16`` asks for it and the device has it.
+and as that of a teacher. The lineage's loop runs twice: in PyTorch's usual memory format and settings, as it was
+published, and in ``channels_last_3d`` with all else as ours, so that only the passes differ. It computes in single
+precision; ours in mixed precision if ``training.bfloat16`` asks for it and the device has it.
 """
 
 from __future__ import annotations

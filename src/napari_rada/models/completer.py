@@ -41,6 +41,9 @@ CUES = (
 
 LOGIT_LIMIT = 5.0
 """The cue of the propagation is its log-odds in units of this; log-odds beyond it say no more."""
+TOGETHER = 2
+"""Samples that a completer is best given at a time on a processor: one alone gets PyTorch's slow convolutions on levels
+of few voxels, more make larger arrays, each new one of which the system clears first (`napari_rada.allocator`)."""
 
 
 class Completer(nn.Module):

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from napari_rada.models.completer import CUES, LOGIT_LIMIT, Completer, load_completer
+from napari_rada.models.completer import CUES, LOGIT_LIMIT, TOGETHER, Completer, load_completer
 from napari_rada.models.guided import GuidedHead
 from napari_rada.models.vnet import Features, VNet, initialise
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 PRIOR_FLOOR = 0.01
 """Probabilities of the propagation are kept this far from 0 and 1, so that a network can always overrule them."""
-TOGETHER = 2
-"""Samples that a completer computes at a time on a processor."""
 IMAGE, PROPAGATION = CUES.index("image"), CUES.index("propagation")
 
 
@@ -207,8 +205,7 @@ class CompleterNetwork(ViewNetwork):
 def parted(samples: Tensor) -> list[Tensor]:
     """Split a batch as a processor computes it best: two samples at a time, three last of an odd number.
 
-    One alone gets PyTorch's slow convolutions on levels of few voxels. More at a time make larger arrays, and of 32 MiB
-    and more each new one has to be cleared first (`napari_rada.allocator`). Graphics cards take the batch as a whole.
+    Graphics cards take the batch as a whole.
     """
     if samples.device.type in ("cuda", "mps") or len(samples) < 2 * TOGETHER:
         return [samples]

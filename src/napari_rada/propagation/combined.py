@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from napari_rada.data.working import coarsen, coarsening_factors, relative_factors, upsample
-from napari_rada.models.completer import CUES, LOGIT_LIMIT, load_completer
+from napari_rada.models.completer import CUES, LOGIT_LIMIT, TOGETHER, load_completer
 from napari_rada.prediction import disagreement
 from napari_rada.propagation.base import PseudoLabels, distance_to_slices, stamped, truth_without
 from napari_rada.propagation.cues import CueMaker
@@ -41,10 +41,6 @@ if TYPE_CHECKING:
 PROPAGATION = CUES.index("propagation")
 WALKING, CARRYING, COMPLETING = (0, 20), (20, 60), (60, 100)
 """From how many percent of the work to how many each part of it reaches."""
-
-TOGETHER = 2
-"""Classes and folds that the completer is given at a time; two take less time than one, for which PyTorch has only slow
-convolutions on the CPU, and more take more memory."""
 
 Folds: TypeAlias = "dict[int | None, tuple[Probability, Probability, Probability]]"
 """By the view that is left out, None for none: the opinions of walk, completer and flow."""
