@@ -2,7 +2,8 @@
 
 ``python -m napari_rada._qt.responsiveness [--iterations 40]`` opens a window, trains on a synthetic scan of
 183 x 140 x 88 voxels and measures, by a timer that should fire every 10 ms, the longest time for which the main thread
-was held up; then it trains on the same scan without a window, in a process of its own. It needs a display:
+was held up; then it trains on the same scan without a window, in a process of its own, and stops a few runs in the
+middle of an iteration, to measure how long they take to end. It needs a display:
 ``xvfb-run -a -s "-screen 0 1600x1000x24" python -m napari_rada._qt.responsiveness`` where there is none.
 """
 
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +30,7 @@ from napari_rada.data.sample import make_sample
 from napari_rada.events import StepLogged
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from napari_rada._qt.train import TrainWidget
     from napari_rada.events import Event
@@ -93,13 +95,12 @@ def bench_config(iterations: int) -> RunConfig:
     return RunConfig.from_preset("quick").with_settings({"training.iterations": iterations, "device": "cpu"})
 
 
-def train_in_window(iterations: int) -> tuple[list[Stalls], float]:
-    """Train in a window; returns the stalls and the seconds per iteration."""
+@contextmanager
+def train_dock(iterations: int) -> Iterator[TrainWidget]:
+    """Open a window with the scan, and the dock *Train* set to the preset; a run goes into a new folder."""
     import napari
-    from qtpy.QtCore import QEventLoop
     from qtpy.QtWidgets import QApplication
 
-    from napari_rada._napari.job import RunState
     from napari_rada._napari.layers import case_to_layer_data
     from napari_rada._napari.preview import add_layers
 
@@ -113,17 +114,51 @@ def train_in_window(iterations: int) -> tuple[list[Stalls], float]:
     with tempfile.TemporaryDirectory() as folder:
         widget.settings.setValue(bench_config(iterations))
         widget.folder.setValue(Path(folder) / "run")
-        heart = Heartbeat(widget)
-        loop = QEventLoop()
-        widget.job.succeeded.connect(lambda _result: loop.quit())
-        widget.job.failed.connect(lambda _sentence: loop.quit())
-        widget.start()
-        loop.exec()
-        stalls = heart.stop()
-        assert widget.state is RunState.IDLE
-        seconds = per_iteration(widget.history.steps)
+        yield widget
     viewer.close()
-    return stalls, seconds
+
+
+def wait_for_end(widget: TrainWidget) -> None:
+    """Let the window live until its run has ended."""
+    from qtpy.QtCore import QEventLoop
+
+    from napari_rada._napari.job import RunState
+
+    loop = QEventLoop()
+    for ended in (widget.job.succeeded, widget.job.failed):
+        ended.connect(lambda _said: loop.quit())
+    loop.exec()
+    assert widget.state is RunState.IDLE
+
+
+def train_in_window(iterations: int) -> tuple[list[Stalls], float]:
+    """Train in a window; returns the stalls and the seconds per iteration."""
+    with train_dock(iterations) as widget:
+        heart = Heartbeat(widget)
+        widget.start()
+        wait_for_end(widget)
+        return heart.stop(), per_iteration(widget.history.steps)
+
+
+def stop_in_window(delay_s: float) -> float:
+    """Train in a window and stop some seconds after the second iteration; returns the seconds until the run ended."""
+    from qtpy.QtCore import QTimer
+
+    stopped = []
+
+    def stop() -> None:
+        stopped.append(time.perf_counter())
+        widget.stop()
+
+    def listen(event: Event) -> None:
+        if isinstance(event, StepLogged) and event.iteration == 2:
+            QTimer.singleShot(int(1000 * delay_s), stop)
+
+    with train_dock(1000) as widget:
+        widget.job.event.connect(listen)
+        widget.start()
+        wait_for_end(widget)
+        return time.perf_counter() - stopped[0]
 
 
 def train_without(iterations: int) -> float:
@@ -152,6 +187,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m napari_rada._qt.responsiveness", description=__doc__)
     parser.add_argument("--iterations", type=int, default=40, help="iterations of the quick preset (%(default)s)")
     parser.add_argument("--bare", action="store_true", help="train without a window and print seconds per iteration")
+    parser.add_argument("--stops", type=int, default=3, help="runs that are stopped in the middle (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args(argv)
     if args.bare:
@@ -167,6 +203,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "seconds_in_window": beside,
         "seconds_without": bare,
         "slower_percent": 100 * (beside / without - 1),
+        "seconds_to_stop": [stop_in_window(beside * (part + 0.5) / args.stops) for part in range(args.stops)],
         "load_before": before,
         "cores": os.cpu_count(),
     }

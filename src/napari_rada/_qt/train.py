@@ -65,7 +65,7 @@ STATE_TEXTS = {
     RunState.PREDICTING: "Predicting",
     RunState.PAUSING: "Pausing after this iteration",
     RunState.PAUSED: "Paused",
-    RunState.STOPPING: "Stopping after this iteration",
+    RunState.STOPPING: "Stopping",
 }
 COPY_NOTE = "The run works on a copy; what you paint now counts when you continue it."
 
@@ -157,7 +157,7 @@ class TrainWidget(Dock):
         self.job.resume()
 
     def stop(self) -> None:
-        """End training after the present iteration; a checkpoint is saved."""
+        """End training, on a processor within the present iteration; a checkpoint is saved."""
         self.job.stop()
 
     def load_run(self, run_dir: Path | str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,7 @@ from napari_rada.models.triple_view import NUM_VIEWS, TripleViewModel
 from napari_rada.training import schedules
 from napari_rada.training.checkpoint import TrainState, save_checkpoint
 from napari_rada.training.economy import AS_CONFIGURED, average, recomputed, split
+from napari_rada.training.interruption import whole_or_not_at_all
 from napari_rada.training.losses import entropy
 from napari_rada.training.objective import Knobs, clean_uncertainty, network_losses
 from napari_rada.training.patches import PatchSampler
@@ -39,6 +41,7 @@ from napari_rada.training.validation import score_held_out
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
     from torch import Tensor
 
@@ -146,8 +149,8 @@ class Trainer:
             self._wait_while_paused()
             if self.team.any(self.control.stop_requested):
                 return FinishReason.STOPPED
-            self._iterate()
             try:
+                self._iterate()
                 with self.team.together():
                     self._validate_if_due()
             except Stopped:
@@ -158,12 +161,20 @@ class Trainer:
         return FinishReason.COMPLETED
 
     def _iterate(self) -> None:
-        """One joint iteration: a batch, the step of all three networks, the log."""
+        """One joint iteration: a batch, the step of all three networks, the log.
+
+        Raises
+        ------
+        Stopped
+            If a stop was requested meanwhile; the iteration counts as not begun. Several processes, and graphics
+            cards, finish it.
+        """
         started = time.monotonic()
         iteration = self.state.iteration + 1
         labelled, unlabelled = self.settings.labelled_patches, self.settings.unlabelled_patches
-        batch = self.sampler.batch(labelled, unlabelled, self.share.positions).to(self.device)
-        losses, beta, rate = self.step(batch, iteration)
+        with self._stoppable():
+            batch = self.sampler.batch(labelled, unlabelled, self.share.positions).to(self.device)
+            losses, beta, rate = self.step(batch, iteration)
         logged = iteration % self.settings.log_every == 0
         if logged:
             absent = (math.nan,) * (NUM_VIEWS - len(losses))
@@ -181,6 +192,11 @@ class Trainer:
             if self.team.leads:
                 self.folder.log_step(event)
             self.listener(event)
+
+    def _stoppable(self) -> AbstractContextManager[None]:
+        if self.device.type != "cpu" or self.team.size > 1:
+            return nullcontext()
+        return whole_or_not_at_all(self.model, self.sampler.rng, self.control)
 
     @property
     def share(self) -> Share:
