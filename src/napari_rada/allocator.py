@@ -42,6 +42,12 @@ def _set(glibc: ctypes.CDLL, parameters: dict[int, int]) -> None:
         glibc.mallopt(parameter, value)
 
 
+def give_back() -> None:
+    """Return freed memory to the system now, between two stages of a computation that need different arrays."""
+    if (glibc := _glibc()) is not None:
+        glibc.malloc_trim(0)
+
+
 @contextmanager
 def freed_memory_kept() -> Iterator[None]:
     """Keep freed memory for the next array and give it back in the end; in the main thread, and may be nested.
@@ -62,4 +68,4 @@ def freed_memory_kept() -> Iterator[None]:
         _depth -= 1
         if not _depth:
             _set(glibc, _USUAL)
-            glibc.malloc_trim(0)
+            give_back()

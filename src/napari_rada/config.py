@@ -21,6 +21,7 @@ ViewPairs: TypeAlias = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 ClipModel: TypeAlias = Literal["ViT-B-16-quickgelu", "ViT-L-14-quickgelu", "ViT-L-14-336-quickgelu"]
 Architecture: TypeAlias = Literal["vnet", "completer"]
 Augment: TypeAlias = Literal["none", "flips", "deform"]
+Compilation: TypeAlias = Literal["none", "default", "reduce-overhead", "max-autotune"]
 CtWindow: TypeAlias = Literal["soft tissue", "liver", "lung", "mediastinum", "bone", "brain"]
 
 MOST_VOXELS = 180_000
@@ -262,6 +263,11 @@ class TrainingConfig(_Frozen):
     )
     bfloat16: bool = Field(
         False, description="Mixed precision also on a processor that has bfloat16; graphics cards use it anyway."
+    )
+    compile: Compilation = Field(
+        "none",
+        description="torch.compile for the networks, by its modes; takes minutes at the start, for long runs on CUDA "
+        "graphics cards; reduce-overhead records CUDA graphs.",
     )
     log_every: int = Field(1, ge=1)
     validate_every: int = Field(200, ge=1)

@@ -80,6 +80,11 @@ def _cpu_has_bfloat16() -> bool:
     return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
+def draws_ahead(device: torch.device) -> bool:
+    """Tell whether it pays to cut the next batch while the device computes: if the processor is not the device."""
+    return device.type != "cpu"
+
+
 def autocast(device: torch.device, *, always: bool = False) -> AbstractContextManager[object]:
     """Mixed precision (bfloat16) where it pays, or `always`, to save memory; float32 elsewhere."""
     if always or autocasts(device):

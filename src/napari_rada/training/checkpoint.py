@@ -70,7 +70,7 @@ def save_checkpoint(
     state: TrainState,
     model: TripleViewModel,
     optimiser: torch.optim.Optimizer | None = None,
-    rng: np.random.Generator | None = None,
+    sampler_state: dict[str, Any] | None = None,
 ) -> None:
     """Write a checkpoint, which replaces the one before when it is complete on the disk.
 
@@ -81,12 +81,12 @@ def save_checkpoint(
     """
     training: dict[str, Any] = {}
     device = next(model.parameters()).device
-    if optimiser is not None and rng is not None:
+    if optimiser is not None and sampler_state is not None:
         training = {
             "optimiser": optimiser.state_dict(),
             "torch_rng": torch.get_rng_state(),
             "device_rng": [torch.cuda.get_rng_state(device)] if device.type == "cuda" else [],
-            "sampler_rng": json.dumps(rng.bit_generator.state),
+            "sampler_rng": json.dumps(sampler_state),
         }
     save_weights(path, state, model.state_dict(), training)
 

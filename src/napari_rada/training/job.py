@@ -6,6 +6,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from napari_rada.allocator import give_back
 from napari_rada.errors import RadaError, RunFolderError, Stopped
 from napari_rada.events import FinishReason, RunFinished, StageProgress
 from napari_rada.models.device import computing
@@ -71,6 +72,7 @@ class Job:
             except Stopped:
                 self.told(RunFinished(FinishReason.STOPPED, 0))
                 return FinishReason.STOPPED, TrainState(0, self.config.training.iterations)
+            give_back()
             trainer, reason = self._run(volumes, guide, checkpoint)
         return reason, trainer.state
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Batch(NamedTuple):
-    """Patches on the training device."""
+    """Patches, on the training device once they are moved there."""
 
     image_BDHW: Tensor
     truth_BDHW: Tensor
@@ -36,13 +36,12 @@ class Batch(NamedTuple):
     cues_BJDHW: Tensor
 
     def to(self, device: torch.device) -> Batch:
-        """Move every tensor; from pinned memory without waiting."""
-        pinned = device.type == "cuda"
+        """Move every tensor; from pinned memory to a graphics card without waiting."""
+        return Batch(*(tensor.to(device, non_blocking=device.type == "cuda") for tensor in self))
 
-        def move(tensor: Tensor) -> Tensor:
-            return (tensor.pin_memory() if pinned else tensor).to(device, non_blocking=pinned)
-
-        return Batch(*(move(tensor) for tensor in self))
+    def pinned(self) -> Batch:
+        """Copy every tensor into memory from which a CUDA device reads without the processor."""
+        return Batch(*(tensor.pin_memory() for tensor in self))
 
 
 class PatchSampler:

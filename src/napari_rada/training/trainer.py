@@ -25,11 +25,13 @@ from napari_rada.events import (
     TrainingStarted,
     Validated,
 )
-from napari_rada.models.device import autocast, autocasts, learns_in_bfloat16
+from napari_rada.models.device import autocast, autocasts, draws_ahead, learns_in_bfloat16
 from napari_rada.models.networks import NetworkInput, count_cues
 from napari_rada.models.triple_view import NUM_VIEWS, TripleViewModel
 from napari_rada.training import schedules
+from napari_rada.training.batches import Batches
 from napari_rada.training.checkpoint import TrainState, save_checkpoint
+from napari_rada.training.compilation import compiled
 from napari_rada.training.economy import AS_CONFIGURED, average, recomputed, split
 from napari_rada.training.interruption import whole_or_not_at_all
 from napari_rada.training.losses import entropy
@@ -113,6 +115,7 @@ class Trainer:
         if team.size > 1:
             share_layers(self.model, team, self.rows)
         self.model.to(device).to(memory_format=torch.channels_last_3d)
+        self._networks = compiled(self.model, self.settings.compile, team.size)
         self.optimiser = make_optimiser(self.model, config)
         self.sampler = PatchSampler(
             volumes,
@@ -124,6 +127,7 @@ class Trainer:
             prior_dropout=config.model.prior_dropout,
             rng=np.random.default_rng([config.seed, self.state.first] if self.state.first else config.seed),
         )
+        self.batches = Batches(self.sampler, self._draw)
         self._mixed = (economy.autocast or autocasts(device, cpu=self.settings.bfloat16)) and learns_in_bfloat16(
             device, self.settings.patch[0], self.model.stride
         )
@@ -138,7 +142,8 @@ class Trainer:
             if self._checkpoint and self._checkpoint.training:
                 self._checkpoint.restore(self.optimiser, self.sampler.rng, self.device)
             self.listener(TrainingStarted(self.state.iteration + 1, self.state.total_iterations, str(self.device)))
-            reason = self._loop()
+            with self.batches.drawn_ahead() if draws_ahead(self.device) else nullcontext():
+                reason = self._loop()
             self._save()
         self.listener(RunFinished(reason, self.state.iteration))
         return reason
@@ -166,15 +171,13 @@ class Trainer:
         Raises
         ------
         Stopped
-            If a stop was requested meanwhile; the iteration counts as not begun. Several processes, and graphics
-            cards, finish it.
+            If a stop was requested meanwhile; the iteration counts as not begun. Several processes, graphics cards
+            and compiled networks finish it.
         """
         started = time.monotonic()
         iteration = self.state.iteration + 1
-        labelled, unlabelled = self.settings.labelled_patches, self.settings.unlabelled_patches
         with self._stoppable():
-            batch = self.sampler.batch(labelled, unlabelled, self.share.positions).to(self.device)
-            losses, beta, rate = self.step(batch, iteration)
+            losses, beta, rate = self.step(self.batches.take().to(self.device), iteration)
         logged = iteration % self.settings.log_every == 0
         if logged:
             absent = (math.nan,) * (NUM_VIEWS - len(losses))
@@ -193,8 +196,13 @@ class Trainer:
                 self.folder.log_step(event)
             self.listener(event)
 
+    def _draw(self) -> Batch:
+        labelled, unlabelled = self.settings.labelled_patches, self.settings.unlabelled_patches
+        batch = self.sampler.batch(labelled, unlabelled, self.share.positions)
+        return batch.pinned() if self.device.type == "cuda" else batch
+
     def _stoppable(self) -> AbstractContextManager[None]:
-        if self.device.type != "cpu" or self.team.size > 1:
+        if self.device.type != "cpu" or self.team.size > 1 or self.settings.compile != "none":
             return nullcontext()
         return whole_or_not_at_all(self.model, self.sampler.rng, self.control)
 
@@ -254,7 +262,7 @@ class Trainer:
         """Run every network once on the batch; each output serves as that of a student and of a teacher."""
         inputs = network_input(batch)
         with autocast(self.device, always=self._mixed):
-            logits_NBCDHW = recomputed(self.model, inputs) if self.economy.recompute else self.model(inputs)
+            logits_NBCDHW = recomputed(self.model, inputs) if self.economy.recompute else self._networks(inputs)
         logits_NBCDHW = logits_NBCDHW.float()
         labelled = self.share.own_labelled
         first = 0 if self.settings.cross.on_labelled else labelled
@@ -268,7 +276,7 @@ class Trainer:
         for what, value in zip(("The loss", "The gradient"), values, strict=True):
             if not math.isfinite(value):
                 raise RadaError(
-                    f"{what} became {value} in iteration {iteration}, on the patches {self.sampler.last_batch()}; "
+                    f"{what} became {value} in iteration {iteration}, on the patches {self.batches.origins}; "
                     "lower training.learning_rate and resume from the last checkpoint."
                 )
 
@@ -291,7 +299,7 @@ class Trainer:
                 noise = torch.randn(whole, device=self.device).mul_(cross.noise)
                 noise = self.rows.pick(noise.clamp_(-2 * cross.noise, 2 * cross.noise))
                 noisy = inputs._replace(image_BDHW=inputs.image_BDHW + noise)
-                mean_NUCDHW += torch.softmax(self.model(noisy).float(), dim=2) / cross.noisy_passes
+                mean_NUCDHW += torch.softmax(self._networks(noisy).float(), dim=2) / cross.noisy_passes
         return torch.stack([entropy(probability) for probability in mean_NUCDHW])
 
     def _validate_if_due(self) -> None:
@@ -338,7 +346,7 @@ class Trainer:
     def _save(self) -> None:
         if not self.team.leads:
             return
-        save_checkpoint(self.folder.last_checkpoint, self.state, self.model, self.optimiser, self.sampler.rng)
+        save_checkpoint(self.folder.last_checkpoint, self.state, self.model, self.optimiser, self.batches.state)
         self._saved_at = time.monotonic()
         self.listener(CheckpointSaved(self.state.iteration, self.folder.last_checkpoint))
 
