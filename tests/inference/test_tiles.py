@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
+from tests.models.test_stopping import StopAtLook
 
 from napari_rada.config import RunConfig
 from napari_rada.control import RunControl
@@ -91,6 +92,16 @@ def test_stop_is_heard_between_tiles() -> None:
             settings.inference,
             control,
         )
+
+
+def test_stop_is_heard_within_a_tile() -> None:
+    settings = config()
+    image, model = np.zeros(TILE, dtype=np.float32), make_model(settings)
+    predict_volume(model, blank_prior(image, 2), TILE, settings.inference, counted := StopAtLook())
+    control = StopAtLook(counted.looks // 2)
+    with pytest.raises(Stopped):
+        predict_volume(model, blank_prior(image, 2), TILE, settings.inference, control)
+    assert control.looks == control.look
 
 
 def test_where_memory_runs_out_tiles_go_one_by_one_and_keep_their_size(monkeypatch: pytest.MonkeyPatch) -> None:

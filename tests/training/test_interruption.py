@@ -1,35 +1,20 @@
 import csv
 
-import numpy as np
 import pytest
 import torch
 from tests.engine import tiny_config
+from tests.models.test_stopping import StopAtLook
 from tests.training.test_trainer import make_trainer, weights
 
-from napari_rada.control import RunControl
 from napari_rada.errors import Stopped
 from napari_rada.events import FinishReason
 from napari_rada.training.checkpoint import load_checkpoint
 from napari_rada.training.interruption import whole_or_not_at_all
 
 
-class StopAtLook(RunControl):
-    """Asks for a stop when the computation looks for one the n-th time."""
-
-    def __init__(self, look):
-        super().__init__()
-        self.look, self.looks = look, 0
-
-    def check(self):
-        self.looks += 1
-        if self.looks == self.look:
-            self.stop()
-        super().check()
-
-
 def looks_of(path, config):
     """How often a whole run looks for a stop."""
-    control = StopAtLook(look=0)
+    control = StopAtLook()
     make_trainer(path, config, control).run()
     return control.looks
 
@@ -70,12 +55,3 @@ def test_a_stop_is_seen_on_both_ways_and_leaves_everything_as_it_was(tmp_path, w
     assert all(torch.equal(values, before[name]) for name, values in model.state_dict().items())
     assert torch.equal(torch.get_rng_state(), random)
     assert rng.bit_generator.state == drawn
-
-
-def test_the_layers_look_no_more_after_an_iteration(tmp_path):
-    trainer, control = make_trainer(tmp_path, tiny_config()), RunControl()
-    batch = trainer.sampler.batch(1, 1)
-    with whole_or_not_at_all(trainer.model, np.random.default_rng(0), control):
-        trainer.step(batch, 1)
-    control.stop()
-    trainer.step(batch, 2)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from napari_rada.memory import is_out_of_memory, release
+from napari_rada.models import stopping
 from napari_rada.models.device import autocast
 from napari_rada.models.networks import NetworkInput
 
@@ -77,7 +78,7 @@ def predict_volume(
     Raises
     ------
     Stopped
-        If a stop was requested; looked at before every batch of tiles.
+        If a stop was requested; looked at before every batch of tiles, and within them on a processor.
     MemoryError, RuntimeError
         If memory runs out with the smallest tiles too.
     """
@@ -151,7 +152,7 @@ def _predict(
         softmax_BNCDHW = torch.softmax(logits_NBCDHW.float(), dim=2).movedim(0, 1)
         return softmax_BNCDHW.flatten(1, 2).to(tiles_BIDHW.device)
 
-    with torch.inference_mode():
+    with torch.inference_mode(), stopping.looked_for(model, control, device):
         stacked = sliding_window_inference(
             as_tensor(volume),
             rung.tile,
