@@ -43,9 +43,12 @@ class Batches:
     @contextmanager
     def drawn_ahead(self) -> Iterator[None]:
         """Draw the next batch in a thread as soon as one is taken."""
-        with ThreadPoolExecutor(1, thread_name_prefix="batches") as self._pool:
-            yield
-        self._pool = None
+        with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
+            self._pool = pool
+            try:
+                yield
+            finally:
+                self._pool = None
 
     def take(self) -> Batch:
         """Return the next batch."""
