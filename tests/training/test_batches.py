@@ -50,10 +50,9 @@ def test_an_error_in_a_batch_drawn_ahead_reaches_who_takes_it():
     batches = Batches(sampler, sampler.draw)
     with batches.drawn_ahead():
         batches.take()
-        batches.take()  # the third one is drawn after this
         sampler.last_batch = None
         with pytest.raises(TypeError):
-            [batches.take() for _ in range(3)]
+            [batches.take() for _ in range(3)]  # one or two were drawn before
 
 
 def test_a_run_that_draws_ahead_stops_and_goes_on_bit_for_bit(tmp_path, monkeypatch):
