@@ -16,13 +16,14 @@ from napari_rada.data.grid import Grid
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.data.working import upsample
 from napari_rada.errors import ConfigError, InputError, MissingDependencyError, RunFolderError, Stopped
-from napari_rada.events import FinishReason, Stage, StageProgress, StepLogged
+from napari_rada.events import FinishReason, Notice, Stage, StageProgress, StepLogged
 from napari_rada.inference.ensemble import Part, assemble
 from napari_rada.models.completer import load_completer
 from napari_rada.preparation import Work, propagated, working_grids
 from napari_rada.training.checkpoint import load_checkpoint
 from napari_rada.training.plan import plan
 from napari_rada.training.run_folder import RunFolder
+from napari_rada.training.snapshot import load_cases
 
 
 def dice(mask, reference):
@@ -128,6 +129,21 @@ def test_a_cohort_run_predicts_a_scan_that_nobody_annotated(tmp_path):
     assert (planned.model.completion, planned.data.spacing) == (False, (1.0, 1.0, 1.0))
     unseen = pipeline.predict(tmp_path / "run", ball_case(seed=3, labelled=False), device="cpu")
     assert dice(unseen.mask, ball()) > 0.8
+
+
+@pytest.mark.parametrize(("patches", "taught"), [(0, ["a"]), (1, ["a", "b", "c"])])
+def test_scans_without_labels_are_left_out_unless_the_networks_are_to_learn_there(tmp_path, patches, taught):
+    cases = [ball_case("a"), ball_case("b", seed=1, labelled=False), ball_case("c", seed=2, labelled=False)]
+    config, told = tiny_config(training__unlabelled_patches=patches, training__labelled_patches=2), []
+    pipeline.train(cases, tmp_path / "run", config, listener=told.append)
+    pipeline.continue_training(tmp_path / "run", cases, tmp_path / "next", config, listener=told.append)
+    told = [event.message for event in told if isinstance(event, Notice)]
+    left_out = "2 scans without annotated slices are left out of training; training.unlabelled_patches=1 makes"
+    assert [message.startswith(left_out) for message in told] == [True, True] * (patches == 0)
+    for name in ("run", "next"):
+        folder = RunFolder.open(tmp_path / name)
+        assert [case.name for case in load_cases(folder, folder.config())] == taught
+        assert not folder.config().model.completion
 
 
 def test_a_scan_of_another_spacing_is_predicted_on_the_grid_of_the_cohort(tmp_path):

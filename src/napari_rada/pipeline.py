@@ -39,7 +39,7 @@ from napari_rada.training.economy import check_alike
 from napari_rada.training.guiding import built_alike
 from napari_rada.training.job import Job
 from napari_rada.training.lock import locked
-from napari_rada.training.plan import plan
+from napari_rada.training.plan import plan, teaching
 from napari_rada.training.preview import preview_annotated
 from napari_rada.training.run_folder import RunFolder
 from napari_rada.training.share import check_share
@@ -125,7 +125,8 @@ def train(
     Parameters
     ----------
     cases
-        At least one with annotated slices; the others may have none.
+        At least one with annotated slices; networks learn from the others only if the settings have patches without
+        labels (`training.unlabelled_patches`), which `quick` has not.
     run_dir
         A folder that holds no run yet; made if needed.
     config
@@ -144,6 +145,7 @@ def train(
     """
     classes = check_trainable(cases)
     config = plan(cases, config or RunConfig.from_preset("quick"))
+    taught = teaching(cases, config)
     check_share(config.training, team)
     device = team.device(config.device)
     make_propagator(config.propagation)  # a missing package is told before anything is written
@@ -152,8 +154,9 @@ def train(
         folder = RunFolder(Path(run_dir))
         if team.leads:
             RunFolder.create(folder.path, config)
-            save_snapshot(folder, cases, classes)
-        job = Job(folder, cases, classes, config, device, team, control or RunControl(), listener)
+            save_snapshot(folder, taught, classes)
+        job = Job(folder, taught, classes, config, device, team, control or RunControl(), listener)
+        _tell_left_out(job, len(cases) - len(taught))
         return _train(job, None)
 
 
@@ -234,6 +237,7 @@ def continue_training(
             f"The networks of {parent.path} are built differently (settings model.* and guidance.*); keep those "
             "settings to continue this run, or start a new one."
         )
+    taught = teaching(cases, config)
     check_share(config.training, team)
     device = team.device(config.device)
     state = checkpoint.state.continued(config.training.iterations)
@@ -242,9 +246,10 @@ def continue_training(
         if team.leads:
             RunFolder.create(folder.path, config)
             folder.inherit(parent, state.iteration)
-            save_snapshot(folder, cases, classes)
+            save_snapshot(folder, taught, classes)
             save_weights(folder.last_checkpoint, state, checkpoint.model)
-        job = Job(folder, cases, classes, config, device, team, control or RunControl(), listener)
+        job = Job(folder, taught, classes, config, device, team, control or RunControl(), listener)
+        _tell_left_out(job, len(cases) - len(taught))
         return _train(job, Checkpoint(state, checkpoint.model, None))
 
 
@@ -399,7 +404,7 @@ def suggest(prediction: Prediction, annotated: Sequence[AnnotatedSlice] = ()) ->
             "This mask has no disagreement to suggest a slice from; propagate with method combined, or train two "
             "networks or more and predict."
         )
-    return suggest_slice(prediction.disagreement, prediction.grid.spacing, annotated)
+    return suggest_slice(prediction.disagreement, annotated)
 
 
 def _train(job: Job, checkpoint: Checkpoint | None) -> TrainingResult:
@@ -408,6 +413,16 @@ def _train(job: Job, checkpoint: Checkpoint | None) -> TrainingResult:
 
     reason, state = job.train(checkpoint, make)
     return TrainingResult(job.folder.path, reason, state.iteration, state.dice, state.propagation_dice)
+
+
+def _tell_left_out(job: Job, left_out: int) -> None:
+    if left_out:
+        scans = (
+            "1 scan without annotated slices is" if left_out == 1 else f"{left_out} scans without annotated slices are"
+        )
+        job.told(
+            Notice(f"{scans} left out of training; training.unlabelled_patches=1 makes networks learn there, too.")
+        )
 
 
 def _on_grid_of(before: RunConfig, config: RunConfig) -> RunConfig:

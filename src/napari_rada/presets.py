@@ -76,7 +76,6 @@ COHORT: dict[str, dict[str, Any]] = {
         "training.augment": "deform",
         "training.cross.beta_max": 0.2,
         "training.cross.schedule": "linear",
-        "training.unlabelled_patches": 1,
         "training.pseudo_weight": 1.0,
         "training.decay.warmup": 0.05,
         "training.validate_every": 150,

@@ -117,3 +117,5 @@ def test_the_command_prints_json_and_refuses_a_wrong_folder(tmp_path, capsys):
     assert {entry["loop"] for entry in json.loads(capsys.readouterr().out)} == set(LOOPS)
     assert main([str(tmp_path / "nothing")]) == 2
     assert "is not a folder" in capsys.readouterr().err
+    assert main([str(tmp_path), "--device", "abacus"]) == 2
+    assert "Device 'abacus' is unknown" in capsys.readouterr().err

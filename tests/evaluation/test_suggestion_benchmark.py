@@ -50,6 +50,13 @@ def test_all_courses_start_alike_and_count_the_added_slices():
     assert sum("**mean**" in line for line in lines) == 3
 
 
+def test_one_strategy_can_be_followed_alone():
+    (course,) = follow(ball_case(), ball(), tiny_config(training__iterations=2), rounds=1, strategies=["even"])
+    assert course.strategy == "even"
+    lines = table([course]).splitlines()
+    assert sum("**mean**" in line for line in lines) == 1
+
+
 def test_bad_input_is_one_line(tmp_path, capsys):
     assert main([str(tmp_path / "nowhere")]) == 2
     assert "is not a folder" in capsys.readouterr().err

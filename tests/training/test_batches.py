@@ -1,4 +1,8 @@
+import os
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -9,58 +13,84 @@ from tests.training.test_trainer import make_trainer, weights
 from napari_rada.control import RunControl
 from napari_rada.events import FinishReason, StepLogged
 from napari_rada.training import trainer as trainer_module
-from napari_rada.training.batches import Batches
+from napari_rada.training.batches import Batches, threads_ahead
 from napari_rada.training.checkpoint import load_checkpoint
 
 
 class Sampler:
-    """Draws numbers instead of patches, and remembers in which threads."""
+    """Draws numbers instead of patches."""
 
     def __init__(self):
         self.rng = np.random.default_rng(0)
+
+    def draw(self, labelled, unlabelled):
+        return [int(self.rng.integers(1000)) for _ in range(labelled + unlabelled)]
+
+
+class Cutter:
+    """Cuts what was drawn, the sooner the later it comes, and remembers in which threads."""
+
+    def __init__(self):
         self.threads = []
 
-    def draw(self):
+    def __call__(self, draws):
+        time.sleep(0.02 / (1 + len(self.threads)))
         self.threads.append(threading.current_thread())
-        self.last = int(self.rng.integers(1000))
-        return self.last
-
-    def last_batch(self):
-        return f"case {self.last}"
+        return [2 * number for number in draws]
 
 
-def taken(sampler, count, *, ahead):
-    batches = Batches(sampler, sampler.draw)
-    if not ahead:
-        return [(batches.take(), batches.origins, batches.state) for _ in range(count)]
-    with batches.drawn_ahead():
-        return [(batches.take(), batches.origins, batches.state) for _ in range(count)]
+def taken(sampler, cut, count, *, ahead):
+    batches = Batches(sampler, 2, 1, cut)
+    with batches.cut_ahead() if ahead else nullcontext():
+        found = [(batches.take(), batches.origins, batches.state) for _ in range(count)]
+    return found, batches.state
 
 
-def test_batches_drawn_ahead_are_the_same_and_so_is_the_state_that_is_saved():
-    plain, ahead = Sampler(), Sampler()
-    assert taken(plain, 5, ahead=False) == taken(ahead, 5, ahead=True)
-    assert len(plain.threads) == 5
-    assert len(ahead.threads) == 6
-    assert threading.main_thread() not in ahead.threads[1:]
+@pytest.mark.parametrize("processors", [1, 16])
+def test_batches_cut_ahead_are_the_same_and_so_is_the_state_that_is_saved(monkeypatch, processors):
+    monkeypatch.setattr(os, "cpu_count", lambda: processors)
+    plain, ahead = Cutter(), Cutter()
+    assert taken(Sampler(), plain, 20, ahead=False) == taken(Sampler(), ahead, 20, ahead=True)
+    assert set(plain.threads) == {threading.main_thread()}
+    assert threading.main_thread() not in ahead.threads
+    assert len(set(ahead.threads)) <= threads_ahead() == {1: 1, 16: 4}[processors]
+    assert 20 <= len(ahead.threads) <= 20 + threads_ahead()
 
 
-def test_an_error_in_a_batch_drawn_ahead_reaches_who_takes_it():
-    sampler = Sampler()
-    batches = Batches(sampler, sampler.draw)
-    with batches.drawn_ahead():
+def test_torch_has_as_many_threads_afterwards_as_before():
+    before, seen = torch.get_num_threads(), []
+
+    def cut(draws):
+        seen.append(torch.get_num_threads())
+        return draws
+
+    torch.set_num_threads(2)
+    try:
+        taken(Sampler(), cut, 8, ahead=True)
+        assert set(seen) == {1}
+        assert torch.get_num_threads() == 2
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(torch.get_num_threads).result() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_an_error_in_a_batch_cut_ahead_reaches_who_takes_it():
+    def cut(draws):
+        raise TypeError("this cannot be cut")
+
+    batches = Batches(Sampler(), 2, 1, cut)
+    with batches.cut_ahead(), pytest.raises(TypeError, match="cannot be cut"):
         batches.take()
-        sampler.last_batch = None
-        with pytest.raises(TypeError):
-            [batches.take() for _ in range(3)]  # one or two were drawn before
 
 
-def test_a_run_that_draws_ahead_stops_and_goes_on_bit_for_bit(tmp_path, monkeypatch):
+def test_a_run_that_cuts_ahead_stops_and_goes_on_bit_for_bit(tmp_path, monkeypatch):
     config = tiny_config(training__iterations=5, model__dropout=0.3, training__augment="deform")
     whole = make_trainer(tmp_path / "whole", config)
     whole.run()
 
-    monkeypatch.setattr(trainer_module, "draws_ahead", lambda device: True)
+    monkeypatch.setattr(trainer_module, "cuts_ahead", lambda device: True)
+    monkeypatch.setattr(os, "cpu_count", lambda: 16)
     control = RunControl()
 
     def stop_after_two(event):

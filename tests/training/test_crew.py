@@ -129,9 +129,9 @@ def train(
 
 
 def _break(patch: pytest.MonkeyPatch, plan: Plan) -> None:
-    original, calls = PatchSampler.batch, []
+    original, calls = PatchSampler.cut, []
 
-    def batch(self: PatchSampler, *args: Any) -> Any:
+    def cut(self: PatchSampler, *args: Any) -> Any:
         calls.append(1)
         found = original(self, *args)
         if plan.what == "slow":
@@ -145,7 +145,7 @@ def _break(patch: pytest.MonkeyPatch, plan: Plan) -> None:
         return found._replace(image_BDHW=torch.full_like(found.image_BDHW, torch.nan))
 
     if plan.what in ("refuse", "memory", "nan", "slow"):
-        patch.setattr(PatchSampler, "batch", batch)
+        patch.setattr(PatchSampler, "cut", cut)
 
 
 def losses(path: Path) -> torch.Tensor:

@@ -82,7 +82,7 @@ def test_other_errors_are_none() -> None:
 
 STAGES: dict[str, tuple[Any, str, int]] = {
     "weights to the device": (torch.nn.Module, "to", 0),
-    "batch": (PatchSampler, "batch", 1),
+    "batch": (PatchSampler, "cut", 1),
     "forward": (TripleViewModel, "forward", 3),
     "loss": (trainers, "network_losses", 2),
     "backward": (torch.autograd, "backward", 1),
@@ -118,7 +118,7 @@ def test_training_steps_down_once_and_goes_on(
 
 @pytest.mark.parametrize("times", [2, 3, 4])
 def test_every_step_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
-    Shortage(monkeypatch, PatchSampler, "batch", times)
+    Shortage(monkeypatch, PatchSampler, "cut", times)
     events: list[Event] = []
     assert train(tmp_path / "run", events.append).iteration == 4
     told = [event.message for event in events if isinstance(event, Notice)]
@@ -138,7 +138,7 @@ def test_completers_train_on_every_step(tmp_path: Path, monkeypatch: pytest.Monk
         "training.cross.schedule": "constant",
     }
     load_completer()
-    Shortage(monkeypatch, PatchSampler, "batch", 4)
+    Shortage(monkeypatch, PatchSampler, "cut", 4)
     events: list[Event] = []
     config = CONFIG.with_settings(settings)
     assert pipeline.train([ball_case()], tmp_path / "run", config, listener=events.append).iteration == 4
@@ -150,7 +150,7 @@ def test_completers_train_on_every_step(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_the_ladder_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shortage = Shortage(monkeypatch, PatchSampler, "batch", 1000)
+    shortage = Shortage(monkeypatch, PatchSampler, "cut", 1000)
     with pytest.raises(NotEnoughMemoryError, match="with every way of saving it"):
         train(tmp_path / "run")
     assert 1000 - shortage.left == len(ladder(CONFIG, CPU))
@@ -164,7 +164,7 @@ def test_a_resumed_run_begins_on_the_step_that_it_reached(tmp_path: Path, monkey
             control.stop()
 
     with monkeypatch.context() as patch:
-        Shortage(patch, PatchSampler, "batch", 3)
+        Shortage(patch, PatchSampler, "cut", 3)
         pipeline.train([ball_case()], tmp_path / "run", CONFIG, control=control, listener=stop_at_two)
     events: list[Event] = []
     pipeline.resume(tmp_path / "run", listener=events.append)
@@ -177,7 +177,7 @@ def test_another_error_is_not_swallowed(tmp_path: Path, monkeypatch: pytest.Monk
     def broken(*args: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(PatchSampler, "batch", broken)
+    monkeypatch.setattr(PatchSampler, "cut", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         train(tmp_path / "run")
 

@@ -14,7 +14,7 @@ from napari_rada.data.case import Case, check_trainable
 from napari_rada.data.grid import Grid
 from napari_rada.events import ignore
 from napari_rada.preparation import Work, working_grids
-from napari_rada.training.plan import common_spacing, largest_patch, plan, working_shape
+from napari_rada.training.plan import common_spacing, largest_patch, plan, teaching, working_shape
 
 
 def grid(shape: tuple[int, int, int], spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Grid:
@@ -132,14 +132,12 @@ def test_the_planned_shape_holds_both_alignments() -> None:
     assert working_shape(case, quick(data__max_voxels=4096, data__crop_margin=None)) != planned
 
 
-def test_patches_of_unlabelled_scans_are_drawn_only_where_there_are_any() -> None:
+def test_scans_without_labels_teach_only_where_patches_without_labels_are_asked_for() -> None:
     labelled, unlabelled = case_on(grid((16, 24, 24))), case_on(grid((16, 24, 24)), labelled=False)
-    alone, both = plan([labelled, labelled], quick()), plan([labelled, unlabelled], quick())
+    cases = [unlabelled, labelled, unlabelled]
+    alone, both = plan(cases, quick()), plan(cases, quick(training__unlabelled_patches=1))
     assert (alone.training.labelled_patches, alone.training.unlabelled_patches) == (2, 0)
+    assert teaching(cases, alone) == [labelled]
     assert (both.training.labelled_patches, both.training.unlabelled_patches) == (2, 1)
-    assert plan([labelled, labelled], alone) == alone
-    assert plan([labelled, unlabelled], alone).training.unlabelled_patches == 1
-    assert plan([labelled], both).training.unlabelled_patches == 0
-    assert plan([labelled, labelled], quick(training__unlabelled_patches=3)).training.unlabelled_patches == 3
-    apart = RunConfig.from_preset("standard")
-    assert plan([labelled, labelled], apart).training.unlabelled_patches == apart.training.unlabelled_patches
+    assert teaching(cases, both) == cases
+    assert teaching(cases, plan(cases, RunConfig.from_preset("standard"))) == cases

@@ -1,14 +1,15 @@
 """How long one iteration takes, beside a loop as the method's lineage published it, and what equal iterations give.
 
-``python -m napari_rada.evaluation.step_benchmark DATA_DIR [--iterations N] [--set training.patch=[64,64,64]] …``
+``python -m napari_rada.evaluation.step_benchmark DATA_DIR [--iterations N] [--device D] [--set KEY=VALUE] …``
 
 The same networks, from the same weights, are trained on the same scan with both loops, and predict it. The lineage's
 loop (SGTC; DeSCO with two networks) draws a batch of its own for each of the three networks. For each student the
 other two run as teachers: once clean on its unlabelled patches, and for the uncertainty T/2 times on these patches
 twice over, with noise. Ours draws one batch, runs every network once on it, and uses each output as that of a student
 and as that of a teacher. The lineage's loop runs twice: in PyTorch's usual memory format and settings, as it was
-published, and in ``channels_last_3d`` with all else as ours, so that only the passes differ. It computes in single
-precision; ours in mixed precision if ``training.bfloat16`` asks for it and the device has it.
+published, in single precision, and in ``channels_last_3d`` with all else as ours, so that only the passes differ. On a
+graphics card that includes mixed precision; on a processor the lineage's loop stays in single precision, and ours
+computes in bfloat16 if ``training.bfloat16`` asks for it. Only ours can be compiled (``training.compile``).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import json
 import sys
 import tempfile
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -34,9 +35,10 @@ from napari_rada.evaluation.scans import find_scans, load_scan, scores
 from napari_rada.events import StepLogged, ignore
 from napari_rada.inference.ensemble import Part, assemble
 from napari_rada.inference.sliding import VolumeInput, predict_volume
-from napari_rada.models.device import computing
+from napari_rada.models.device import autocast, computing, resolve_device
 from napari_rada.models.triple_view import NUM_VIEWS
 from napari_rada.preparation import Work, propagated, working_grids
+from napari_rada.training.economy import split
 from napari_rada.training.losses import cross_loss, entropy, supervised_loss
 from napari_rada.training.objective import Knobs, NetworkLoss, supervision
 from napari_rada.training.run_folder import RunFolder
@@ -45,14 +47,17 @@ from napari_rada.training.volumes import cues_without, make_volume
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
     from torch import Tensor
 
     from napari_rada.data.case import Case
     from napari_rada.data.working import WorkingCase
+    from napari_rada.models.networks import NetworkInput
     from napari_rada.propagation.base import PseudoLabels
     from napari_rada.training.patches import Batch
+    from napari_rada.training.share import Share
 
 LINEAGE_PASSES = 8
 """T of the lineage."""
@@ -83,15 +88,29 @@ class LineageTrainer(Trainer):
         super().__init__(*args, **further)
         self.model.to(memory_format=self.memory_format)
 
+    @property
+    def share(self) -> Share:
+        """Three batches in one."""
+        own = super().share
+        return replace(own, labelled=NUM_VIEWS * own.labelled, unlabelled=NUM_VIEWS * own.unlabelled)
+
     def losses(self, batch: Batch, knobs: Knobs) -> list[NetworkLoss]:
-        """Return the losses of three students on a batch each, `batch` being that of the first."""
-        labelled, unlabelled = self.settings.labelled_patches, self.settings.unlabelled_patches
-        batches = [batch, *(self.sampler.batch(labelled, unlabelled).to(self.device) for _ in range(NUM_VIEWS - 1))]
+        """Return the losses of three students on a third of the batch each."""
+        batches = split(batch, self.share.labelled, NUM_VIEWS)
         return [self._student_loss(student, own, knobs) for student, own in enumerate(batches)]
+
+    def precision(self) -> AbstractContextManager[object]:
+        """Single precision."""
+        return nullcontext()
+
+    def _logits(self, network: int, inputs: NetworkInput) -> Tensor:
+        with self.precision():
+            logits_BCDHW: Tensor = self.model.networks[network](inputs)
+        return logits_BCDHW.float()
 
     def _student_loss(self, student: int, batch: Batch, knobs: Knobs) -> NetworkLoss:
         labelled = self.settings.labelled_patches
-        logits_BCDHW = self.model.networks[student](network_input(batch))
+        logits_BCDHW = self._logits(student, network_input(batch))
         target, weight = supervision(batch, labelled, student, self.settings.view_pairs[student], knobs)
         supervised = supervised_loss(logits_BCDHW[:labelled], target, weight)
         unknown_UDHW = batch.truth_BDHW[labelled:] == UNKNOWN
@@ -107,21 +126,24 @@ class LineageTrainer(Trainer):
     def _ask_teacher(self, teacher: int, batch: Batch) -> tuple[Tensor, Tensor]:
         """Logits (U, C, D, H, W) of a teacher, and its entropy (U, D, H, W) over `LINEAGE_PASSES` noisy passes."""
         inputs = network_input(batch, first=self.settings.labelled_patches)
-        network = self.model.networks[teacher]
-        logits_UCDHW = network(inputs)
+        logits_UCDHW = self._logits(teacher, inputs)
         twice = type(inputs)(*(torch.cat([value, value]) for value in inputs))
         mean_UCDHW = torch.zeros_like(logits_UCDHW)
         for _ in range(LINEAGE_PASSES // 2):
             noise = torch.clamp(0.1 * torch.randn_like(twice.image_BDHW), -0.2, 0.2)
-            noisy = torch.softmax(network(twice._replace(image_BDHW=twice.image_BDHW + noise)), dim=1)
+            noisy = torch.softmax(self._logits(teacher, twice._replace(image_BDHW=twice.image_BDHW + noise)), dim=1)
             mean_UCDHW += sum(noisy.chunk(2)) / LINEAGE_PASSES
         return logits_UCDHW, entropy(mean_UCDHW)
 
 
 class LineageInOurFormat(LineageTrainer):
-    """The lineage's loop on networks in our memory format."""
+    """The lineage's loop on networks in our memory format, on a graphics card in mixed precision."""
 
     memory_format = torch.channels_last_3d
+
+    def precision(self) -> AbstractContextManager[object]:
+        """Mixed precision where it pays."""
+        return autocast(self.device)
 
 
 class Loop(NamedTuple):
@@ -149,7 +171,13 @@ class Timing:
 
 
 def compare(case: Case, dense: NDArray[np.uint16], config: RunConfig) -> list[Timing]:
-    """Train the same networks with every loop for as many iterations, and predict the scan with each."""
+    """Train the same networks with every loop for as many iterations, and predict the scan with each.
+
+    Raises
+    ------
+    ConfigError
+        If the device of the configuration cannot be used.
+    """
     working, pseudo = _prepared(case, config)
     found = []
     for name, loop in LOOPS.items():
@@ -182,7 +210,7 @@ def _measure(
         if isinstance(event, StepLogged):
             elapsed.append(event.elapsed_s)
 
-    device = torch.device("cpu")
+    device = resolve_device(config.device)
     run = RunFolder.create(folder, config)
     trainer = loop.trainer([volume], len(classes), config, run, device, RunControl(), listen)
     with computing(config.threads) if loop.as_ours else nullcontext():
@@ -213,11 +241,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("data", metavar="DATA_DIR", type=Path, help="folder with NAME_label.* beside each image NAME_*")
     parser.add_argument("--iterations", metavar="N", type=int, default=3)
+    parser.add_argument("--device", metavar="D", default="cpu", help="auto, cpu, cuda, cuda:N or mps (cpu)")
     parser.add_argument("--set", metavar="KEY=VALUE", dest="settings", action="append", default=[])
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args(argv)
     try:
         settings = {
+            "device": args.device,
             "training.iterations": args.iterations,
             "training.validate_every": 10**6,
             **NETWORKS,

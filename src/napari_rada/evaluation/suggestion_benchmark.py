@@ -6,7 +6,7 @@ Each scan starts with its slice of largest area per axis. Then, round by round, 
 from the dense ones, and training continues from the run before. Three ways to choose the slice are compared; all start
 from the same first run:
 
-- *suggested*: what `suggest` names, from the disagreement of the networks and the distance to annotated slices;
+- *suggested*: what `suggest` names, from the disagreement of the networks;
 - *random*: any slice that meets the predicted mask and is not annotated, all equally likely;
 - *even*: the axes in turn, the middle of the widest gap between annotated slices, within the predicted mask's extent.
 
@@ -55,9 +55,15 @@ class Course:
 
 
 def follow(
-    case: Case, dense: NDArray[np.uint16], config: RunConfig, rounds: int, seed: int = 0, folder: Path | None = None
+    case: Case,
+    dense: NDArray[np.uint16],
+    config: RunConfig,
+    rounds: int,
+    seed: int = 0,
+    strategies: Sequence[Strategy] = STRATEGIES,
+    folder: Path | None = None,
 ) -> list[Course]:
-    """Simulate every strategy on one scan.
+    """Simulate strategies on one scan.
 
     Parameters
     ----------
@@ -74,11 +80,11 @@ def follow(
     """
     if folder is None:
         with tempfile.TemporaryDirectory() as temporary:
-            return follow(case, dense, config, rounds, seed, Path(temporary))
+            return follow(case, dense, config, rounds, seed, strategies, Path(temporary))
     first = folder / "first"
     pipeline.train([case], first, config)
     prediction = pipeline.predict(first, case, device=config.device)
-    return [_course(s, case, dense, prediction, first, rounds, seed, folder) for s in STRATEGIES]
+    return [_course(s, case, dense, prediction, first, rounds, seed, folder) for s in strategies]
 
 
 def choose(
@@ -145,13 +151,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--value", metavar="V", type=int, help="keep this label value alone")
     parser.add_argument("--whole", action="store_true", help="take all labels as one structure")
     parser.add_argument("--limit", metavar="N", type=int, help="take the first N scans only")
+    parser.add_argument(
+        "--strategy", choices=STRATEGIES, action="append", help="choose slices in this way alone; may be repeated"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args(argv)
     courses: list[Course] = []
     try:
         config = RunConfig.from_preset("quick").with_settings(parse_settings(args.set))
         for scan in find_scans(args.data)[: args.limit]:
-            found = follow(*load_scan(scan, args.value, whole=args.whole), config, args.rounds, args.seed)
+            loaded = load_scan(scan, args.value, whole=args.whole)
+            found = follow(*loaded, config, args.rounds, args.seed, args.strategy or STRATEGIES)
             sys.stderr.write("".join(f"{_row(course)}\n" for course in found))
             courses += found
     except RadaError as error:
@@ -166,7 +176,7 @@ def table(courses: Sequence[Course]) -> str:
     rounds = len(courses[0].dice)
     heads = ["scan", "slice chosen", "three slices", *(f"+{n}" for n in range(1, rounds)), "added (axis:index)"]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|", *map(_row, courses)]
-    for strategy in STRATEGIES:
+    for strategy in dict.fromkeys(course.strategy for course in courses):
         dice = np.mean([course.dice for course in courses if course.strategy == strategy], axis=0)
         cells = " | ".join(f"**{value:.4f}**" for value in dice)
         lines.append(f"| **mean** | {strategy} | {cells} | |")

@@ -1,4 +1,4 @@
-"""Which slice to annotate next: where the networks disagree most, far from what is annotated already."""
+"""Which slice to annotate next: the one near which the opinions contradict each other most."""
 
 from __future__ import annotations
 
@@ -14,49 +14,48 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_rada.data.grid import Spacing
-
-REACH = 10.0
-"""What an annotated slice is taken to settle around it, in units of the finest spacing."""
+REACH = 0.5
+"""How far an annotated slice settles doubt to either side of it, as a share of how far doubt spreads along that axis
+(its standard deviation)."""
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A slice worth annotating; `score` in 0..1 compares it with the most disputed slice of the volume."""
+    """A slice worth annotating; `score` in 0..1 is the share of all doubt that it should settle."""
 
     plane: AnnotatedSlice
     score: float
 
 
-def suggest_slice(
-    disagreement: NDArray[np.float32], spacing: Spacing, annotated: Sequence[AnnotatedSlice]
-) -> Suggestion:
-    """Return the slice with the largest sum of disagreement times novelty.
+def suggest_slice(disagreement: NDArray[np.float32], annotated: Sequence[AnnotatedSlice]) -> Suggestion:
+    """Return the slice, not annotated yet, that should settle the most doubt.
 
-    Novelty is 1 - exp(-d / `REACH`), d the distance to the nearest annotated parallel slice: 0 in it, 1 far away.
+    That is the sum of the disagreement in all slices parallel to it, each counted exp(-d / r): d is the distance
+    between them, r the `REACH`. Slices of all axes compete, so that it does not matter how thick or how many they are.
+    What lies around annotated slices need not be told apart, as there is little disagreement.
 
     Parameters
     ----------
     disagreement
         (z, y, x), not negative.
-    spacing
-        mm along (z, y, x).
     """
-    scores = [_axis_scores(disagreement, axis, spacing, annotated) for axis in range(3)]
-    raw = [disagreement.sum(axis=tuple(a for a in range(3) if a != axis)) for axis in range(3)]
-    axis = int(np.argmax([score.max() for score in scores]))
-    index = int(np.argmax(scores[axis]))
-    highest = max(float(total.max()) for total in raw)
-    return Suggestion(AnnotatedSlice(axis, index), float(scores[axis][index]) / highest if highest > 0 else 0.0)
+    total = float(disagreement.sum(dtype=np.float64))
+    best = Suggestion(AnnotatedSlice(0, 0), 0.0)
+    for axis in range(3):
+        settled = _settled(disagreement, axis)
+        settled[[plane.index for plane in annotated if plane.axis == axis]] = 0.0
+        index = int(np.argmax(settled))
+        if total > 0 and settled[index] > best.score * total:
+            best = Suggestion(AnnotatedSlice(axis, index), float(settled[index]) / total)
+    return best
 
 
-def _axis_scores(
-    disagreement: NDArray[np.float32], axis: int, spacing: Spacing, annotated: Sequence[AnnotatedSlice]
-) -> NDArray[np.float64]:
-    total = disagreement.sum(axis=tuple(a for a in range(3) if a != axis), dtype=np.float64)
-    parallel = [plane.index for plane in annotated if plane.axis == axis]
-    if not parallel:
-        return np.asarray(total)
-    index = np.arange(len(total))
-    distance = np.min([np.abs(index - other) for other in parallel], axis=0) * spacing[axis] / min(spacing)
-    return np.asarray(total * (1.0 - np.exp(-distance / REACH)))
+def _settled(disagreement: NDArray[np.float32], axis: int) -> NDArray[np.float64]:
+    """Doubt that each slice along an axis would settle."""
+    doubt = disagreement.sum(axis=tuple(a for a in range(3) if a != axis), dtype=np.float64)
+    index = np.arange(len(doubt))
+    if not doubt.any():
+        return np.asarray(doubt)
+    middle = np.average(index, weights=doubt)
+    reach = max(1.0, REACH * np.sqrt(np.average((index - middle) ** 2, weights=doubt)))
+    return np.asarray(np.exp(-np.abs(index[:, None] - index) / reach) @ doubt)

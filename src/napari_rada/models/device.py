@@ -80,8 +80,8 @@ def _cpu_has_bfloat16() -> bool:
     return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
-def draws_ahead(device: torch.device) -> bool:
-    """Tell whether it pays to cut the next batch while the device computes: if the processor is not the device."""
+def cuts_ahead(device: torch.device) -> bool:
+    """Tell whether it pays to cut the next batches while the device computes: if the processor is not the device."""
     return device.type != "cpu"
 
 

@@ -8,8 +8,9 @@ Shape legend: P patch, W window: the part of a volume that a deformed patch is m
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,10 @@ STRETCHING = 0.08
 """Largest logarithm of the scale of one axis beside the others."""
 SHIFT = 0.08
 """Largest shift along an axis, as a share of the patch."""
+
+
+_OF_THREAD = threading.local()
+"""MONAI's transforms have a random state, so every thread that cuts patches has its own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,12 +105,13 @@ class Deformation:
 
 def vary_intensity(image: Tensor, seed: int) -> Tensor:
     """Change contrast, brightness, noise, bias field and sharpness of an image (P), intensities around 0..1."""
-    transform = _intensities()
+    if not hasattr(_OF_THREAD, "intensities"):
+        _OF_THREAD.intensities = _intensities()
+    transform = _OF_THREAD.intensities
     transform.set_random_state(seed=seed)
     return torch.as_tensor(transform(image[None])).as_subclass(torch.Tensor)[0]
 
 
-@cache
 def _intensities() -> Compose:
     # MONAI takes seconds to import; only training with deformation needs it this early.
     from monai.transforms.compose import Compose

@@ -84,23 +84,24 @@ class PatchSampler:
         self._prior_dropout = prior_dropout
         self._labelled = [volume for volume in volumes if volume.is_labelled]
         self._unlabelled = [volume for volume in volumes if not volume.is_labelled] or self._labelled
-        self._origins: list[tuple[str, tuple[int, int, int]]] = []
         self._foreground = [np.flatnonzero(volume.truth > 0) for volume in self._labelled]
 
-    def batch(self, labelled: int, unlabelled: int, chosen: Container[int] | None = None) -> Batch:
-        """Cut a batch: first the labelled patches, then the unlabelled ones; or only the `chosen` ones of them.
+    def batch(self, labelled: int, unlabelled: int) -> Batch:
+        """Draw and cut a batch: first the labelled patches, then the unlabelled ones."""
+        return self.cut(self.draw(labelled, unlabelled))
 
-        All are drawn in any case, so that the next batch does not depend on the choice.
-        """
+    def draw(self, labelled: int, unlabelled: int) -> Draws:
+        """Choose where the patches of a batch come from, and how they are deformed; the quick part."""
         draws = [self._draw_labelled() for _ in range(labelled)]
-        draws += [self._draw(self._pick(self._unlabelled), None) for _ in range(unlabelled)]
-        self._origins = [(draw.volume.name, draw.place.corner) for draw in draws]
+        return Draws(draws + [self._draw(self._pick(self._unlabelled), None) for _ in range(unlabelled)])
+
+    def cut(self, draws: Draws, chosen: Container[int] | None = None) -> Batch:
+        """Cut the patches that were drawn, or only the `chosen` ones of them; uses no random number.
+
+        Several batches may be cut at a time.
+        """
         patches = [self._cut(draw) for position, draw in enumerate(draws) if chosen is None or position in chosen]
         return Batch(*(torch.stack(parts) for parts in zip(*patches, strict=True)))
-
-    def last_batch(self) -> str:
-        """Say where the patches of the last batch were cut: case and first voxel (z, y, x) on the working grid."""
-        return "; ".join(f"{name} from {corner}" for name, corner in self._origins)
 
     def _pick(self, volumes: Sequence[Volume]) -> Volume:
         return volumes[int(self.rng.integers(len(volumes)))]
@@ -187,6 +188,16 @@ class PatchSampler:
         if not planes:
             return flips, (1, 2), 0
         return flips, planes[int(self.rng.integers(len(planes)))], int(self.rng.integers(4))
+
+
+class Draws(tuple["_Draw", ...]):
+    """The patches of a batch, before they are cut."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        """Say where they come from: case and first voxel (z, y, x) on the working grid."""
+        return "; ".join(f"{draw.volume.name} from {draw.place.corner}" for draw in self)
 
 
 class _Draw(NamedTuple):

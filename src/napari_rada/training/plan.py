@@ -27,10 +27,8 @@ STEP = 8
 def plan(cases: Sequence[Case], config: RunConfig) -> RunConfig:
     """Return the settings of a run on these cases: a run's config.yaml holds them.
 
-    Several cases get the preset's settings for cohorts and one spacing; `training.patch_voxels` becomes a patch. Where
-    networks teach each other on labelled patches too, as many patches as the preset says are unlabelled if a case is,
-    none otherwise. What was chosen stays (spacing, patch, another number of patches), so that planning twice changes
-    nothing.
+    Several cases get the preset's settings for cohorts and one spacing; `training.patch_voxels` becomes a patch. What
+    was chosen stays (spacing, patch), so that planning twice changes nothing.
     """
     changes: dict[str, Any] = {}
     if len(cases) > 1:
@@ -39,16 +37,17 @@ def plan(cases: Sequence[Case], config: RunConfig) -> RunConfig:
             changes["data.spacing"] = list(common_spacing([case.grid for case in cases], config.data.max_voxels))
     elif "training.patch" in (changed := config.changes()):
         changes["training.patch_voxels"] = changed.get("training.patch_voxels")
-    if config.cohort and config.training.cross.on_labelled:
-        usual = config.base(cohort=True).training.unlabelled_patches
-        if config.training.unlabelled_patches in (0, usual):
-            changes["training.unlabelled_patches"] = 0 if all(case.is_labelled for case in cases) else usual
     config = config.with_settings(changes)
     if config.training.patch_voxels is None:
         return config
     shapes = [working_shape(case, config) for case in cases]
     patch = largest_patch(shapes, config.training.patch_voxels)
     return config.with_settings({"training.patch": list(patch), "training.patch_voxels": None})
+
+
+def teaching(cases: Sequence[Case], config: RunConfig) -> list[Case]:
+    """Return the cases that the networks learn from: all, or those with annotated slices if no patch is unlabelled."""
+    return [case for case in cases if case.is_labelled or config.training.unlabelled_patches]
 
 
 def common_spacing(grids: Sequence[Grid], max_voxels: int) -> Spacing:

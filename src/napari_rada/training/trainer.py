@@ -25,7 +25,7 @@ from napari_rada.events import (
     TrainingStarted,
     Validated,
 )
-from napari_rada.models.device import autocast, autocasts, draws_ahead, learns_in_bfloat16
+from napari_rada.models.device import autocast, autocasts, cuts_ahead, learns_in_bfloat16
 from napari_rada.models.networks import NetworkInput, count_cues
 from napari_rada.models.triple_view import NUM_VIEWS, TripleViewModel
 from napari_rada.training import schedules
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from napari_rada.training.checkpoint import Checkpoint
     from napari_rada.training.economy import Economy
     from napari_rada.training.objective import NetworkLoss
-    from napari_rada.training.patches import Batch
+    from napari_rada.training.patches import Batch, Draws
     from napari_rada.training.run_folder import RunFolder
     from napari_rada.training.team import Team
     from napari_rada.training.volumes import Volume
@@ -127,7 +127,8 @@ class Trainer:
             prior_dropout=config.model.prior_dropout,
             rng=np.random.default_rng([config.seed, self.state.first] if self.state.first else config.seed),
         )
-        self.batches = Batches(self.sampler, self._draw)
+        whole = self.share
+        self.batches = Batches(self.sampler, whole.labelled * whole.parts, whole.unlabelled * whole.parts, self._cut)
         self._mixed = (economy.autocast or autocasts(device, cpu=self.settings.bfloat16)) and learns_in_bfloat16(
             device, self.settings.patch[0], self.model.stride
         )
@@ -142,7 +143,7 @@ class Trainer:
             if self._checkpoint and self._checkpoint.training:
                 self._checkpoint.restore(self.optimiser, self.sampler.rng, self.device)
             self.listener(TrainingStarted(self.state.iteration + 1, self.state.total_iterations, str(self.device)))
-            with self.batches.drawn_ahead() if draws_ahead(self.device) else nullcontext():
+            with self.batches.cut_ahead() if cuts_ahead(self.device) else nullcontext():
                 reason = self._loop()
             self._save()
         self.listener(RunFinished(reason, self.state.iteration))
@@ -196,9 +197,8 @@ class Trainer:
                 self.folder.log_step(event)
             self.listener(event)
 
-    def _draw(self) -> Batch:
-        labelled, unlabelled = self.settings.labelled_patches, self.settings.unlabelled_patches
-        batch = self.sampler.batch(labelled, unlabelled, self.share.positions)
+    def _cut(self, draws: Draws) -> Batch:
+        batch = self.sampler.cut(draws, self.share.positions)
         return batch.pinned() if self.device.type == "cuda" else batch
 
     def _stoppable(self) -> AbstractContextManager[None]:

@@ -38,9 +38,10 @@ STAGES: dict[str, dict[str, Any]] = {
     "no-cross": {"training.cross.beta_max": 0.0},
     "slices-only": {"training.pseudo_weight": 0.0},
     "networks-only": {"inference.blend": 1.0},
+    "unlabelled": {"training.unlabelled_patches": 1},
 }
 """Parts of training that can be switched, as the settings that do it: no cross supervision; no pseudo-labels; nothing
-of the propagation mixed into the result."""
+of the propagation mixed into the result; a patch of a scan without labels in every step."""
 
 VIEWS, HELD_OUT = "views", "held-out"
 """Of a propagation: also measure the mask made from each slice alone; also make the folds that training needs."""

@@ -1,0 +1,184 @@
+"""What only a CUDA graphics card can show; skipped without one."""
+
+from __future__ import annotations
+
+import gc
+
+import numpy as np
+import pytest
+import torch
+from tests.engine import ball, ball_case, ball_image, tiny_config
+from tests.test_guided_runs import guided, halves_case
+from tests.training.test_trainer import training_volume
+
+from napari_rada import pipeline
+from napari_rada.control import RunControl
+from napari_rada.data.case import Case
+from napari_rada.events import FinishReason, Notice, StepLogged, ignore
+from napari_rada.inference.sliding import blank_prior, predict_volume
+from napari_rada.models.networks import NetworkInput
+from napari_rada.models.triple_view import TripleViewModel
+from napari_rada.training.preflight import preflight
+from napari_rada.training.run_folder import RunFolder
+from napari_rada.training.trainer import Trainer
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA graphics card")
+
+CUDA = torch.device("cuda")
+
+
+def dice(mask, truth):
+    return 2 * np.sum((mask > 0) & (truth > 0)) / (np.sum(mask > 0) + np.sum(truth > 0))
+
+
+def make_trainer(path, config, device=CUDA):
+    volume = training_volume(config, ball_case())
+    return Trainer([volume], 2, config, RunFolder.create(path, config), device, RunControl(), ignore)
+
+
+def weights(trainer):
+    return torch.cat([parameter.detach().cpu().ravel() for parameter in trainer.model.parameters()])
+
+
+def remember(losses):
+    """Return a listener that keeps the supervised losses of every step."""
+    return lambda event: losses.append(event.supervised) if isinstance(event, StepLogged) else None
+
+
+def test_the_networks_learn_a_tiny_volume_from_the_image_alone(tmp_path):
+    config = tiny_config(
+        device="cuda",
+        model__completion=False,
+        model__blocks=[1, 1, 1],
+        model__filters=8,
+        training__iterations=100,
+        training__learning_rate=0.01,
+        training__patch=[16, 24, 24],
+        training__cross__noisy_passes=1,
+        inference__blend=1.0,
+        inference__keep_annotated=False,
+    )
+    dense = ball()
+    every_slice = [(0, index) for index in range(len(dense))]
+    case = Case.create(ball_image(dense), dense, slices=every_slice)
+    assert pipeline.train([case], tmp_path / "run", config).reason is FinishReason.COMPLETED
+    assert dice(pipeline.predict(tmp_path / "run", case, device="cuda").mask, dense) > 0.95
+
+
+@pytest.mark.parametrize("architecture", ["vnet", "completer"])
+def test_card_and_processor_predict_the_same(tmp_path, architecture):
+    config = tiny_config(
+        device="cuda", model__architecture=architecture, training__augment="deform", inference__blend=1.0
+    )
+    pipeline.train([ball_case()], tmp_path / "run", config)
+    on_card, on_processor = (pipeline.predict(tmp_path / "run", ball_case(), device=name) for name in ("cuda", "cpu"))
+    np.testing.assert_allclose(on_card.probability, on_processor.probability, atol=0.05)  # bfloat16
+
+
+def test_a_run_stops_and_goes_on_as_if_nothing_had_been(tmp_path):
+    config = tiny_config(device="cuda", training__iterations=6, model__dropout=0.3, training__augment="deform")
+    control, whole, parts = RunControl(), [], []
+
+    def stop_after_two(event):
+        remember(parts)(event)
+        if isinstance(event, StepLogged) and event.iteration == 2:
+            control.stop()
+
+    pipeline.train([ball_case()], tmp_path / "whole", config, listener=remember(whole))
+    stopped = pipeline.train([ball_case()], tmp_path / "parts", config, control=control, listener=stop_after_two)
+    assert (stopped.reason, stopped.iteration) == (FinishReason.STOPPED, 2)
+    assert pipeline.resume(tmp_path / "parts", listener=remember(parts)).iteration == 6
+    np.testing.assert_allclose(parts, whole, rtol=0.02)
+
+
+@pytest.mark.parametrize("noisy", [0, 2])
+def test_a_step_waits_for_the_card_where_it_looks_for_numbers_that_are_not_finite_and_nowhere_else(
+    tmp_path, monkeypatch, noisy
+):
+    trainer = make_trainer(tmp_path, tiny_config(training__cross__noisy_passes=noisy))
+    trainer.step(trainer.batches.take().to(CUDA), 1)  # what happens once
+    batch = trainer.batches.take().to(CUDA)
+    monkeypatch.setattr(Trainer, "_check_finite", lambda *_: None)
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        trainer.step(batch, 2)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
+def test_compiled_networks_learn_the_same(tmp_path, mode):
+    plain, compiled = (
+        make_trainer(tmp_path / name, tiny_config(training__compile=name, training__iterations=6))
+        for name in ("none", mode)
+    )
+    plain.run()
+    compiled.run()
+    torch.testing.assert_close(weights(compiled), weights(plain), rtol=0.05, atol=0.01)
+
+
+def test_the_networks_compute_what_they_compute_on_a_processor():
+    model = TripleViewModel(3, tiny_config(model__norm="instance").model)
+    shape = (16, 24, 16)
+    inputs = NetworkInput(torch.rand(2, *shape), torch.full((2, 3, *shape), 1 / 3), torch.rand(2, 1, *shape))
+    on_processor = model(inputs)
+    model.to(CUDA).to(memory_format=torch.channels_last_3d)
+    on_card = model(NetworkInput(*(part.to(CUDA) for part in inputs))).cpu()
+    torch.testing.assert_close(on_card, on_processor, rtol=0.02, atol=0.02)  # TF32 in convolutions
+
+
+def test_a_guided_run_learns_and_predicts(tmp_path, tiny_clip):
+    config = guided(tiny_clip, device="cuda", training__iterations=8, training__learning_rate=0.02)
+    result = pipeline.train([halves_case()], tmp_path / "run", config)
+    assert result.reason is FinishReason.COMPLETED
+    assert np.isfinite(pipeline.predict(tmp_path / "run", halves_case(), device="cuda").probability).all()
+
+
+@pytest.fixture
+def little_memory():
+    """Leave this process as much of the card as a function is called with, in bytes, beside what it holds."""
+
+    def leave(free):
+        gc.collect()
+        torch.cuda.empty_cache()
+        total = torch.cuda.get_device_properties(CUDA).total_memory
+        torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + free) / total)
+
+    yield leave
+    torch.cuda.set_per_process_memory_fraction(1.0)
+    torch.cuda.empty_cache()
+
+
+def test_training_steps_down_when_the_card_is_full_and_goes_on(tmp_path, little_memory):
+    config = tiny_config(
+        device="cuda",
+        model__filters=16,
+        training__patch=[64, 64, 64],
+        training__labelled_patches=2,
+        training__unlabelled_patches=2,
+    )
+    little_memory(150 * 2**20)
+    told = []
+    result = pipeline.train([ball_case()], tmp_path / "run", config, listener=told.append)
+    assert (result.reason, result.iteration) == (FinishReason.COMPLETED, 4)
+    assert [str(event) for event in told if isinstance(event, Notice)]
+
+
+def test_prediction_ends_on_the_processor_when_the_card_is_full(little_memory):
+    config = tiny_config(model__filters=16)
+    model = TripleViewModel(2, config.model).to(CUDA)
+    image = np.random.default_rng(0).random((48, 48, 48), dtype=np.float32)
+    volume, told = blank_prior(image, 2), []
+    wanted = predict_volume(model, volume, (48, 48, 48), config.inference, RunControl())
+    little_memory(2 * 2**20)
+    found = predict_volume(model, volume, (48, 48, 48), config.inference, RunControl(), on_shortage=told.append)
+    assert told
+    assert next(model.parameters()).device.type == "cuda"
+    assert found.shape == wanted.shape
+
+
+def test_what_a_run_needs_is_estimated_for_the_card():
+    found = preflight([ball_case()], tiny_config(device="cuda"))
+    assert found.memory.device.startswith("cuda")
+    assert found.seconds > 0
