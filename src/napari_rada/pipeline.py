@@ -39,7 +39,7 @@ from napari_rada.training.economy import check_alike
 from napari_rada.training.guiding import built_alike
 from napari_rada.training.job import Job
 from napari_rada.training.lock import locked
-from napari_rada.training.plan import plan, teaching
+from napari_rada.training.plan import left_out, plan, teaching
 from napari_rada.training.preview import preview_annotated
 from napari_rada.training.run_folder import RunFolder
 from napari_rada.training.share import check_share
@@ -156,7 +156,7 @@ def train(
             RunFolder.create(folder.path, config)
             save_snapshot(folder, taught, classes)
         job = Job(folder, taught, classes, config, device, team, control or RunControl(), listener)
-        _tell_left_out(job, len(cases) - len(taught))
+        _tell_left_out(job, cases)
         return _train(job, None)
 
 
@@ -249,7 +249,7 @@ def continue_training(
             save_snapshot(folder, taught, classes)
             save_weights(folder.last_checkpoint, state, checkpoint.model)
         job = Job(folder, taught, classes, config, device, team, control or RunControl(), listener)
-        _tell_left_out(job, len(cases) - len(taught))
+        _tell_left_out(job, cases)
         return _train(job, Checkpoint(state, checkpoint.model, None))
 
 
@@ -415,14 +415,10 @@ def _train(job: Job, checkpoint: Checkpoint | None) -> TrainingResult:
     return TrainingResult(job.folder.path, reason, state.iteration, state.dice, state.propagation_dice)
 
 
-def _tell_left_out(job: Job, left_out: int) -> None:
-    if left_out:
-        scans = (
-            "1 scan without annotated slices is" if left_out == 1 else f"{left_out} scans without annotated slices are"
-        )
-        job.told(
-            Notice(f"{scans} left out of training; training.unlabelled_patches=1 makes networks learn there, too.")
-        )
+def _tell_left_out(job: Job, cases: Sequence[Case]) -> None:
+    told = left_out(cases, job.config)
+    if told:
+        job.told(Notice(told))
 
 
 def _on_grid_of(before: RunConfig, config: RunConfig) -> RunConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from tests.engine import CENTRE, ball, ball_case, ball_image, tiny_config
 
@@ -49,6 +50,18 @@ def test_missing_directions_and_empty_slices_are_told():
         "scan has no annotated coronal and no sagittal slice; one in every direction is best.",
         "scan has 1 empty annotated slice: nothing is there.",
     )
+
+
+@pytest.mark.parametrize("patches", [0, 1])
+def test_scans_that_are_left_out_are_told_and_need_no_memory(patches):
+    config = tiny_config(training__unlabelled_patches=patches)
+    other = Case.create(np.random.default_rng(0).random((64, 64, 64), np.float32), name="other")
+    found, alone = preflight([ball_case(), other], config), preflight([ball_case()], config)
+    if patches:
+        assert found.hints == ()
+        assert found.memory.volumes > alone.memory.volumes
+    else:
+        assert found.hints[0].startswith("1 scan without annotated slices is left out of training; ")
 
 
 def test_what_cannot_start_is_refused():

@@ -25,7 +25,7 @@ class CohortPanel(QWidget):
         self.layers = QCheckBox("All selected image layers")
         self.layers.setToolTip(
             "Learn from every image layer selected in the layer list: where a labels layer on its voxels has annotated "
-            "slices, as an annotated scan, else as one that nobody annotated"
+            "slices, as an annotated scan, else as one that nobody annotated, of which quick makes no use"
         )
         self.folder = FolderEdit("Choose a folder with a cases.csv")
         self.folder.setToolTip("Columns name, image, labels, slices; only image must be filled")

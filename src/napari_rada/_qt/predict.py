@@ -275,7 +275,7 @@ class PredictWidget(Dock):
     def _build(self) -> None:
         self.several.setToolTip("Predict every image layer that is selected in the layer list, not only the one above")
         self.suggest_button = QPushButton("Suggest next slice")
-        tip = "Show the slice in which the three networks disagree most"
+        tip = "Show the slice around which the networks disagree most"
         self.suggest_button.setToolTip(shortcuts.with_key(tip, shortcuts.SUGGEST))
         self.accept_button = QPushButton("Accept into annotation")
         tip = "Write the predicted slice that is shown into the labels, to be corrected by hand; Ctrl+Z takes it back"

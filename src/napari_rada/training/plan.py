@@ -50,6 +50,15 @@ def teaching(cases: Sequence[Case], config: RunConfig) -> list[Case]:
     return [case for case in cases if case.is_labelled or config.training.unlabelled_patches]
 
 
+def left_out(cases: Sequence[Case], config: RunConfig) -> str | None:
+    """Say how many cases the networks do not learn from; None if they learn from all."""
+    number = len(cases) - len(teaching(cases, config))
+    if not number:
+        return None
+    scans = "1 scan without annotated slices is" if number == 1 else f"{number} scans without annotated slices are"
+    return f"{scans} left out of training; training.unlabelled_patches=1 makes networks learn there, too."
+
+
 def common_spacing(grids: Sequence[Grid], max_voxels: int) -> Spacing:
     """Return the spacing (mm) at which the median case comes to at most `max_voxels`, coarsened by powers of two."""
     spacing = np.median([grid.spacing for grid in grids], axis=0)

@@ -14,7 +14,7 @@ from napari_rada.models.device import autocast, autocasts, learns_in_bfloat16, r
 from napari_rada.models.networks import NetworkInput, count_cues
 from napari_rada.models.triple_view import TripleViewModel
 from napari_rada.training.estimate import MemoryEstimate, estimate_memory
-from napari_rada.training.plan import plan, teaching
+from napari_rada.training.plan import left_out, plan, teaching
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,7 +61,8 @@ def preflight(cases: Sequence[Case], config: RunConfig) -> Preflight:
     memory = estimate_memory([grid.shape for grid in grids], len(classes), config, [grid.spacing for grid in grids])
     budget = config.training.minutes
     seconds = 60.0 * budget if budget else config.training.iterations * seconds_per_iteration(len(classes), config)
-    return Preflight(memory, seconds, tuple(_hints(cases)))
+    told = left_out(cases, config)
+    return Preflight(memory, seconds, (*_hints(cases), *([told] if told else [])))
 
 
 def seconds_per_iteration(num_classes: int, config: RunConfig) -> float:
