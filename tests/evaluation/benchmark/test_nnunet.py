@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import json
+import os
+import sys
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -165,3 +168,18 @@ def test_nnunet_itself_trains_and_predicts() -> None:
     assert set(np.unique(found.mask)) <= {0, 1}
     assert isinstance(told[0], Notice)
     assert "iterations of 2 patches of" in told[0].message
+
+
+def test_the_planner_does_not_see_how_many_processes_augment(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str | None] = []
+    planner = SimpleNamespace(
+        extract_fingerprints=lambda *_, **__: seen.append(os.environ.get(worker.AUGMENTING)),
+        plan_experiments=lambda *_: "plans",
+        preprocess=lambda *_, **__: seen.append(os.environ.get(worker.AUGMENTING)),
+    )
+    monkeypatch.setitem(sys.modules, "nnunetv2", SimpleNamespace())
+    package = SimpleNamespace(plan_and_preprocess_api=planner)
+    monkeypatch.setitem(sys.modules, "nnunetv2.experiment_planning", package)
+    monkeypatch.setenv(worker.AUGMENTING, "0")
+    worker.prepare()
+    assert seen == [None, None]

@@ -23,6 +23,8 @@ RAW, PREPROCESSED, RESULTS = "raw", "preprocessed", "results"
 NUMBER, DATASET = 1, "Dataset001_Scan"
 CONFIGURATION = "3d_fullres"
 JOB, SUMMARY, MASK = "job.json", "summary.txt", "mask.nii.gz"
+AUGMENTING = "nnUNet_n_proc_DA"
+"""The variable that says in how many processes nnU-Net augments; 0 for its own."""
 
 
 class Trainer(Protocol):
@@ -52,6 +54,7 @@ def variables(folder: Path) -> dict[str, str]:
 
 def prepare() -> None:
     """Plan and preprocess the dataset."""
+    os.environ.pop(AUGMENTING, None)  # the planner takes it for a number of threads, of which 0 is none
     from nnunetv2.experiment_planning import plan_and_preprocess_api as api
 
     api.extract_fingerprints([NUMBER], num_processes=1)
@@ -64,7 +67,7 @@ def make_trainer(seed: int) -> Any:
     import torch
     from nnunetv2.run.run_training import get_trainer_from_args
 
-    os.environ["nnUNet_n_proc_DA"] = "0"  # only now: the planner takes it for a number of threads
+    os.environ[AUGMENTING] = "0"
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - nnU-Net draws from it
     torch.manual_seed(seed)
