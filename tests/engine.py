@@ -38,6 +38,19 @@ def ball_case(name: str = "ball", seed: int = 0, *, labelled: bool = True) -> Ca
     return Case.create(image, labels, slices=list(enumerate(CENTRE)), name=name)
 
 
+def overfitting_config(**settings: Any) -> RunConfig:
+    """Make a run that learns a tiny volume by heart, from the image alone."""
+    alone = {"model__completion": False, "model__blocks": [1, 1, 1], "model__filters": 8, "inference__blend": 1.0}
+    steps = {"training__iterations": 100, "training__learning_rate": 0.01, "training__patch": [16, 24, 24]}
+    return tiny_config(**alone | steps | {"training__validate_every": 1000} | settings)
+
+
+def fully_annotated() -> Case:
+    """Make a case of which every axial slice is annotated."""
+    dense = ball()
+    return Case.create(ball_image(dense), dense, slices=[(0, index) for index in range(len(dense))])
+
+
 def tiny_config(**settings: Any) -> RunConfig:
     """Make a run of seconds: tiny V-Nets on patches; `settings` with dots written as double underscores."""
     tiny = {

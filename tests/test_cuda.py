@@ -7,13 +7,12 @@ import gc
 import numpy as np
 import pytest
 import torch
-from tests.engine import ball, ball_case, ball_image, tiny_config
+from tests.engine import ball, ball_case, fully_annotated, overfitting_config, tiny_config
 from tests.test_guided_runs import guided, halves_case
 from tests.training.test_trainer import training_volume
 
 from napari_rada import pipeline
 from napari_rada.control import RunControl
-from napari_rada.data.case import Case
 from napari_rada.events import FinishReason, Notice, StepLogged, ignore
 from napari_rada.inference.sliding import blank_prior, predict_volume
 from napari_rada.models.networks import NetworkInput
@@ -46,23 +45,10 @@ def remember(losses):
 
 
 def test_the_networks_learn_a_tiny_volume_from_the_image_alone(tmp_path):
-    config = tiny_config(
-        device="cuda",
-        model__completion=False,
-        model__blocks=[1, 1, 1],
-        model__filters=8,
-        training__iterations=100,
-        training__learning_rate=0.01,
-        training__patch=[16, 24, 24],
-        training__cross__noisy_passes=1,
-        inference__blend=1.0,
-        inference__keep_annotated=False,
-    )
-    dense = ball()
-    every_slice = [(0, index) for index in range(len(dense))]
-    case = Case.create(ball_image(dense), dense, slices=every_slice)
+    config = overfitting_config(device="cuda", training__cross__noisy_passes=1, inference__keep_annotated=False)
+    case = fully_annotated()
     assert pipeline.train([case], tmp_path / "run", config).reason is FinishReason.COMPLETED
-    assert dice(pipeline.predict(tmp_path / "run", case, device="cuda").mask, dense) > 0.95
+    assert dice(pipeline.predict(tmp_path / "run", case, device="cuda").mask, ball()) > 0.95
 
 
 @pytest.mark.parametrize("architecture", ["vnet", "completer"])

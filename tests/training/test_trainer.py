@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tests.engine import ball, ball_case, ball_image, tiny_config
+from tests.engine import ball, ball_case, fully_annotated, overfitting_config, tiny_config
 
 from napari_rada.config import RunConfig
 from napari_rada.control import RunControl
-from napari_rada.data.case import Case, check_trainable
+from napari_rada.data.case import check_trainable
 from napari_rada.data.classes import UNKNOWN
 from napari_rada.data.working import make_working_case
 from napari_rada.errors import RadaError, RunFolderError
@@ -56,24 +56,13 @@ def weights(trainer):
 
 def test_the_networks_learn_a_tiny_volume_from_the_image_alone(tmp_path):
     """Overfitting without help: every slice annotated, no propagation as input."""
-    config = tiny_config(
-        model__completion=False,
-        model__blocks=[1, 1, 1],
-        model__filters=8,
-        training__iterations=100,
-        training__learning_rate=0.01,
-        training__patch=[16, 24, 24],
-        training__validate_every=1000,
-        inference__blend=1.0,
-    )
-    dense = ball()
-    every_slice = [(0, index) for index in range(len(dense))]
-    trainer = make_trainer(tmp_path, config, case=Case.create(ball_image(dense), dense, slices=every_slice))
+    config = overfitting_config()
+    trainer = make_trainer(tmp_path, config, case=fully_annotated())
     assert trainer.run() is FinishReason.COMPLETED
     image = trainer.volumes[0].image
     blank = VolumeInput(image, np.full((2, *image.shape), 0.5, np.float32), np.zeros_like(image[None]))
     softmax = predict_volume(trainer.model, blank, config.training.patch, config.inference, RunControl())
-    truth = dense > 0
+    truth = ball() > 0
     for network in softmax:
         mask = network.argmax(axis=0) > 0
         dice = 2 * (mask & truth).sum() / (mask.sum() + truth.sum())
