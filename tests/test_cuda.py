@@ -109,7 +109,7 @@ def test_the_networks_compute_what_they_compute_on_a_processor():
     shape = (16, 24, 16)
     inputs = NetworkInput(torch.rand(2, *shape), torch.full((2, 3, *shape), 1 / 3), torch.rand(2, 1, *shape))
     on_processor = model(inputs)
-    model.to(CUDA).to(memory_format=torch.channels_last_3d)
+    model.place_on(CUDA)
     on_card = model(NetworkInput(*(part.to(CUDA) for part in inputs))).cpu()
     torch.testing.assert_close(on_card, on_processor, rtol=0.02, atol=0.02)  # TF32 in convolutions
 
@@ -153,7 +153,7 @@ def test_training_steps_down_when_the_card_is_full_and_goes_on(tmp_path, little_
 
 def test_prediction_ends_on_the_processor_when_the_card_is_full(little_memory):
     config = tiny_config(model__filters=16)
-    model = TripleViewModel(2, config.model).to(CUDA)
+    model = TripleViewModel(2, config.model).place_on(CUDA)
     image = np.random.default_rng(0).random((48, 48, 48), dtype=np.float32)
     volume, told = blank_prior(image, 2), []
     wanted = predict_volume(model, volume, (48, 48, 48), config.inference, RunControl())

@@ -74,7 +74,7 @@ def _predicted(model: TripleViewModel, inputs: object, *_: object) -> np.ndarray
     return np.full((3, 2, *inputs.image.shape), 0.5, np.float32)  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize(("loop", "last"), [("lineage", False), ("lineage, channels_last_3d", True), ("ours", True)])
+@pytest.mark.parametrize(("loop", "last"), [("lineage", False), ("lineage, our format", True), ("ours", True)])
 def test_the_lineage_s_loop_runs_in_the_usual_memory_format_and_in_ours(tmp_path, loop, last):
     config = tiny_config()
     volume = make_volume(*_prepared(ball_case(), config), config.training.view_pairs, model=config.model)

@@ -7,9 +7,9 @@ loop (SGTC; DeSCO with two networks) draws a batch of its own for each of the th
 other two run as teachers: once clean on its unlabelled patches, and for the uncertainty T/2 times on these patches
 twice over, with noise. Ours draws one batch, runs every network once on it, and uses each output as that of a student
 and as that of a teacher. The lineage's loop runs twice: in PyTorch's usual memory format and settings, as it was
-published, in single precision, and in ``channels_last_3d`` with all else as ours, so that only the passes differ. On a
-graphics card that includes mixed precision; on a processor the lineage's loop stays in single precision, and ours
-computes in bfloat16 if ``training.bfloat16`` asks for it. Only ours can be compiled (``training.compile``).
+published, in single precision, and in ours with all else as ours, so that only the passes differ. On a graphics card
+that includes mixed precision; on a processor the lineage's loop stays in single precision, and ours computes in
+bfloat16 if ``training.bfloat16`` asks for it. Only ours can be compiled (``training.compile``).
 """
 
 from __future__ import annotations
@@ -82,11 +82,12 @@ each other on unlabelled ones, as both loops can do it."""
 class LineageTrainer(Trainer):
     """The lineage's loop: three batches, and every student's teachers run anew. A baseline, not a way to train."""
 
-    memory_format = torch.contiguous_format
+    usual_format = True
 
     def __init__(self, *args: Any, **further: Any) -> None:
         super().__init__(*args, **further)
-        self.model.to(memory_format=self.memory_format)
+        if self.usual_format:
+            self.model.to(memory_format=torch.contiguous_format)
 
     @property
     def share(self) -> Share:
@@ -139,7 +140,7 @@ class LineageTrainer(Trainer):
 class LineageInOurFormat(LineageTrainer):
     """The lineage's loop on networks in our memory format, on a graphics card in mixed precision."""
 
-    memory_format = torch.channels_last_3d
+    usual_format = False
 
     def precision(self) -> AbstractContextManager[object]:
         """Mixed precision where it pays."""
@@ -155,7 +156,7 @@ class Loop(NamedTuple):
 
 LOOPS = {
     "lineage": Loop(LineageTrainer, as_ours=False),
-    "lineage, channels_last_3d": Loop(LineageInOurFormat, as_ours=True),
+    "lineage, our format": Loop(LineageInOurFormat, as_ours=True),
     "ours": Loop(Trainer, as_ours=True),
 }
 

@@ -94,10 +94,11 @@ def predict_volume(
                     raise
             release()  # after the error, whose frames held the tensors
             on_shortage(following.change)
-            model.to(following.device)
+            model.place_on(following.device)
         return _predict(model, volume, rungs[-1], control, on_tile, networks)
     finally:
-        model.to(device)
+        if next(model.parameters()).device != device:
+            model.place_on(device)
         model.train(was_training)
 
 
@@ -144,7 +145,7 @@ def _predict(
     def predict_tiles(tiles_BIDHW: Tensor) -> Tensor:
         nonlocal done
         control.check()
-        tiles = tiles_BIDHW.to(device, memory_format=torch.channels_last_3d)
+        tiles = tiles_BIDHW.to(device, memory_format=model.memory_format)
         with autocast(device):
             logits_NBCDHW = model(as_input(tiles, model.num_classes), networks)
         done += 1

@@ -120,16 +120,19 @@ def predict_part(
         rungs = list(dict.fromkeys([(config.tiles_per_batch, device), (1, device), (1, torch.device("cpu"))]))
         for batch, where in rungs[:-1]:
             try:
-                return _blend(model.to(where), image, grid, box, batch, control)
+                return _blend(_on(model, where), image, grid, box, batch, control)
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
             release()  # after the error, whose frames held the tensors
         batch, where = rungs[-1]
-        return _blend(model.to(where), image, grid, box, batch, control)
+        return _blend(_on(model, where), image, grid, box, batch, control)
     finally:
-        model.to(device)
-        model.train(was_training)
+        _on(model, device).train(was_training)
+
+
+def _on(model: TripleViewModel, device: torch.device) -> TripleViewModel:
+    return model if next(model.parameters()).device == device else model.place_on(device)
 
 
 def _widened(read: Callable[[Box], NDArray[np.float32]], grid: TileGrid, reach: Box) -> NDArray[np.float32]:
@@ -180,7 +183,7 @@ def _blend(
 def _softmax(model: TripleViewModel, tiles_BDHW: Tensor) -> Tensor:
     """Softmax of the networks, (B, N, C, D, H, W) on the CPU."""
     device = next(model.parameters()).device
-    image = tiles_BDHW[:, None].to(device, memory_format=torch.channels_last_3d)[:, 0]
+    image = tiles_BDHW[:, None].to(device, memory_format=model.memory_format)[:, 0]
     classes = model.num_classes
     prior = torch.full((len(image), classes, *image.shape[1:]), 1.0 / classes, device=device)
     with autocast(device):

@@ -37,11 +37,23 @@ class TripleViewModel(nn.Module):
                 for view, generator in enumerate(generators)
             )
         self.stride: int = self.networks[0].stride  # type: ignore[assignment]
+        self.memory_format = torch.contiguous_format
+        """Of weights and inputs; see `place_on`."""
 
     def forward(self, inputs: NetworkInput, networks: Sequence[int] | None = None) -> Tensor:
         """Return the logits of the chosen networks, by default all, on the same input: (N, B, C, D, H, W)."""
         chosen = range(len(self.networks)) if networks is None else networks
         return torch.stack([self.networks[network](inputs) for network in chosen])
+
+    def place_on(self, device: torch.device) -> TripleViewModel:
+        """Move to a device, and to the memory format that is fast there; returns the model itself.
+
+        That is `channels_last_3d`, but with instance normalisation on a graphics card, where PyTorch copies its input
+        into the usual format, and the next convolution copies it back (pytorch#59168, pytorch#72341).
+        """
+        copies = device.type == "cuda" and any(isinstance(layer, nn.InstanceNorm3d) for layer in self.modules())
+        self.memory_format = torch.contiguous_format if copies else torch.channels_last_3d
+        return self.to(device).to(memory_format=self.memory_format)
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
         """Take over trained weights; the prompts stay those of this model's guide.

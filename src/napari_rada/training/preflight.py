@@ -75,7 +75,7 @@ def seconds_per_iteration(num_classes: int, config: RunConfig) -> float:
     """
     training, device = config.training, resolve_device(config.device)
     side = [max(SMALL, size // 2) for size in training.patch]
-    model = TripleViewModel(num_classes, config.model, config.seed).to(device).to(memory_format=torch.channels_last_3d)
+    model = TripleViewModel(num_classes, config.model, config.seed).place_on(device)
     with torch.random.fork_rng(devices=[]):
         image = torch.rand((1, *side))
     prior = torch.full((1, num_classes, *side), 1.0 / num_classes)

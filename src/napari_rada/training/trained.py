@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-import torch
-
 from napari_rada.errors import InputError
 from napari_rada.models.device import resolve_device
 from napari_rada.models.triple_view import TripleViewModel, guide_in
@@ -66,7 +64,7 @@ class TrainedNetworks:
         guide = guide_in(self.checkpoint.model, self.config.guidance)
         model = TripleViewModel(len(self.classes), self.config.model, self.config.seed, guide)
         self.checkpoint.fill(model)
-        return model.to(resolve_device(device)).to(memory_format=torch.channels_last_3d)
+        return model.place_on(resolve_device(device))
 
     def provenance(self, method: str = "three networks") -> dict[str, str | int | float]:
         """Say which networks made something."""

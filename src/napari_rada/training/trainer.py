@@ -114,7 +114,7 @@ class Trainer:
             checkpoint.fill(self.model)
         if team.size > 1:
             share_layers(self.model, team, self.rows)
-        self.model.to(device).to(memory_format=torch.channels_last_3d)
+        self.model.place_on(device)
         self._networks = compiled(self.model, self.settings.compile, team.size)
         self.optimiser = make_optimiser(self.model, config)
         self.sampler = PatchSampler(
