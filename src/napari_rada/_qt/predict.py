@@ -408,7 +408,7 @@ class PredictWidget(Dock):
         with self.telling_errors():
             go_to(self.viewer, self._image, suggestion.plane)
             where = describe(grid_of(self._image), suggestion.plane)
-            self.message.setValue(f"Annotate {where} next (score {suggestion.score:.2f}).")
+            self.message.setValue(f"Annotate {where} next: {suggestion.score:.0%} of the disagreement lies around it.")
 
     def _on_handed_over(self, path: Path) -> None:
         self.message.setValue(f"Wrote {path}.")

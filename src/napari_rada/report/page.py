@@ -170,7 +170,7 @@ def _case(result: _Result, classes: ClassTable) -> str:
         return f"{heading}{_table(facts)}<p>Not annotated.</p>"
     if result.suggestion is not None:
         suggestion = result.suggestion
-        facts.append(("Annotate next", f"{_name(case, suggestion.plane)}, score {suggestion.score:.2f}"))
+        facts.append(("Annotate next", f"{_name(case, suggestion.plane)}; {suggestion.score:.0%} of the disagreement lies around it"))
     parts = [heading, _table(facts)]
     if prediction is not None:
         parts.append(_volumes(prediction, classes))
