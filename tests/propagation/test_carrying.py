@@ -14,11 +14,9 @@ from napari_rada.control import RunControl
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import Stopped
 from napari_rada.propagation import make_propagator
-from napari_rada.propagation.carrying import chains_of_case, chains_of_view, side_by_side, view_weights
+from napari_rada.propagation.carrying import chains_of_case, chains_of_view, view_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from napari_rada.config import PropagationConfig
 
 needs_ants = pytest.mark.skipif(
@@ -82,27 +80,6 @@ def test_an_empty_annotated_slice_spreads_nothing_and_costs_nothing(way: Propaga
     assert not pseudo.labels[1].any()
     assert told[-1] == (8 + 47, 8 + 47)
     assert len(told) == 1 + 8 + 1
-
-
-@pytest.mark.parametrize("threads", [1, 2, 5])
-def test_works_side_by_side_are_all_done_and_their_errors_told(threads: int) -> None:
-    def work(number: int) -> Iterator[int]:
-        for _ in range(number):
-            yield number
-        if number == 2:
-            raise ValueError("two is not enough")
-
-    assert sorted(side_by_side([work(1), work(3)], threads)) == [1, 3, 3, 3]
-    told: list[int] = []
-
-    def tell_all() -> None:
-        for settled in side_by_side([work(1), work(2), work(3)], threads):
-            told.append(settled)
-
-    with pytest.raises(ValueError, match="not enough"):
-        tell_all()
-    assert sorted(told) == ([1, 2, 2] if threads == 1 else [1, 2, 2, 3, 3, 3])
-    assert list(side_by_side([], threads)) == []
 
 
 def test_each_slice_is_carried_as_far_as_it_is_the_nearest() -> None:

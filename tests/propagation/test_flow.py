@@ -7,9 +7,7 @@ import pytest
 from tests.propagation.scenes import TUBE_THREE, dice, ellipsoids, run, scan, tube, tube_case, working
 
 from napari_rada.config import FlowConfig
-from napari_rada.control import RunControl
 from napari_rada.data.classes import UNKNOWN
-from napari_rada.errors import Stopped
 from napari_rada.propagation import make_propagator
 from napari_rada.propagation.flow import FlowPropagator
 
@@ -53,29 +51,6 @@ def test_a_scan_of_two_slices_is_carried(thin: int) -> None:
     other = (thin + 1) % 3
     pseudo = run(make_propagator(FlowConfig()), working(scan(labels), labels, [(other, 5)]))
     assert dice(pseudo.probability[1] > 0.5, labels > 0) > 0.5
-
-
-@pytest.mark.parametrize("threads", [2, 8])
-def test_threads_carry_what_one_carries(threads: int) -> None:
-    labels = ellipsoids()
-    case, told = working(scan(labels), labels), {}
-    for number in (1, threads):
-        told[number] = []
-        propagator = FlowPropagator(FlowConfig(), number)
-        told[number].append(propagator.carry(case, RunControl(), lambda *now, number=number: told[number].append(now)))
-    np.testing.assert_array_equal(told[1].pop(), told[threads].pop())
-    for steps in told.values():
-        assert steps == sorted(steps)
-        assert steps[0] == (0, steps[-1][1])
-        assert steps[-1][0] == steps[-1][1] > 0
-    assert len(told[1]) == len(told[threads])
-
-
-def test_a_stop_ends_all_threads() -> None:
-    labels = ellipsoids()
-    control = RunControl()
-    with pytest.raises(Stopped):
-        FlowPropagator(FlowConfig(), 2).carry(working(scan(labels), labels), control, lambda *now: control.stop())
 
 
 def test_a_line_of_pixels_shows_no_motion() -> None:

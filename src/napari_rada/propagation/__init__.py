@@ -23,8 +23,7 @@ def make_propagator(config: PropagationConfig, threads: int | None = None) -> Pr
     Parameters
     ----------
     threads
-        Systems that diffusion solves, and slices that flow carries, at the same time; None takes as many as torch has
-        threads.
+        Systems that diffusion solves at the same time; None takes as many as torch has threads.
 
     Raises
     ------
@@ -33,9 +32,9 @@ def make_propagator(config: PropagationConfig, threads: int | None = None) -> Pr
     """
     if isinstance(config, RegistrationConfig):
         return RegistrationPropagator(config)
-    threads = threads or torch.get_num_threads()
     if isinstance(config, FlowConfig):
-        return FlowPropagator(config, threads)
+        return FlowPropagator(config)
+    threads = threads or torch.get_num_threads()
     if isinstance(config, CombinedConfig):
         return CombinedPropagator(config, threads)
     return DiffusionPropagator(config, threads)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
-from concurrent.futures import ThreadPoolExecutor
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -44,28 +41,6 @@ def chains_of_view(view: int, planes: Sequence[AnnotatedSlice], case: WorkingCas
         chains.append(Chain(view, plane, range(plane.index + 1, last + 1)))
         chains.append(Chain(view, plane, range(plane.index - 1, first - 1, -1)))
     return chains
-
-
-def side_by_side(works: Sequence[Iterator[int]], threads: int) -> Iterator[int]:
-    """Do several works in threads and yield what they yield, as it comes; the first error is raised when all ended."""
-    if threads == 1:
-        yield from itertools.chain(*works)
-        return
-    told: SimpleQueue[int | None] = SimpleQueue()
-
-    def do(work: Iterator[int]) -> None:
-        try:
-            for settled in work:
-                told.put(settled)
-        finally:
-            told.put(None)
-
-    with ThreadPoolExecutor(threads) as pool:
-        done = [pool.submit(do, work) for work in works]
-        for _ in works:
-            yield from iter(told.get, None)
-        for one in done:
-            one.result()
 
 
 def view_weights(distance_VZYX: NDArray[np.float32], alpha: float) -> NDArray[np.float32]:

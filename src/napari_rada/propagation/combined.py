@@ -62,7 +62,7 @@ class CombinedPropagator:
     config
         How the three are weighed; settings of the random walker and of the flow.
     threads
-        Systems that the random walker solves, and slices that the flow carries, at the same time.
+        Systems that the random walker solves at the same time.
     completer
         The network; None takes the one in the package.
     """
@@ -70,7 +70,7 @@ class CombinedPropagator:
     def __init__(self, config: CombinedConfig, threads: int = 1, completer: Completer | None = None) -> None:
         self.config = config
         self.walker = DiffusionPropagator(config.diffusion, threads)
-        self.flow = FlowPropagator(config.flow, threads)
+        self.flow = FlowPropagator(config.flow)
         self.completer = completer or load_completer()
 
     def propagate(

@@ -20,7 +20,7 @@ from skimage.registration import optical_flow_ilk
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.data.working import coarsen, coarsening_factors, relative_factors, upsample
 from napari_rada.propagation.base import PseudoLabels, can_hold_out, distance_to_slices, stamped, truth_without
-from napari_rada.propagation.carrying import chains_of_case, side_by_side, view_weights
+from napari_rada.propagation.carrying import chains_of_case, view_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -39,19 +39,10 @@ LOST = 0.5
 
 
 class FlowPropagator:
-    """Slice-by-slice optical flow behind the `Propagator` interface.
+    """Slice-by-slice optical flow behind the `Propagator` interface."""
 
-    Parameters
-    ----------
-    config
-        Its settings.
-    threads
-        Annotated slices that are carried at the same time, each in one direction.
-    """
-
-    def __init__(self, config: FlowConfig, threads: int = 1) -> None:
+    def __init__(self, config: FlowConfig) -> None:
         self.config = config
-        self.threads = threads
 
     def propagate(
         self, case: WorkingCase, *, held_out: bool, control: RunControl, on_progress: OnProgress
@@ -89,10 +80,10 @@ class FlowPropagator:
         chains = chains_of_case(case)
         total, done = sum(len(chain.targets) for chain in chains), 0
         on_progress(done, total)
-        carried = [self._carry_outward(case, chain, carried_VCZYX[chain.view], control) for chain in chains]
-        for settled in side_by_side(carried, self.threads):
-            done += settled
-            on_progress(done, total)
+        for chain in chains:
+            for settled in self._carry_outward(case, chain, carried_VCZYX[chain.view], control):
+                done += settled
+                on_progress(done, total)
         return carried_VCZYX
 
     def fused(self, case: WorkingCase, carried_VCZYX: NDArray[np.float32], without: int | None) -> Probability:
