@@ -61,8 +61,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 COHORT: dict[str, dict[str, Any]] = {
-    # Three quarters of an hour on one CPU core, more than an hour with unlabelled scans: networks that see the image
-    # alone, nearly all of a scan at once, on one grid for all.
+    # Three quarters of an hour on one CPU core: networks that see the image alone, nearly all of a scan at once, on one
+    # grid for all. Scans without labels did not help.
     "quick": {
         "data.max_voxels": 400_000,
         "data.crop_margin": None,
