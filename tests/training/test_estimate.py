@@ -86,7 +86,7 @@ from napari_rada.models.networks import NetworkInput, count_cues
 from napari_rada.models.triple_view import TripleViewModel
 torch.set_num_threads(1)
 config = RunConfig.model_validate_json(sys.argv[1])
-model = TripleViewModel(2, config.model)
+model = TripleViewModel(2, config.model).place_on(torch.device("cpu"))
 optimiser = torch.optim.AdamW(model.parameters())
 
 def peak():
