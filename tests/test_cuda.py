@@ -30,9 +30,9 @@ def dice(mask, truth):
     return 2 * np.sum((mask > 0) & (truth > 0)) / (np.sum(mask > 0) + np.sum(truth > 0))
 
 
-def make_trainer(path, config, device=CUDA):
+def make_trainer(path, config):
     volume = training_volume(config, ball_case())
-    return Trainer([volume], 2, config, RunFolder.create(path, config), device, RunControl(), ignore)
+    return Trainer([volume], 2, config, RunFolder.create(path, config), CUDA, RunControl(), ignore)
 
 
 def weights(trainer):
@@ -114,7 +114,7 @@ def test_the_networks_compute_what_they_compute_on_a_processor():
     torch.testing.assert_close(on_card, on_processor, rtol=0.02, atol=0.02)  # TF32 in convolutions
 
 
-def test_a_guided_run_learns_and_predicts(tmp_path, tiny_clip):
+def test_a_guided_run_trains_and_predicts(tmp_path, tiny_clip):
     config = guided(tiny_clip, device="cuda", training__iterations=8, training__learning_rate=0.02)
     result = pipeline.train([halves_case()], tmp_path / "run", config)
     assert result.reason is FinishReason.COMPLETED
@@ -151,7 +151,7 @@ def test_training_steps_down_when_the_card_is_full_and_goes_on(tmp_path, little_
     assert [str(event) for event in told if isinstance(event, Notice)]
 
 
-def test_prediction_ends_on_the_processor_when_the_card_is_full(little_memory):
+def test_prediction_steps_down_when_the_card_is_full_and_the_model_comes_back(little_memory):
     config = tiny_config(model__filters=16)
     model = TripleViewModel(2, config.model).place_on(CUDA)
     image = np.random.default_rng(0).random((48, 48, 48), dtype=np.float32)
@@ -162,6 +162,7 @@ def test_prediction_ends_on_the_processor_when_the_card_is_full(little_memory):
     assert told
     assert next(model.parameters()).device.type == "cuda"
     assert found.shape == wanted.shape
+    np.testing.assert_allclose(found.sum(axis=1), 1.0, atol=1e-3)
 
 
 def test_what_a_run_needs_is_estimated_for_the_card():

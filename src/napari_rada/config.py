@@ -238,7 +238,9 @@ class TrainingConfig(_Frozen):
         None, gt=0, description="Time budget: the first iterations are timed and the number of iterations set to fit."
     )
     labelled_patches: int = Field(2, ge=1, le=64, description="Labelled patches per batch.")
-    unlabelled_patches: int = Field(2, ge=0, le=64, description="Unlabelled patches per batch.")
+    unlabelled_patches: int = Field(
+        2, ge=0, le=64, description="Unlabelled patches per batch; 0 leaves scans without labels out."
+    )
     patch: tuple[int, int, int] = Field((80, 112, 112), description="Patch size in voxels along (z, y, x).")
     patch_voxels: int | None = Field(
         None,

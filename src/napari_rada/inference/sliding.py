@@ -94,12 +94,10 @@ def predict_volume(
                     raise
             release()  # after the error, whose frames held the tensors
             on_shortage(following.change)
-            model.place_on(following.device)
+            model.moved_to(following.device)
         return _predict(model, volume, rungs[-1], control, on_tile, networks)
     finally:
-        if next(model.parameters()).device != device:
-            model.place_on(device)
-        model.train(was_training)
+        model.moved_to(device).train(was_training)
 
 
 class _Rung(NamedTuple):

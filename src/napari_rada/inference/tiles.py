@@ -120,19 +120,15 @@ def predict_part(
         rungs = list(dict.fromkeys([(config.tiles_per_batch, device), (1, device), (1, torch.device("cpu"))]))
         for batch, where in rungs[:-1]:
             try:
-                return _blend(_on(model, where), image, grid, box, batch, control)
+                return _blend(model.moved_to(where), image, grid, box, batch, control)
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
             release()  # after the error, whose frames held the tensors
         batch, where = rungs[-1]
-        return _blend(_on(model, where), image, grid, box, batch, control)
+        return _blend(model.moved_to(where), image, grid, box, batch, control)
     finally:
-        _on(model, device).train(was_training)
-
-
-def _on(model: TripleViewModel, device: torch.device) -> TripleViewModel:
-    return model if next(model.parameters()).device == device else model.place_on(device)
+        model.moved_to(device).train(was_training)
 
 
 def _widened(read: Callable[[Box], NDArray[np.float32]], grid: TileGrid, reach: Box) -> NDArray[np.float32]:

@@ -55,6 +55,10 @@ class TripleViewModel(nn.Module):
         self.memory_format = torch.contiguous_format if copies else torch.channels_last_3d
         return self.to(device).to(memory_format=self.memory_format)
 
+    def moved_to(self, device: torch.device) -> TripleViewModel:
+        """Return the model itself, placed on another device if it is not there already."""
+        return self if next(self.parameters()).device == device else self.place_on(device)
+
     def load(self, weights: Mapping[str, Tensor]) -> None:
         """Take over trained weights; the prompts stay those of this model's guide.
 
