@@ -49,6 +49,11 @@ def test_the_progress_of_both_alignments_is_one() -> None:
     assert any(0.5 < share < 1.0 for share in shares)
 
 
+def test_opinions_weigh_the_same_in_both_alignments() -> None:
+    first, second = (made.pseudo.pools for made in propagated(work(), working_grids(work()), held_out=False))
+    assert first[None] is second[None]
+
+
 def test_networks_learn_on_the_first_alignment_and_predict_on_both() -> None:
     asked = work()
     grids = working_grids(asked)

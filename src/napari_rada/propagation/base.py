@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from napari_rada.data.classes import UNKNOWN
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from napari_rada.control import RunControl
     from napari_rada.data.slices import AnnotatedSlice
     from napari_rada.data.working import WorkingCase
+    from napari_rada.propagation.stacking import Pool
 
 Probability: TypeAlias = NDArray[np.float32]
 OnProgress: TypeAlias = Callable[[int, int], None]
@@ -43,6 +44,8 @@ class PseudoLabels:
         them; None where no other slice exists, or if it was not asked for.
     disagreement
         (Z, Y, X) float32 in 0..1: how much the opinions differ that `probability` is made of; None of one alone.
+    pools
+        How the opinions were weighed, by the view that was left out, None for none; empty of one opinion alone.
     """
 
     method: str
@@ -51,15 +54,29 @@ class PseudoLabels:
     distance: NDArray[np.float32]
     held_out: tuple[Probability | None, ...]
     disagreement: NDArray[np.float32] | None = None
+    pools: Mapping[int | None, Pool] = field(default_factory=dict)
 
 
 class Propagator(Protocol):
     """One way to propagate."""
 
     def propagate(
-        self, case: WorkingCase, *, held_out: bool, control: RunControl, on_progress: OnProgress
+        self,
+        case: WorkingCase,
+        *,
+        held_out: bool,
+        control: RunControl,
+        on_progress: OnProgress,
+        like: PseudoLabels | None = None,
     ) -> PseudoLabels:
         """Make the pseudo-labels of a labelled case; looks at `control` at least once a second.
+
+        Parameters
+        ----------
+        held_out
+            Make those without each view, too.
+        like
+            What the same way made of the same scan on another grid: opinions are weighed as they were there.
 
         Raises
         ------

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from napari_rada.data.working import WorkingCase
     from napari_rada.models.completer import Completer
     from napari_rada.propagation.base import OnProgress, Probability
+    from napari_rada.propagation.stacking import Pool
 
 PROPAGATION = CUES.index("propagation")
 WALKING, CARRYING, COMPLETING = (0, 20), (20, 60), (60, 100)
@@ -74,30 +75,39 @@ class CombinedPropagator:
         self.completer = completer or load_completer()
 
     def propagate(
-        self, case: WorkingCase, *, held_out: bool, control: RunControl, on_progress: OnProgress
+        self,
+        case: WorkingCase,
+        *,
+        held_out: bool,
+        control: RunControl,
+        on_progress: OnProgress,
+        like: PseudoLabels | None = None,
     ) -> PseudoLabels:
         """Form and weigh the opinions on a grid of at most `config.diffusion.max_voxels`; see `Propagator.propagate`.
 
-        The weights need what each opinion is without each view, whether that is asked for or not. Those of the fold
-        without a view are found on the slices of the other views.
+        The weights need what each opinion is without each view, whether that is asked for or not, unless they are
+        known from `like`. Those of the fold without a view are found on the slices of the other views.
         """
         coarse = coarsen(case, coarsening_factors(case.shape, case.spacing, self.config.diffusion.max_voxels))
-        with_folds = held_out or self.config.caution is not None
+        known = {} if like is None else like.pools
+        with_folds = held_out or (self.config.caution is not None and None not in known)
         walked = self.walker.propagate(
             coarse, held_out=with_folds, control=control, on_progress=_part(on_progress, *WALKING)
         )
         views = [view for view, without in enumerate(walked.held_out) if without is not None]
         folds = self._folds(coarse, walked, [None, *views], control, on_progress)
+        wanted = [None, *views] if held_out else [None]
+        pools = {view: known[view] if view in known else self._pool(coarse, folds, view) for view in wanted}
         relative = relative_factors(coarse, case)
 
         def brought(values: NDArray[np.float32], truth: NDArray[np.int16]) -> Probability:
             return stamped(upsample(values, relative, case.shape), truth)
 
-        found = self._pooled(coarse, folds, None)
+        found = pooled(folds[None], pools[None])
         probability = brought(found, case.truth)
         without: list[Probability | None] = [None, None, None]
         for view in views if held_out else []:
-            without[view] = brought(self._pooled(coarse, folds, view), truth_without(case, view))
+            without[view] = brought(pooled(folds[view], pools[view]), truth_without(case, view))
         doubt = disagreement(np.stack([*folds[None][:2], found]))
         assert doubt is not None  # three opinions
         return PseudoLabels(
@@ -107,6 +117,7 @@ class CombinedPropagator:
             distance=distance_to_slices(case),
             held_out=tuple(without),
             disagreement=upsample(doubt[None], relative, case.shape)[0],
+            pools=pools,
         )
 
     def _folds(
@@ -126,12 +137,12 @@ class CombinedPropagator:
             for view, fold, probability in zip(views, known, completed, strict=True)
         }
 
-    def _pooled(self, case: WorkingCase, folds: Folds, view: int | None) -> Probability:
-        """Pool the opinions of a fold, in the way that is right for the slices of the other views."""
+    def _pool(self, case: WorkingCase, folds: Folds, view: int | None) -> Pool:
+        """Find the pool for the opinions of a fold that is right for the slices of the other views."""
         others = [other for other in folds if other is not None and other != view]
         judged = [_judged(case, other, folds[other]) for other in others]
         usual = (1.0 - self.config.share, self.config.share, 0.0)
-        return pooled(folds[view], fit_pool(judged, usual, case.num_classes, self.config.caution))
+        return fit_pool(judged, usual, case.num_classes, self.config.caution)
 
     def _complete(
         self, case: WorkingCase, folds: Sequence[_Fold], control: RunControl, on_progress: OnProgress

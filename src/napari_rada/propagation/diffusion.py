@@ -81,7 +81,13 @@ class DiffusionPropagator:
         self.threads = threads
 
     def propagate(
-        self, case: WorkingCase, *, held_out: bool, control: RunControl, on_progress: OnProgress
+        self,
+        case: WorkingCase,
+        *,
+        held_out: bool,
+        control: RunControl,
+        on_progress: OnProgress,
+        like: PseudoLabels | None = None,
     ) -> PseudoLabels:
         """Solve on a grid of at most `config.max_voxels` and interpolate back; see `Propagator.propagate`.
 

@@ -45,7 +45,13 @@ class FlowPropagator:
         self.config = config
 
     def propagate(
-        self, case: WorkingCase, *, held_out: bool, control: RunControl, on_progress: OnProgress
+        self,
+        case: WorkingCase,
+        *,
+        held_out: bool,
+        control: RunControl,
+        on_progress: OnProgress,
+        like: PseudoLabels | None = None,
     ) -> PseudoLabels:
         """Carry every annotated slice outward on a grid of at most `config.max_voxels`; see `Propagator.propagate`.
 
