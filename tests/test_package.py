@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -28,6 +29,29 @@ def test_import_loads_neither_torch_nor_qt_nor_napari() -> None:
     heavy = {"torch", "monai", "napari", "qtpy", "PyQt5", "PyQt6", "PySide2", "PySide6", "numpy", "scipy", "pydantic"}
     assert "napari_rada" in loaded
     assert not loaded & heavy
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere torch has another OpenMP than GNU's")
+@pytest.mark.parametrize(("given", "turns"), [({}, "10000"), ({"GOMP_SPINCOUNT": "77"}, "77")])
+def test_threads_of_torch_that_wait_soon_sleep_unless_someone_says_otherwise(given: dict[str, str], turns: str) -> None:
+    clean = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    code = "import napari_rada, torch"
+    told = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", code],
+        env={**clean, "OMP_DISPLAY_ENV": "verbose", **given},
+        capture_output=True,
+        text=True,
+    ).stderr
+    assert f"GOMP_SPINCOUNT = '{turns}'" in told
+
+
+def test_a_policy_for_waiting_threads_is_left_alone() -> None:
+    clean = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
+    code = "import napari_rada, os; print(os.environ.get('GOMP_SPINCOUNT'))"
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", code], env={**clean, "OMP_WAIT_POLICY": "active"}, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "None"
 
 
 def test_the_whole_engine_loads_without_qt_and_napari() -> None:

@@ -6,6 +6,7 @@ Qt nor napari.
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -81,6 +82,12 @@ _HOME = {
     "train": "pipeline",
 }
 """The module, inside this package, that each public name comes from."""
+
+
+if "OMP_WAIT_POLICY" not in os.environ:
+    # GNU's OpenMP, which torch has on Linux, reads this when torch is loaded. Threads that wait for each other turn in
+    # circles 300,000 times before they sleep, so that on a busy machine two take nearly twice as long as one.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 def __getattr__(name: str) -> object:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # A minute or two on two CPU cores: pre-trained networks adapt to one scan, seen whole on a coarse, cropped grid.
-    # One thread: with more, threads that wait for each other made a busy two-core machine several times slower.
+    # A minute on two CPU cores: pre-trained networks adapt to one scan, seen whole on a coarse, cropped grid.
     "quick": {
-        "threads": 1,
         "data": {"max_voxels": 150_000, "crop_margin": 0.25, "aligned": True},
         "model": {
             "architecture": "completer",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, get_args
 
+import psutil
 from psygnal import Signal
 from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
@@ -39,8 +40,9 @@ IN_SIGHT = frozenset({"preset", "cohort", "device", "guidance.source", "training
 
 
 def viewer_threads() -> int:
-    """CPU threads for a computation beside a window: all cores but one."""
-    return max(1, (os.cpu_count() or 2) - 1)
+    """CPU threads for a computation beside a window: one for each core, but leave one processor to the window."""
+    processors = os.cpu_count() or 2
+    return max(1, min(psutil.cpu_count(logical=False) or processors, processors - 1))
 
 
 def viewer_config(preset: str, settings: dict[str, Any] | None = None, *, cohort: bool = False) -> RunConfig:
