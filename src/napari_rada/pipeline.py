@@ -166,7 +166,8 @@ def resume(
 ) -> TrainingResult:
     """Go on with a run from its last checkpoint; on the CPU bit for bit as if it had never stopped.
 
-    The number of processes in the team may be another than before; `team` is as for `train`.
+    The bits depend on the number of threads. The number of processes in the team may be another than before; `team` is
+    as for `train`.
 
     Raises
     ------

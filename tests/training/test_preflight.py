@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from tests.engine import CENTRE, ball, ball_case, ball_image, tiny_config
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from napari_rada.data.case import Case
 from napari_rada.data.slices import AnnotatedSlice
@@ -35,6 +37,17 @@ def test_noisy_passes_on_labelled_patches_take_longer():
         seconds_per_iteration(2, tiny_config(**taught, training__cross__on_labelled=asked)) for asked in (False, True)
     )
     assert on_labelled > 1.5 * without
+
+
+def test_it_is_timed_on_the_threads_of_the_run():
+    before, seen = torch.get_num_threads(), set()
+    hook = register_module_forward_pre_hook(lambda *_: seen.add(torch.get_num_threads()))
+    try:
+        seconds_per_iteration(2, tiny_config(threads=before + 1))
+    finally:
+        hook.remove()
+    assert seen == {before + 1}
+    assert torch.get_num_threads() == before
 
 
 @pytest.mark.parametrize("classes", [2, 4])

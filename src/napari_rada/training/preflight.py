@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from napari_rada.data.case import check_trainable
-from napari_rada.models.device import autocast, autocasts, learns_in_bfloat16, resolve_device
+from napari_rada.models.device import autocast, autocasts, computing, learns_in_bfloat16, resolve_device
 from napari_rada.models.networks import NetworkInput, count_cues
 from napari_rada.models.triple_view import TripleViewModel
 from napari_rada.training.estimate import MemoryEstimate, estimate_memory
@@ -83,13 +83,14 @@ def seconds_per_iteration(num_classes: int, config: RunConfig) -> float:
     inputs = NetworkInput(*(part.to(device) for part in (image, prior, cues)))
     mixed = autocasts(device, cpu=training.bfloat16 and learns_in_bfloat16(device, training.patch[0], model.stride))
     forward = backward = 0.0
-    for _ in range(2):  # the first is a warm-up
-        started = _now(device)
-        with autocast(device, always=mixed):
-            logits = model(inputs)
-        between = _now(device)
-        torch.autograd.backward(logits.float().square().mean())
-        forward, backward = between - started, _now(device) - between
+    with computing(config.threads):
+        for _ in range(2):  # the first is a warm-up
+            started = _now(device)
+            with autocast(device, always=mixed):
+                logits = model(inputs)
+            between = _now(device)
+            torch.autograd.backward(logits.float().square().mean())
+            forward, backward = between - started, _now(device) - between
     share = prod(training.patch) / prod(side)
     batch = training.labelled_patches + training.unlabelled_patches
     noisy = training.cross.noisy_passes * (batch if training.cross.on_labelled else training.unlabelled_patches)
