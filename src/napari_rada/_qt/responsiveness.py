@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
+from napari_rada._qt.run_settings import viewer_threads
 from napari_rada.config import RunConfig
 from napari_rada.data.case import Case
 from napari_rada.data.sample import make_sample
@@ -90,14 +91,15 @@ def big_case() -> Case:
     return Case.create(image, truth, slices=slices, spacing=(1.0, 1.0, 1.0), name="scan")
 
 
-def bench_config(iterations: int) -> RunConfig:
+def bench_config(iterations: int, threads: int) -> RunConfig:
     """Return the quick preset, validated as often as by default."""
-    return RunConfig.from_preset("quick").with_settings({"training.iterations": iterations, "device": "cpu"})
+    settings = {"training.iterations": iterations, "threads": threads, "device": "cpu"}
+    return RunConfig.from_preset("quick").with_settings(settings)
 
 
 @contextmanager
-def train_dock(iterations: int) -> Iterator[TrainWidget]:
-    """Open a window with the scan, and the dock *Train* set to the preset; a run goes into a new folder."""
+def train_dock(config: RunConfig) -> Iterator[TrainWidget]:
+    """Open a window with the scan, and the dock *Train* with its settings; a run goes into a new folder."""
     import napari
     from qtpy.QtWidgets import QApplication
 
@@ -112,7 +114,7 @@ def train_dock(iterations: int) -> Iterator[TrainWidget]:
         QApplication.processEvents()
         time.sleep(0.005)
     with tempfile.TemporaryDirectory() as folder:
-        widget.settings.setValue(bench_config(iterations))
+        widget.settings.setValue(config)
         widget.folder.setValue(Path(folder) / "run")
         yield widget
     viewer.close()
@@ -131,16 +133,16 @@ def wait_for_end(widget: TrainWidget) -> None:
     assert widget.state is RunState.IDLE
 
 
-def train_in_window(iterations: int) -> tuple[list[Stalls], float]:
+def train_in_window(config: RunConfig) -> tuple[list[Stalls], float]:
     """Train in a window; returns the stalls and the seconds per iteration."""
-    with train_dock(iterations) as widget:
+    with train_dock(config) as widget:
         heart = Heartbeat(widget)
         widget.start()
         wait_for_end(widget)
         return heart.stop(), per_iteration(widget.history.steps)
 
 
-def stop_in_window(delay_s: float) -> float:
+def stop_in_window(config: RunConfig, delay_s: float) -> float:
     """Train in a window and stop some seconds after the second iteration; returns the seconds until the run ended."""
     from qtpy.QtCore import QTimer
 
@@ -154,14 +156,14 @@ def stop_in_window(delay_s: float) -> float:
         if isinstance(event, StepLogged) and event.iteration == 2:
             QTimer.singleShot(int(1000 * delay_s), stop)
 
-    with train_dock(1000) as widget:
+    with train_dock(config.with_settings({"training.iterations": 1000})) as widget:
         widget.job.event.connect(listen)
         widget.start()
         wait_for_end(widget)
         return time.perf_counter() - stopped[0]
 
 
-def train_without(iterations: int) -> float:
+def train_without(config: RunConfig) -> float:
     """Train with nothing but the engine; returns the seconds per iteration."""
     from napari_rada import pipeline
 
@@ -172,7 +174,7 @@ def train_without(iterations: int) -> float:
             steps.append(event)
 
     with tempfile.TemporaryDirectory() as folder:
-        pipeline.train([big_case()], Path(folder) / "run", bench_config(iterations), listener=listen)
+        pipeline.train([big_case()], Path(folder) / "run", config, listener=listen)
     return per_iteration(steps)
 
 
@@ -187,32 +189,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m napari_rada._qt.responsiveness", description=__doc__)
     parser.add_argument("--iterations", type=int, default=40, help="iterations of the quick preset (%(default)s)")
     parser.add_argument("--bare", action="store_true", help="train without a window and print seconds per iteration")
+    parser.add_argument("--threads", type=int, default=viewer_threads(), help="CPU threads (%(default)s)")
     parser.add_argument("--stops", type=int, default=3, help="runs that are stopped in the middle (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args(argv)
+    config = bench_config(args.iterations, args.threads)
     if args.bare:
-        sys.stdout.write(f"{train_without(args.iterations)}\n")
+        sys.stdout.write(f"{train_without(config)}\n")
         return 0
     before = os.getloadavg() if hasattr(os, "getloadavg") else ()
-    bare = [_bare(args.iterations)]
-    stalls, beside = train_in_window(args.iterations)
-    bare.append(_bare(args.iterations))
+    bare = [_bare(config)]
+    stalls, beside = train_in_window(config)
+    bare.append(_bare(config))
     without = float(np.mean(bare))
     data = {
         "stalls": [asdict(stall) for stall in stalls],
         "seconds_in_window": beside,
         "seconds_without": bare,
         "slower_percent": 100 * (beside / without - 1),
-        "seconds_to_stop": [stop_in_window(beside * (part + 0.5) / args.stops) for part in range(args.stops)],
+        "seconds_to_stop": [stop_in_window(config, beside * (part + 0.5) / args.stops) for part in range(args.stops)],
         "load_before": before,
         "cores": os.cpu_count(),
+        "threads": args.threads,
     }
     sys.stdout.write(json.dumps(data, indent=2) + "\n" if args.json else _report(data, stalls))
     return 0
 
 
-def _bare(iterations: int) -> float:
-    command = [sys.executable, "-m", "napari_rada._qt.responsiveness", "--bare", "--iterations", str(iterations)]
+def _bare(config: RunConfig) -> float:
+    command = [sys.executable, "-m", "napari_rada._qt.responsiveness", "--bare"]
+    command += ["--iterations", str(config.training.iterations), "--threads", str(config.threads)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 - our own module
     return float(done.stdout.split()[-1])
 
