@@ -107,7 +107,7 @@ def test_what_is_no_scan_is_refused_by_every_dock(viewer, dock, engine, run, not
     labels.metadata["annotated_slices"] = [{"axis": 0, "index": 6}]
     asked = [
         (label, label.new_labels),
-        (label, label.begin),
+        (label, label.suggest),
         (label, label.propagate),
         (train, train.start),
         (train, train.check),

@@ -17,6 +17,7 @@ from napari_rada._qt.label_slices import LabelSlicesWidget
 from napari_rada.config import RunConfig
 from napari_rada.data.grid import Grid
 from napari_rada.data.slices import AnnotatedSlice
+from napari_rada.errors import InputError
 from napari_rada.io import read_sidecar, read_volume
 from napari_rada.io.annotations import to_array
 
@@ -226,7 +227,7 @@ def test_keys_do_what_the_buttons_do_and_fight_nobody(widget, viewer):
     widget.go_to(CORONAL)
     press(viewer, shortcuts.MARK)
     assert widget.annotated == (CORONAL,)
-    for button in (widget.panel.mark_button, widget.row.button, widget.painting.copy, widget.painting.first):
+    for button in (widget.panel.mark_button, widget.row.button, widget.painting.copy, widget.next_button):
         assert "(Shift+" in button.toolTip()
     assert "(Shift+Z)" in widget.navigator.planes.buttons["axial"].toolTip()
     viewer.window.remove_dock_widget(widget)
@@ -263,13 +264,64 @@ def test_it_says_where_to_begin(widget, viewer):
     labels.data[6, 4:10, 5:11] = 1
     labels.refresh()
     widget.panel._on_rescan_due()
-    widget.begin()
+    widget.suggest()
     assert widget.current_slice == AnnotatedSlice(1, 4)
     assert "crosses your paint where that is widest" in widget.message.value()
-    for axis in range(3):
-        session_of(viewer).annotation(labels).set_complete(AnnotatedSlice(axis, 6))
-    widget.begin()
-    assert "let Predict suggest the next one" in widget.message.value()
+
+
+def test_it_suggests_a_slice_where_the_propagation_is_in_doubt(widget, viewer, wait, engine):
+    widget.detect()
+    widget.next_button.click()
+    wait(lambda: "in doubt" in widget.message.value())
+    assert widget.current_slice == AnnotatedSlice(1, 3)
+    assert widget.message.value() == "Annotate coronal slice 3 of 14: 75% of what is in doubt lies around it."
+    assert [name for name, _ in engine.calls] == ["propagate", "suggest"]
+    assert engine.calls[1][1] == widget.annotated
+    assert "labels preview" in viewer.layers
+    widget.suggest()
+    wait(lambda: len(engine.calls) == 3 and not widget.suggestion_job.is_running)
+    assert engine.calls[2][0] == "suggest", "the annotation is as it was"
+    widget.mark_current_slice()
+    widget.suggest()
+    wait(lambda: len(engine.calls) == 5 and not widget.suggestion_job.is_running)
+    assert [name for name, _ in engine.calls[3:]] == ["propagate", "suggest"]
+    assert AnnotatedSlice(1, 3) in engine.calls[4][1]
+
+
+def test_a_slice_is_suggested_as_soon_as_the_propagation_that_runs_is_done(widget, wait, engine):
+    widget.detect()
+    engine.go.clear()
+    widget.propagate()
+    wait(lambda: widget.job.state is RunState.PROPAGATING)
+    widget.suggest()
+    engine.go.set()
+    wait(lambda: "in doubt" in widget.message.value())
+    assert [name for name, _ in engine.calls] == ["propagate", "suggest"]
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_nothing_is_suggested_where_it_is_no_longer_wanted(widget, viewer, wait, engine, stopped):
+    widget.detect()
+    engine.go.clear()
+    widget.suggest()
+    wait(lambda: widget.job.state is RunState.PROPAGATING)
+    if stopped:
+        widget.cancel()
+    else:
+        widget.new_labels()
+    engine.go.set()
+    wait(lambda: not widget.job.is_running)
+    assert [name for name, _ in engine.calls] == ["propagate"]
+
+
+def test_a_propagation_that_is_in_no_doubt_says_why_it_suggests_nothing(widget, wait, engine, monkeypatch):
+    def refuse(prediction, annotated):
+        raise InputError("This mask has no disagreement to suggest a slice from.")
+
+    monkeypatch.setattr(engine, "suggest", refuse)
+    widget.detect()
+    widget.suggest()
+    wait(lambda: "no disagreement" in widget.message.value())
 
 
 def test_the_lock_holds_the_brush_back(widget, viewer):

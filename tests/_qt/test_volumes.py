@@ -147,5 +147,5 @@ def test_a_slice_is_labelled_on_a_multiscale_image(viewer, big, dock):
     labels.data_setitem(tuple(np.indices((4, 4)).reshape(2, -1)[:1].repeat(3, 0)), 1)
     opened.mark_current_slice()
     assert opened.annotated == (AnnotatedSlice(1, 13),)
-    opened.begin()
+    opened.suggest()
     assert "Annotate" in opened.message.value()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from napari.layers import Image, Labels
 from qtpy.QtCore import QTimer
@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QCheckBox, QPushButton
 
 from napari_rada._napari.brush_lock import BrushLock
 from napari_rada._napari.edits import copy_nearest
-from napari_rada._napari.engine import load_pipeline, propagation
+from napari_rada._napari.engine import load_pipeline, propagation, suggesting
 from napari_rada._napari.job import Job
 from napari_rada._napari.layers import check_aligned, full_resolution, new_labels_data, shape_of, take_snapshot
 from napari_rada._napari.planes import describe
@@ -46,7 +46,16 @@ if TYPE_CHECKING:
     from napari_rada._qt.theme import Colours
     from napari_rada.data.slices import AnnotatedSlice
     from napari_rada.events import Event
+    from napari_rada.inference.suggest import Suggestion
     from napari_rada.prediction import Prediction
+
+
+class _Asked(NamedTuple):
+    """What was asked of the propagation that runs."""
+
+    image: Image
+    labels: Labels
+    then_suggest: bool
 
 
 AUTO_PROPAGATE_MS = 500
@@ -56,16 +65,19 @@ AUTO_PROPAGATE_MS = 500
 class LabelSlicesWidget(Dock):
     """Choose image and labels, turn to a plane, paint, mark the slice as annotated, propagate a preview.
 
-    Every button is a method: `new_labels`, `show_plane`, `go_to`, `mark_current_slice`, `detect`, `begin`,
-    `copy_nearest`, `propagate`, `cancel`. `lock.set_on` confines painting to listed slices.
+    Every button is a method: `new_labels`, `show_plane`, `go_to`, `mark_current_slice`, `detect`, `copy_nearest`,
+    `propagate`, `cancel`, `suggest`. `lock.set_on` confines painting to listed slices.
     """
 
     def __init__(self, napari_viewer: ViewerModel, *, load_engine: LoadEngine = load_pipeline) -> None:
         super().__init__(napari_viewer)
         self._load_engine = load_engine
-        self._propagated: tuple[Image, Labels] | None = None
+        self._asked: _Asked | None = None
+        self._latest: Prediction | None = None
         self.job = Job("propagation", spawn)
         self._pump = JobPump(self.job, self)
+        self.suggestion_job = Job("suggestion", spawn)
+        self._suggestion_pump = JobPump(self.suggestion_job, self)
         self.image = LayerCombo(napari_viewer, Image, empty="no image open")
         self.labels = LayerCombo(napari_viewer, Labels, empty="no labels yet")
         self.navigator = SliceNavigator(napari_viewer)
@@ -126,8 +138,8 @@ class LabelSlicesWidget(Dock):
             plane = self._checked_plane()
             self._checked_model().set_complete(plane)
 
-    def begin(self) -> None:
-        """Show a slice worth annotating on an axis that has none."""
+    def suggest(self) -> None:
+        """Show a slice worth annotating: on an axis that has none, then where the propagation is in doubt."""
         with self.telling_errors():
             image, labels = self.image.value(), self.labels.value()
             if image is None:
@@ -136,16 +148,13 @@ class LabelSlicesWidget(Dock):
             painted = None if labels is None else full_resolution(labels)
             listed = [row.plane for row in rows]
             planes = first_slices(shape_of(image), painted, listed)
-            if not planes:
-                self.message.setValue(
-                    "Every direction has an annotated slice. Propagate, train, and let Predict suggest the next one."
+            if planes:
+                hint = (
+                    "it crosses your paint where that is widest" if listed else "move to where the structure is largest"
                 )
-                return
-            self.navigator.setValue(planes[0])
-            assert self.navigator.grid is not None
-            where = describe(self.navigator.grid, planes[0])
-            hint = "it crosses your paint where that is widest" if listed else "move to where the structure is largest"
-            self.message.setValue(f"Annotate {where}: {hint}.")
+                self._show_suggested(planes[0], hint)
+            else:
+                self._suggest_where_in_doubt()
 
     def copy_nearest(self) -> None:
         """Paint the nearest annotated slice of this plane into the one that is shown; Ctrl+Z takes it back."""
@@ -166,15 +175,7 @@ class LabelSlicesWidget(Dock):
     def propagate(self) -> None:
         """Complete the annotated slices to a preview layer, in a worker."""
         with self.telling_errors():
-            planes = self._checked_model().complete
-            if not planes:
-                raise InputError(
-                    "No slice is marked as annotated; paint one and mark it, better three orthogonal ones."
-                )
-            image, labels = self.image.value(), self.labels.value()
-            snapshot = take_snapshot(image, labels, planes)
-            self.job.start(propagation(self._load_engine, snapshot, self.session.config or viewer_config("quick")))
-            self._propagated = (image, labels)
+            self._propagate(then_suggest=False)
 
     def cancel(self) -> None:
         """Stop the propagation."""
@@ -186,19 +187,46 @@ class LabelSlicesWidget(Dock):
         self.panel.setColours(colours)
         self.row.setColours(colours)
 
+    def _propagate(self, *, then_suggest: bool) -> None:
+        planes = self._checked_model().complete
+        if not planes:
+            raise InputError("No slice is marked as annotated; paint one and mark it, better three orthogonal ones.")
+        image, labels = self.image.value(), self.labels.value()
+        snapshot = take_snapshot(image, labels, planes)
+        self.job.start(propagation(self._load_engine, snapshot, self.session.config or viewer_config("quick")))
+        self._asked = _Asked(image, labels, then_suggest)
+
+    def _suggest_where_in_doubt(self) -> None:
+        """Suggest from the latest propagation, or from a new one if the annotation has changed since."""
+        if self.job.is_running:
+            assert self._asked is not None
+            self._asked = self._asked._replace(then_suggest=True)
+        elif self._latest is None:
+            self._propagate(then_suggest=True)
+        else:
+            self.suggestion_job.start(suggesting(self._load_engine, self._latest, self.annotated))
+
+    def _show_suggested(self, plane: AnnotatedSlice, hint: str) -> None:
+        self.navigator.setValue(plane)
+        assert self.navigator.grid is not None
+        self.message.setValue(f"Annotate {describe(self.navigator.grid, plane)}: {hint}.")
+
     def _build(self) -> None:
         self.new_button = QPushButton("New labels")
         self.new_button.setToolTip("Add an empty Labels layer on exactly the image's voxels")
+        self.next_button = QPushButton("Suggest next slice")
+        tip = "Show a slice worth annotating: in a direction that has none, then where the propagation is in doubt"
+        self.next_button.setToolTip(shortcuts.with_key(tip, shortcuts.NEXT))
         self.auto.setToolTip("Propagate again by itself whenever an annotated slice is marked or painted in")
         self.panel.mark_button.setToolTip(shortcuts.with_key(self.panel.mark_button.toolTip(), shortcuts.MARK))
-        self.painting.first.setToolTip(shortcuts.with_key(self.painting.first.toolTip(), shortcuts.BEGIN))
         self.painting.copy.setToolTip(shortcuts.with_key(self.painting.copy.toolTip(), shortcuts.COPY))
         self.column.addLayout(form(Image=self.image, Labels=self.labels))
         sections = (
             Section("Classes", self.classes, tip="Several structures, each with a label, a name and a text prompt"),
-            Section("Painting", self.painting, tip="Where to begin, windows for CT, a start from the nearest slice"),
+            Section("Painting", self.painting, tip="A start from the nearest slice, windows for CT, a lock"),
         )
-        for widget in (self.new_button, self.navigator, self.panel, *sections, self.row, self.auto, self.message):
+        actions = (self.row, self.auto, self.next_button, self.message)
+        for widget in (self.new_button, self.navigator, self.panel, *sections, *actions):
             self.column.addWidget(widget)
         self.column.addStretch(1)
 
@@ -218,7 +246,7 @@ class LabelSlicesWidget(Dock):
         self.panel.table.removeRequested.connect(self._on_remove_requested)
         self.panel.edited.connect(self._on_edited)
         self.classes.refused.connect(self.show_error)
-        self.painting.firstRequested.connect(self.begin)
+        self.next_button.clicked.connect(lambda: self.suggest())
         self.painting.copyRequested.connect(self.copy_nearest)
         self.painting.windowChosen.connect(self._on_window_chosen)
         self.painting.lockChanged.connect(self.lock.set_on)
@@ -229,6 +257,8 @@ class LabelSlicesWidget(Dock):
         self.job.event.connect(self._on_event)
         self.job.succeeded.connect(self._on_propagated)
         self.job.failed.connect(self.show_error)
+        self.suggestion_job.succeeded.connect(self._on_suggested)
+        self.suggestion_job.failed.connect(self.show_error)
         for part in (self.image, self.labels, self.navigator):
             self.on_shut(part.shut)
         self.on_shut(lambda: self.panel.set_model(None))
@@ -237,6 +267,7 @@ class LabelSlicesWidget(Dock):
         self.on_shut(lambda: self.session.annotation_changed.disconnect(self._on_annotation_changed))
         self.on_shut(self._follow.stop)
         self.on_shut(self.job.stop)
+        self.on_shut(self.suggestion_job.stop)
         self.on_shut(self.autosaver.flush)
         self.on_shut(shortcuts.bind_keys(self.viewer, self._actions()))
 
@@ -247,7 +278,7 @@ class LabelSlicesWidget(Dock):
             shortcuts.MARK: self.mark_current_slice,
             shortcuts.PROPAGATE: self.propagate,
             shortcuts.COPY: self.copy_nearest,
-            shortcuts.BEGIN: self.begin,
+            shortcuts.NEXT: self.suggest,
         }
 
     def _checked_plane(self) -> AnnotatedSlice:
@@ -270,6 +301,7 @@ class LabelSlicesWidget(Dock):
         self.panel.set_grid(self.navigator.grid)
         self.new_button.setEnabled(layer is not None)
         self.autosaver.set_layers(layer, self.labels.value())
+        self._latest = None
         self.message.setValue("")
 
     def _on_labels_changed(self, layer: Labels | None) -> None:
@@ -279,6 +311,7 @@ class LabelSlicesWidget(Dock):
         self.lock.set_model(model)
         self.autosaver.set_layers(self.image.value(), layer)
         self._on_slice_changed(self.current_slice)
+        self._latest = None
         self.message.setValue("")
 
     def _on_slice_changed(self, plane: AnnotatedSlice | None) -> None:
@@ -290,6 +323,7 @@ class LabelSlicesWidget(Dock):
         self._on_annotation_changed()
 
     def _on_annotation_changed(self) -> None:
+        self._latest = None
         if self.auto.isChecked() and self.annotated:
             self._follow.start()
 
@@ -326,9 +360,17 @@ class LabelSlicesWidget(Dock):
             self.message.setValue(event.message, "warning")
 
     def _on_propagated(self, prediction: Prediction) -> None:
-        assert self._propagated is not None
-        image, labels = self._propagated
+        assert self._asked is not None
+        image, labels, then_suggest = self._asked
+        self._asked = None
         with self.telling_errors():
             preview = show_preview(self.viewer, prediction, image, labels)
             self.message.setValue(f"Preview in layer '{preview.name}' ({volumes(prediction)}).")
-        self._propagated = None
+            if (image, labels) == (self.image.value(), self.labels.value()):
+                self._latest = prediction
+                if then_suggest:
+                    self._suggest_where_in_doubt()
+
+    def _on_suggested(self, suggestion: Suggestion) -> None:
+        with self.telling_errors():
+            self._show_suggested(suggestion.plane, f"{suggestion.score:.0%} of what is in doubt lies around it")

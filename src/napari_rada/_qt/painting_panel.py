@@ -1,9 +1,9 @@
-"""What helps with painting: where to begin, a window for CT, a start from the nearest slice, a lock."""
+"""What helps with painting: a start from the nearest slice, a window for CT, a lock."""
 
 from __future__ import annotations
 
 from psygnal import Signal
-from qtpy.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QPushButton, QVBoxLayout, QWidget
 
 from napari_rada._napari.windows import CT_WINDOWS, Window
 from napari_rada._qt.dock import form
@@ -14,8 +14,6 @@ OWN_RANGE = "Its own range"
 class PaintingPanel(QWidget):
     """Asks; the dock does."""
 
-    firstRequested = Signal()
-    """Show a slice worth annotating first."""
     copyRequested = Signal()
     """Copy the nearest annotated slice into the one that is shown."""
     windowChosen = Signal(object)
@@ -25,8 +23,6 @@ class PaintingPanel(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.first = QPushButton("Where to begin")
-        self.first.setToolTip("Show a slice worth annotating on an axis that has none: where your paint is widest")
         self.copy = QPushButton("Copy nearest slice")
         self.copy.setToolTip("Paint the nearest annotated slice of this plane here, to be corrected; Ctrl+Z undoes it")
         self.ranges = QComboBox()
@@ -38,16 +34,12 @@ class PaintingPanel(QWidget):
         self.ranges.setToolTip("The range of intensities that is shown; the run's own window is a setting of the run")
         self.lock = QCheckBox("Paint in listed slices only")
         self.lock.setToolTip("Put the brush down in slices that are not in the table, so that no stroke goes astray")
-        row = QHBoxLayout()
-        row.addWidget(self.first)
-        row.addWidget(self.copy)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(6)
-        layout.addLayout(row)
+        layout.addWidget(self.copy)
         layout.addLayout(form(Shown_range=self.ranges))
         layout.addWidget(self.lock)
-        self.first.clicked.connect(lambda: self.firstRequested.emit())
         self.copy.clicked.connect(lambda: self.copyRequested.emit())
         self.ranges.activated.connect(lambda _index: self.windowChosen.emit(self.value()))
         self.lock.toggled.connect(lambda on: self.lockChanged.emit(on))

@@ -16,7 +16,7 @@ PLANES = ("Shift-Z", "Shift-Y", "Shift-X")
 MARK = "Shift-M"
 PROPAGATE = "Shift-G"
 COPY = "Shift-C"
-BEGIN = "Shift-B"
+NEXT = "Shift-B"
 SUGGEST = "Shift-S"
 ACCEPT = "Shift-E"
 
