@@ -56,23 +56,15 @@ def find_scans(folder: Path | str) -> list[ScanFiles]:
     return scans
 
 
-def load_scan(scan: ScanFiles, value: int | None = None, *, whole: bool = False) -> tuple[Case, NDArray[np.uint16]]:
+def load_scan(scan: ScanFiles) -> tuple[Case, NDArray[np.uint16]]:
     """Read a scan as a case with the slice of largest area per axis annotated, and its dense labels (z, y, x).
 
-    Parameters
-    ----------
-    value
-        Keep this structure alone; None keeps all classes and chooses the slices by all of them together.
-    whole
-        Take all labels as one structure.
+    The slices are chosen by all classes together.
     """
     image, labels = read_volume(scan.image), read_volume(scan.labels)
     check_same_grid(labels, image)
-    slices = largest_slices(labels.array, value)
-    dense = labels.array
-    if whole or value is not None:
-        dense = dense != 0 if value is None else dense == value
-    dense = dense.astype(np.uint16)
+    slices = largest_slices(labels.array)
+    dense = labels.array.astype(np.uint16)
     return Case.create(image.array, dense, slices=slices, grid=image.grid, name=scan.name), dense
 
 

@@ -1,12 +1,12 @@
 """Does it pay to annotate the suggested slice? Simulated on scans with dense labels.
 
-``python -m napari_rada.evaluation.suggestion_benchmark DATA_DIR [--rounds 3] [--set training.iterations=40] …``
+``python -m napari_rada.evaluation.suggestion_benchmark --datasets FILE [--root DIR] [--rounds 3] [--propagation] …``
 
 Each scan starts with its slice of largest area per axis. Then, round by round, one slice is added, its labels taken
-from the dense ones, and training continues from the run before. Three ways to choose the slice are compared; all start
-from the same first run:
+from the dense ones, and training continues from the run before; with ``--propagation`` nothing is trained, and the
+slices are propagated. Three ways to choose the slice are compared; all start from the same mask:
 
-- *suggested*: what `suggest` names, from the disagreement of the networks;
+- *suggested*: what `suggest` names, from the disagreement of the networks, or of the opinions of propagation;
 - *random*: any slice that meets the predicted mask and is not annotated, all equally likely;
 - *even*: the axes in turn, the middle of the widest gap between annotated slices, within the predicted mask's extent.
 
@@ -20,6 +20,7 @@ import itertools
 import json
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
@@ -31,37 +32,61 @@ from napari_rada.config import RunConfig, parse_settings
 from napari_rada.data.case import Case
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import RadaError
-from napari_rada.evaluation.scans import find_scans, load_scan, scores
+from napari_rada.evaluation.benchmark.datasets import load_datasets
+from napari_rada.evaluation.scans import scores
+from napari_rada.evaluation.sparse import choose_slices
+from napari_rada.prediction import Prediction
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from napari_rada.prediction import Prediction
+    from napari_rada.evaluation.benchmark.datasets import Dataset
 
 Strategy: TypeAlias = Literal["suggested", "random", "even"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
+Segment: TypeAlias = Callable[[Case, Path | None, Path], Prediction]
+"""Segments a case, given the folder of the run before, None at first, and a folder for a new one."""
 
 
 @dataclass(frozen=True)
 class Course:
     """One scan, one strategy: Dice with the first slices and after each added one, and which slices were added."""
 
+    dataset: str
     scan: str
     strategy: Strategy
     dice: tuple[float, ...]
     added: tuple[str, ...]
 
 
+def training(config: RunConfig) -> Segment:
+    """Train on the annotated slices, or go on with the run before, and predict."""
+
+    def segment(case: Case, before: Path | None, after: Path) -> Prediction:
+        if before is None:
+            pipeline.train([case], after, config)
+        else:
+            pipeline.continue_training(before, [case], after)
+        return pipeline.predict(after, case, device=config.device)
+
+    return segment
+
+
+def propagation(config: RunConfig) -> Segment:
+    """Propagate the annotated slices."""
+    return lambda case, _before, _after: pipeline.propagate(case, config)
+
+
 def follow(
     case: Case,
     dense: NDArray[np.uint16],
-    config: RunConfig,
+    segment: Segment,
     rounds: int,
     seed: int = 0,
     strategies: Sequence[Strategy] = STRATEGIES,
-    folder: Path | None = None,
+    dataset: str = "",
 ) -> list[Course]:
     """Simulate strategies on one scan.
 
@@ -71,20 +96,29 @@ def follow(
         The scan with its first annotated slices.
     dense
         (z, y, x) dense labels, the source of every added slice and of the Dice over the whole volume.
+    segment
+        `training` or `propagation`.
     rounds
         Slices added one by one.
     seed
         Of the random choice.
-    folder
-        Where the run folders go; a temporary one by default.
     """
-    if folder is None:
-        with tempfile.TemporaryDirectory() as temporary:
-            return follow(case, dense, config, rounds, seed, strategies, Path(temporary))
-    first = folder / "first"
-    pipeline.train([case], first, config)
-    prediction = pipeline.predict(first, case, device=config.device)
-    return [_course(s, case, dense, prediction, first, rounds, seed, folder) for s in strategies]
+    courses = []
+    with tempfile.TemporaryDirectory() as folder:
+        first = Path(folder) / "first"
+        begun = segment(case, None, first)
+        for strategy in strategies:
+            rng, run, prediction = np.random.default_rng(seed), first, begun
+            dice, planes = [_dice(prediction, dense, case)], list(case.annotated)
+            for turn in range(rounds):
+                planes.append(choose(strategy, prediction, planes, rng, turn))
+                grown = Case.create(case.image, dense, slices=planes, grid=case.grid, name=case.name)
+                before, run = run, Path(folder) / f"{strategy}{turn}"
+                prediction = segment(grown, before, run)
+                dice.append(_dice(prediction, dense, case))
+            added = tuple(f"{plane.axis}:{plane.index}" for plane in planes[len(case.annotated) :])
+            courses.append(Course(dataset, case.name, strategy, tuple(dice), added))
+    return courses
 
 
 def choose(
@@ -111,29 +145,6 @@ def middle_of_widest_gap(first: int, last: int, taken: Sequence[int]) -> int:
     return (low + high) // 2
 
 
-def _course(
-    strategy: Strategy,
-    case: Case,
-    dense: NDArray[np.uint16],
-    prediction: Prediction,
-    run: Path,
-    rounds: int,
-    seed: int,
-    folder: Path,
-) -> Course:
-    rng = np.random.default_rng(seed)
-    dice, planes = [_dice(prediction, dense, case)], list(case.annotated)
-    for turn in range(rounds):
-        planes.append(choose(strategy, prediction, planes, rng, turn))
-        grown = Case.create(case.image, dense, slices=planes, grid=case.grid, name=case.name)
-        after = folder / f"{strategy}{turn}"
-        pipeline.continue_training(run, [grown], after)
-        run, prediction = after, pipeline.predict(after, grown)
-        dice.append(_dice(prediction, dense, case))
-    added = tuple(f"{plane.axis}:{plane.index}" for plane in planes[len(case.annotated) :])
-    return Course(case.name, strategy, tuple(dice), added)
-
-
 def _dice(prediction: Prediction, dense: NDArray[np.uint16], case: Case) -> float:
     return scores(prediction.mask, dense, case.grid.spacing, prediction.classes)[0]
 
@@ -144,13 +155,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m napari_rada.evaluation.suggestion_benchmark",
         description="Dice per added slice: suggested, random and evenly spaced slices, simulated.",
     )
-    parser.add_argument("data", metavar="DATA_DIR", type=Path, help="folder with NAME_label.* beside each image NAME_*")
+    parser.add_argument("--datasets", metavar="FILE", required=True, help="YAML file of data sets and their splits")
+    parser.add_argument("--root", metavar="DIR", help="folder that its paths start from (that of the file)")
+    parser.add_argument("--dataset", metavar="NAME", action="append", default=[], help="this data set; may be repeated")
+    parser.add_argument(
+        "--split", choices=("reported", "settings"), default="reported", help="which scans (%(default)s)"
+    )
+    parser.add_argument("--limit", metavar="N", type=int, help="take the first N scans of each data set only")
+    parser.add_argument("--propagation", action="store_true", help="propagate, and train nothing")
     parser.add_argument("--rounds", metavar="K", type=int, default=3, help="slices to add one by one (%(default)s)")
     parser.add_argument("--seed", metavar="S", type=int, default=0, help="of the random choice (%(default)s)")
     parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="change a setting of quick")
-    parser.add_argument("--value", metavar="V", type=int, help="keep this label value alone")
-    parser.add_argument("--whole", action="store_true", help="take all labels as one structure")
-    parser.add_argument("--limit", metavar="N", type=int, help="take the first N scans only")
     parser.add_argument(
         "--strategy", choices=STRATEGIES, action="append", help="choose slices in this way alone; may be repeated"
     )
@@ -159,11 +174,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     courses: list[Course] = []
     try:
         config = RunConfig.from_preset("quick").with_settings(parse_settings(args.set))
-        for scan in find_scans(args.data)[: args.limit]:
-            loaded = load_scan(scan, args.value, whole=args.whole)
-            found = follow(*loaded, config, args.rounds, args.seed, args.strategy or STRATEGIES)
-            sys.stderr.write("".join(f"{_row(course)}\n" for course in found))
-            courses += found
+        collection = load_datasets(args.datasets, args.root).chosen(args.dataset)
+        for dataset in collection.datasets:
+            segment = (propagation if args.propagation else training)(_for_dataset(config, dataset))
+            for scan in dataset.scans(args.split, args.limit):
+                dense = collection.load(dataset, scan)
+                assert dense.labels is not None
+                case = dense.case(choose_slices(dense.labels > 0, 1, centre=False))
+                strategies = args.strategy or STRATEGIES
+                found = follow(case, dense.labels, segment, args.rounds, args.seed, strategies, dataset.name)
+                sys.stderr.write("".join(f"{_row(course)}\n" for course in found))
+                courses += found
     except RadaError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
@@ -172,20 +193,34 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def table(courses: Sequence[Course]) -> str:
-    """Put courses into a table: each scan, then the means over the scans."""
+    """Put courses into a table: each scan, then means over the scans of a data set, then over the data sets."""
     rounds = len(courses[0].dice)
-    heads = ["scan", "slice chosen", "three slices", *(f"+{n}" for n in range(1, rounds)), "added (axis:index)"]
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|", *map(_row, courses)]
-    for strategy in dict.fromkeys(course.strategy for course in courses):
-        dice = np.mean([course.dice for course in courses if course.strategy == strategy], axis=0)
-        cells = " | ".join(f"**{value:.4f}**" for value in dice)
-        lines.append(f"| **mean** | {strategy} | {cells} | |")
+    heads = ["data set", "scan", "slice chosen", "three slices", *(f"+{n}" for n in range(1, rounds))]
+    lines = [f"| {' | '.join([*heads, 'added (axis:index)'])} |", "|---" * (len(heads) + 1) + "|", *map(_row, courses)]
+    means: dict[Strategy, list[tuple[float, ...]]] = {}
+    for dataset in dict.fromkeys(course.dataset for course in courses):
+        for strategy in dict.fromkeys(course.strategy for course in courses):
+            found = [course.dice for course in courses if (course.dataset, course.strategy) == (dataset, strategy)]
+            means.setdefault(strategy, []).append(tuple(np.mean(found, axis=0)))
+            lines.append(_mean_row(dataset, f"**mean of {len(found)}**", strategy, means[strategy][-1]))
+    for strategy, by_dataset in means.items():
+        if len(by_dataset) > 1:
+            lines.append(_mean_row("**macro mean**", "", strategy, np.mean(by_dataset, axis=0)))
     return "\n".join(lines) + "\n"
 
 
 def _row(course: Course) -> str:
     cells = " | ".join(f"{value:.4f}" for value in course.dice)
-    return f"| {course.scan} | {course.strategy} | {cells} | {' '.join(course.added)} |"
+    return f"| {course.dataset} | {course.scan} | {course.strategy} | {cells} | {' '.join(course.added)} |"
+
+
+def _mean_row(dataset: str, scan: str, strategy: Strategy, dice: Sequence[float] | NDArray[np.float64]) -> str:
+    cells = " | ".join(f"**{value:.4f}**" for value in dice)
+    return f"| {dataset} | {scan} | {strategy} | {cells} | |"
+
+
+def _for_dataset(config: RunConfig, dataset: Dataset) -> RunConfig:
+    return config if dataset.window is None else config.with_settings({"data.window": list(dataset.window)})
 
 
 if __name__ == "__main__":
