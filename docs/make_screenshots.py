@@ -113,6 +113,10 @@ def label(photographer: Photographer, dense: NDArray[np.integer]) -> Any:
     check(preview.data.any(), "the propagation is shown")
     widget.go_to(AnnotatedSlice(first.axis, first.index + 6))
     photographer.take("propagated")
+    widget.suggest()
+    wait_until(lambda: "in doubt" in widget.message.value())
+    check(widget.current_slice not in widget.annotated, "a slice that is not annotated is suggested")
+    photographer.take("next")
     preview.visible = False
     return widget
 

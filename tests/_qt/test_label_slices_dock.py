@@ -258,6 +258,35 @@ def test_the_nearest_slice_is_copied_and_undone(widget, viewer, qtbot):
     assert "untick it" in widget.message.value()
 
 
+def test_the_preview_is_copied_corrected_and_undone(widget, viewer, wait, engine):
+    labels = viewer.layers["labels"]
+    widget.detect()
+    widget.go_to(AnnotatedSlice(0, 9))
+    widget.copy_preview()
+    assert widget.message.value() == "There is no preview of these labels yet; propagate first."
+    widget.propagate()
+    wait(lambda: "labels preview" in viewer.layers)
+    before = labels.data.copy()
+    widget.painting.copy_preview.click()
+    assert widget.message.value() == "Copied the preview; correct it, then mark this slice as annotated."
+    kept = np.zeros(labels.data.shape, bool)
+    for plane in (CORONAL, SAGITTAL):
+        kept[plane.selector()] = True
+    expected = before.copy()
+    expected[9] = np.where(kept[9], before[9], viewer.layers["labels preview"].data[9])
+    assert (expected[9] != before[9]).any()
+    np.testing.assert_array_equal(labels.data, expected)
+    labels.undo()
+    np.testing.assert_array_equal(labels.data, before)
+    widget.go_to(AXIAL)
+    widget.copy_preview()
+    assert "is kept" in widget.message.value()
+    widget.new_labels()
+    widget.go_to(AnnotatedSlice(0, 9))
+    widget.copy_preview()
+    assert widget.message.value() == "There is no preview of these labels yet; propagate first."
+
+
 def test_it_says_where_to_begin(widget, viewer):
     labels = viewer.layers["labels"]
     labels.data[:] = 0

@@ -10,7 +10,7 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QCheckBox, QPushButton
 
 from napari_rada._napari.brush_lock import BrushLock
-from napari_rada._napari.edits import copy_nearest
+from napari_rada._napari.edits import accept_plane, copy_nearest
 from napari_rada._napari.engine import load_pipeline, propagation, suggesting
 from napari_rada._napari.job import Job
 from napari_rada._napari.layers import check_aligned, full_resolution, new_labels_data, shape_of, take_snapshot
@@ -66,14 +66,15 @@ class LabelSlicesWidget(Dock):
     """Choose image and labels, turn to a plane, paint, mark the slice as annotated, propagate a preview.
 
     Every button is a method: `new_labels`, `show_plane`, `go_to`, `mark_current_slice`, `detect`, `copy_nearest`,
-    `propagate`, `cancel`, `suggest`. `lock.set_on` confines painting to listed slices.
+    `copy_preview`, `propagate`, `cancel`, `suggest`. `lock.set_on` confines painting to listed slices.
     """
 
     def __init__(self, napari_viewer: ViewerModel, *, load_engine: LoadEngine = load_pipeline) -> None:
         super().__init__(napari_viewer)
         self._load_engine = load_engine
         self._asked: _Asked | None = None
-        self._latest: Prediction | None = None
+        self._preview: Prediction | None = None
+        self._fresh = False
         self.job = Job("propagation", spawn)
         self._pump = JobPump(self.job, self)
         self.suggestion_job = Job("suggestion", spawn)
@@ -164,6 +165,16 @@ class LabelSlicesWidget(Dock):
             nearest = copy_nearest(model.layer, plane)
             self.message.setValue(f"Copied slice {nearest.index}; correct it, then mark this slice as annotated.")
 
+    def copy_preview(self) -> None:
+        """Paint the latest preview into the slice that is shown; Ctrl+Z takes it back."""
+        with self.telling_errors():
+            plane = self._checked_plane()
+            model = self._checked_model()
+            if self._preview is None:
+                raise InputError("There is no preview of these labels yet; propagate first.")
+            accept_plane(model.layer, self._preview.mask, plane)
+            self.message.setValue("Copied the preview; correct it, then mark this slice as annotated.")
+
     def detect(self) -> None:
         """Mark every slice that looks painted as annotated."""
         with self.telling_errors():
@@ -201,10 +212,10 @@ class LabelSlicesWidget(Dock):
         if self.job.is_running:
             assert self._asked is not None
             self._asked = self._asked._replace(then_suggest=True)
-        elif self._latest is None:
-            self._propagate(then_suggest=True)
+        elif self._fresh and self._preview is not None:
+            self.suggestion_job.start(suggesting(self._load_engine, self._preview, self.annotated))
         else:
-            self.suggestion_job.start(suggesting(self._load_engine, self._latest, self.annotated))
+            self._propagate(then_suggest=True)
 
     def _show_suggested(self, plane: AnnotatedSlice, hint: str) -> None:
         self.navigator.setValue(plane)
@@ -219,11 +230,14 @@ class LabelSlicesWidget(Dock):
         self.next_button.setToolTip(shortcuts.with_key(tip, shortcuts.NEXT))
         self.auto.setToolTip("Propagate again by itself whenever an annotated slice is marked or painted in")
         self.panel.mark_button.setToolTip(shortcuts.with_key(self.panel.mark_button.toolTip(), shortcuts.MARK))
-        self.painting.copy.setToolTip(shortcuts.with_key(self.painting.copy.toolTip(), shortcuts.COPY))
+        for button, key in ((self.painting.copy, shortcuts.COPY), (self.painting.copy_preview, shortcuts.COPY_PREVIEW)):
+            button.setToolTip(shortcuts.with_key(button.toolTip(), key))
         self.column.addLayout(form(Image=self.image, Labels=self.labels))
         sections = (
             Section("Classes", self.classes, tip="Several structures, each with a label, a name and a text prompt"),
-            Section("Painting", self.painting, tip="A start from the nearest slice, windows for CT, a lock"),
+            Section(
+                "Painting", self.painting, tip="A start from the nearest slice or the preview, windows for CT, a lock"
+            ),
         )
         actions = (self.row, self.auto, self.next_button, self.message)
         for widget in (self.new_button, self.navigator, self.panel, *sections, *actions):
@@ -248,6 +262,7 @@ class LabelSlicesWidget(Dock):
         self.classes.refused.connect(self.show_error)
         self.next_button.clicked.connect(lambda: self.suggest())
         self.painting.copyRequested.connect(self.copy_nearest)
+        self.painting.previewRequested.connect(self.copy_preview)
         self.painting.windowChosen.connect(self._on_window_chosen)
         self.painting.lockChanged.connect(self.lock.set_on)
         self.lock.held_back.connect(self._on_held_back)
@@ -278,6 +293,7 @@ class LabelSlicesWidget(Dock):
             shortcuts.MARK: self.mark_current_slice,
             shortcuts.PROPAGATE: self.propagate,
             shortcuts.COPY: self.copy_nearest,
+            shortcuts.COPY_PREVIEW: self.copy_preview,
             shortcuts.NEXT: self.suggest,
         }
 
@@ -301,7 +317,7 @@ class LabelSlicesWidget(Dock):
         self.panel.set_grid(self.navigator.grid)
         self.new_button.setEnabled(layer is not None)
         self.autosaver.set_layers(layer, self.labels.value())
-        self._latest = None
+        self._preview = None
         self.message.setValue("")
 
     def _on_labels_changed(self, layer: Labels | None) -> None:
@@ -311,7 +327,7 @@ class LabelSlicesWidget(Dock):
         self.lock.set_model(model)
         self.autosaver.set_layers(self.image.value(), layer)
         self._on_slice_changed(self.current_slice)
-        self._latest = None
+        self._preview = None
         self.message.setValue("")
 
     def _on_slice_changed(self, plane: AnnotatedSlice | None) -> None:
@@ -323,7 +339,7 @@ class LabelSlicesWidget(Dock):
         self._on_annotation_changed()
 
     def _on_annotation_changed(self) -> None:
-        self._latest = None
+        self._fresh = False
         if self.auto.isChecked() and self.annotated:
             self._follow.start()
 
@@ -367,7 +383,7 @@ class LabelSlicesWidget(Dock):
             preview = show_preview(self.viewer, prediction, image, labels)
             self.message.setValue(f"Preview in layer '{preview.name}' ({volumes(prediction)}).")
             if (image, labels) == (self.image.value(), self.labels.value()):
-                self._latest = prediction
+                self._preview, self._fresh = prediction, True
                 if then_suggest:
                     self._suggest_where_in_doubt()
 

@@ -16,6 +16,7 @@ PLANES = ("Shift-Z", "Shift-Y", "Shift-X")
 MARK = "Shift-M"
 PROPAGATE = "Shift-G"
 COPY = "Shift-C"
+COPY_PREVIEW = "Shift-D"
 NEXT = "Shift-B"
 SUGGEST = "Shift-S"
 ACCEPT = "Shift-E"
