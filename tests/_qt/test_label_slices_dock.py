@@ -328,6 +328,19 @@ def test_a_slice_is_suggested_as_soon_as_the_propagation_that_runs_is_done(widge
     assert [name for name, _ in engine.calls] == ["propagate", "suggest"]
 
 
+def test_a_slice_is_suggested_by_the_annotation_as_it_is_in_the_end(widget, wait, engine):
+    widget.detect()
+    engine.go.clear()
+    widget.suggest()
+    wait(lambda: widget.job.state is RunState.PROPAGATING)
+    widget.go_to(AnnotatedSlice(0, 9))
+    widget.mark_current_slice()
+    engine.go.set()
+    wait(lambda: "in doubt" in widget.message.value())
+    assert [name for name, _ in engine.calls] == ["propagate", "propagate", "suggest"]
+    assert AnnotatedSlice(0, 9) in engine.calls[2][1]
+
+
 @pytest.mark.parametrize("stopped", [False, True])
 def test_nothing_is_suggested_where_it_is_no_longer_wanted(widget, viewer, wait, engine, stopped):
     widget.detect()

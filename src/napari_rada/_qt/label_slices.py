@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 from napari.layers import Image, Labels
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QCheckBox, QPushButton
@@ -44,22 +46,24 @@ if TYPE_CHECKING:
     from napari_rada._napari.engine import LoadEngine
     from napari_rada._napari.windows import Window
     from napari_rada._qt.theme import Colours
+    from napari_rada.config import RunConfig
     from napari_rada.data.slices import AnnotatedSlice
     from napari_rada.events import Event
     from napari_rada.inference.suggest import Suggestion
     from napari_rada.prediction import Prediction
 
 
-class _Asked(NamedTuple):
-    """What was asked of the propagation that runs."""
+AUTO_PROPAGATE_MS = 500
+"""Quiet time after the annotated slices changed before the preview follows by itself."""
+
+
+class _Question(NamedTuple):
+    """What a propagation is asked: another question may have another answer."""
 
     image: Image
     labels: Labels
-    then_suggest: bool
-
-
-AUTO_PROPAGATE_MS = 500
-"""Quiet time after the annotated slices changed before the preview follows by itself."""
+    slices: tuple[tuple[AnnotatedSlice, bytes], ...]
+    config: RunConfig
 
 
 class LabelSlicesWidget(Dock):
@@ -72,9 +76,9 @@ class LabelSlicesWidget(Dock):
     def __init__(self, napari_viewer: ViewerModel, *, load_engine: LoadEngine = load_pipeline) -> None:
         super().__init__(napari_viewer)
         self._load_engine = load_engine
-        self._asked: _Asked | None = None
-        self._preview: Prediction | None = None
-        self._fresh = False
+        self._asked: _Question | None = None
+        self._then_suggest = False
+        self._preview: tuple[_Question, Prediction] | None = None
         self.job = Job("propagation", spawn)
         self._pump = JobPump(self.job, self)
         self.suggestion_job = Job("suggestion", spawn)
@@ -172,7 +176,7 @@ class LabelSlicesWidget(Dock):
             model = self._checked_model()
             if self._preview is None:
                 raise InputError("There is no preview of these labels yet; propagate first.")
-            accept_plane(model.layer, self._preview.mask, plane)
+            accept_plane(model.layer, self._preview[1].mask, plane)
             self.message.setValue("Copied the preview; correct it, then mark this slice as annotated.")
 
     def detect(self) -> None:
@@ -186,7 +190,7 @@ class LabelSlicesWidget(Dock):
     def propagate(self) -> None:
         """Complete the annotated slices to a preview layer, in a worker."""
         with self.telling_errors():
-            self._propagate(then_suggest=False)
+            self._propagate(self._question(), then_suggest=False)
 
     def cancel(self) -> None:
         """Stop the propagation."""
@@ -198,24 +202,30 @@ class LabelSlicesWidget(Dock):
         self.panel.setColours(colours)
         self.row.setColours(colours)
 
-    def _propagate(self, *, then_suggest: bool) -> None:
+    def _question(self) -> _Question:
+        """Return what a propagation would be asked now; raises `InputError` if there is nothing to propagate."""
         planes = self._checked_model().complete
         if not planes:
             raise InputError("No slice is marked as annotated; paint one and mark it, better three orthogonal ones.")
         image, labels = self.image.value(), self.labels.value()
-        snapshot = take_snapshot(image, labels, planes)
-        self.job.start(propagation(self._load_engine, snapshot, self.session.config or viewer_config("quick")))
-        self._asked = _Asked(image, labels, then_suggest)
+        painted = full_resolution(labels)
+        slices = tuple((plane, np.asarray(painted[plane.selector()]).tobytes()) for plane in planes)
+        return _Question(image, labels, slices, self.session.config or viewer_config("quick"))
+
+    def _propagate(self, question: _Question, *, then_suggest: bool) -> None:
+        snapshot = take_snapshot(question.image, question.labels, [plane for plane, _painted in question.slices])
+        self.job.start(propagation(self._load_engine, snapshot, question.config))
+        self._asked, self._then_suggest = question, then_suggest
 
     def _suggest_where_in_doubt(self) -> None:
-        """Suggest from the latest propagation, or from a new one if the annotation has changed since."""
+        """Suggest from the latest propagation, or from a new one if it would be asked something else."""
+        question = self._question()
         if self.job.is_running:
-            assert self._asked is not None
-            self._asked = self._asked._replace(then_suggest=True)
-        elif self._fresh and self._preview is not None:
-            self.suggestion_job.start(suggesting(self._load_engine, self._preview, self.annotated))
+            self._then_suggest = True
+        elif self._preview is not None and self._preview[0] == question:
+            self.suggestion_job.start(suggesting(self._load_engine, self._preview[1], self.annotated))
         else:
-            self._propagate(then_suggest=True)
+            self._propagate(question, then_suggest=True)
 
     def _show_suggested(self, plane: AnnotatedSlice, hint: str) -> None:
         self.navigator.setValue(plane)
@@ -339,7 +349,6 @@ class LabelSlicesWidget(Dock):
         self._on_annotation_changed()
 
     def _on_annotation_changed(self) -> None:
-        self._fresh = False
         if self.auto.isChecked() and self.annotated:
             self._follow.start()
 
@@ -376,15 +385,16 @@ class LabelSlicesWidget(Dock):
             self.message.setValue(event.message, "warning")
 
     def _on_propagated(self, prediction: Prediction) -> None:
-        assert self._asked is not None
-        image, labels, then_suggest = self._asked
-        self._asked = None
+        asked, self._asked = self._asked, None
+        assert asked is not None
+        image, labels = asked.image, asked.labels
         with self.telling_errors():
             preview = show_preview(self.viewer, prediction, image, labels)
             self.message.setValue(f"Preview in layer '{preview.name}' ({volumes(prediction)}).")
             if (image, labels) == (self.image.value(), self.labels.value()):
-                self._preview, self._fresh = prediction, True
-                if then_suggest:
+                # The probability is the largest part of a prediction, and of no use here.
+                self._preview = (asked, replace(prediction, probability=np.empty((0, 0, 0, 0), np.float32)))
+                if self._then_suggest:
                     self._suggest_where_in_doubt()
 
     def _on_suggested(self, suggestion: Suggestion) -> None:
