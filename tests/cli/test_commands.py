@@ -37,6 +37,7 @@ def test_propagate(run_cli: Callable[..., Any], scan: Any, tmp_path: Path) -> No
     ran = run_cli("propagate", scan.image, scan.labels, "-o", out)
     assert ran.status == 0
     assert ran.out.startswith(f"{out}: label 1 ")
+    assert "\nNext slice worth annotating: axis " in ran.out
     assert "propagating ball" in ran.err
     mask = mask_of(out, scan)
     assert dice(mask, scan.truth_ijk) > 0.9
@@ -50,6 +51,10 @@ def test_propagate_tells_how_sure_it_is(run_cli: Callable[..., Any], scan: Any, 
     assert ran.status == 0
     mask = mask_of(out, scan)
     assert (mask == (nib.load(probability).get_fdata() > 0.5)).mean() > 0.999
+    found = json.loads(run_cli("propagate", scan.image, scan.labels, "-o", out, "--json").out)["next"]
+    assert set(found) == {"axis", "index", "plane", "score"}
+    assert f"{found['axis']}:{found['index']}" not in SLICES.replace(";", ",").split(",")
+    assert 0 < found["score"] <= 1
     doubt = nib.load(disagreement).get_fdata()
     assert doubt.shape == mask.shape
     assert 0 <= doubt.min() < doubt.max() <= 1
@@ -68,6 +73,7 @@ def test_propagate_with_named_slices_and_json(run_cli: Callable[..., Any], scan:
     assert found["mask"] == str(out)
     assert found["volumes_ml"]["label 1"] == pytest.approx(mask_of(out, scan).sum() * 3.0 / 1000)
     assert "diffusion" in found["provenance"]["method"]
+    assert found["next"] is None, "one opinion alone has no doubt"
 
 
 def test_train_writes_a_run(run_dir: Path) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from napari_rada.cli.console import Console
     from napari_rada.config import RunConfig
     from napari_rada.control import RunControl
+    from napari_rada.data.case import Case
     from napari_rada.evaluation.metrics import ClassMetrics
     from napari_rada.io import CaseFiles, Volume
     from napari_rada.pipeline import TrainingResult
@@ -44,7 +45,12 @@ def propagate(args: argparse.Namespace, console: Console, control: RunControl) -
     case = io.load_case(args.image, labels, _slices(args), non_finite=config.data.non_finite, listener=console)
     prediction = rada.propagate(case, config, control=control, listener=console)
     _save(prediction, out, labels)
-    console.result({**_summary(prediction), **asdict(out)}, _sentence(prediction, out.mask))
+    data, text = {**_summary(prediction), **asdict(out)}, _sentence(prediction, out.mask)
+    if prediction.disagreement is None:
+        console.result({**data, "next": None}, text)
+    else:
+        suggested, sentence = _suggested(prediction, case)
+        console.result({**data, "next": suggested}, f"{text}\nNext slice worth annotating: {sentence}")
     return True
 
 
@@ -123,14 +129,17 @@ def suggest(args: argparse.Namespace, console: Console, control: RunControl) -> 
     if not case.is_labelled:
         case = find_case(folder, case, config) or case
     prediction = rada.predict(args.run_dir, case, device=args.device or "auto", control=control, listener=console)
+    console.result(*_suggested(prediction, case))
+    return True
+
+
+def _suggested(prediction: Prediction, case: Case) -> tuple[dict[str, Any], str]:
+    """Return the slice to annotate next, in the axes of the case's own file, as data and as text."""
     suggestion = rada.suggest(prediction, case.annotated)
     plane, score = suggestion.plane, suggestion.score
     axis, name = io.file_axis(case.source, plane.axis), case.grid.plane_name(plane.axis)
-    console.result(
-        {"axis": axis, "index": plane.index, "plane": name, "score": score},
-        f"axis {axis}, index {plane.index} ({name}), score {score:.3f}",
-    )
-    return True
+    data = {"axis": axis, "index": plane.index, "plane": name, "score": score}
+    return data, f"axis {axis}, index {plane.index} ({name}), score {score:.3f}"
 
 
 @dataclass(frozen=True)
