@@ -365,7 +365,7 @@ class RunConfig(_Frozen):
     cohort: bool = Field(False, description="Begin with the preset's settings for several cases (`for_cohort`).")
     seed: int = Field(0, ge=0, le=2**31 - 1)
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
-    threads: int | None = Field(None, ge=1, description="CPU threads; None takes all cores, in the viewer all but one.")
+    threads: int | None = Field(None, ge=1, description="CPU threads; None takes all cores.")
     data: DataConfig = DataConfig()
     propagation: PropagationConfig = CombinedConfig()
     model: ModelConfig = ModelConfig()

@@ -150,14 +150,10 @@ def test_the_folder_of_weights_in_the_preferences_reaches_the_run(monkeypatch, t
     assert viewer_config("quick", {"guidance.cache": None}).guidance.cache is None
 
 
-@pytest.mark.parametrize(
-    ("processors", "cores", "threads"), [(1, 1, 1), (2, 2, 1), (2, None, 1), (8, 8, 7), (16, 8, 8), (None, None, 1)]
-)
-def test_a_computation_beside_a_window_leaves_a_processor_to_it(monkeypatch, processors, cores, threads):
-    monkeypatch.setattr(run_settings.os, "cpu_count", lambda: processors)
-    monkeypatch.setattr(run_settings.psutil, "cpu_count", lambda logical: cores)
-    assert viewer_config("quick").threads == threads
-    assert viewer_config("quick", {"threads": 3}).threads == 3
+def test_the_threads_in_the_preferences_reach_the_run(monkeypatch):
+    monkeypatch.setattr(run_settings, "preferences", lambda: Preferences(threads=3))
+    assert viewer_config("quick").threads == 3
+    assert viewer_config("quick", {"threads": 2}).threads == 2
 
 
 def test_run_folders_are_fresh_and_safe(qtbot, tmp_path, monkeypatch):

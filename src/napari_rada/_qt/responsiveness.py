@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
-from napari_rada._qt.run_settings import viewer_threads
 from napari_rada.config import RunConfig
 from napari_rada.data.case import Case
 from napari_rada.data.sample import make_sample
@@ -189,7 +188,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m napari_rada._qt.responsiveness", description=__doc__)
     parser.add_argument("--iterations", type=int, default=40, help="iterations of the quick preset (%(default)s)")
     parser.add_argument("--bare", action="store_true", help="train without a window and print seconds per iteration")
-    parser.add_argument("--threads", type=int, default=viewer_threads(), help="CPU threads (%(default)s)")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads (%(default)s)")
     parser.add_argument("--stops", type=int, default=3, help="runs that are stopped in the middle (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args(argv)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any, get_args
 
-import psutil
 from psygnal import Signal
 from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
@@ -39,14 +37,8 @@ IN_SIGHT = frozenset({"preset", "cohort", "device", "guidance.source", "training
 """Settings that have a place of their own."""
 
 
-def viewer_threads() -> int:
-    """CPU threads for a computation beside a window: one for each core, but leave one processor to the window."""
-    processors = os.cpu_count() or 2
-    return max(1, min(psutil.cpu_count(logical=False) or processors, processors - 1))
-
-
 def viewer_config(preset: str, settings: dict[str, Any] | None = None, *, cohort: bool = False) -> RunConfig:
-    """Return a preset for a computation beside a window, with settings replaced; raises `ConfigError`.
+    """Return a preset as the Preferences have it, with settings replaced; raises `ConfigError`.
 
     Parameters
     ----------
@@ -54,8 +46,7 @@ def viewer_config(preset: str, settings: dict[str, Any] | None = None, *, cohort
         Begin with the settings that the preset has for several scans.
     """
     base, chosen = RunConfig.from_preset(preset).base(cohort=cohort), preferences()
-    wanted = chosen.threads or (viewer_threads() if base.threads is None else None)
-    own: dict[str, Any] = {} if wanted is None else {"threads": wanted}
+    own: dict[str, Any] = {} if chosen.threads is None else {"threads": chosen.threads}
     if chosen.cache is not None:
         own["guidance.cache"] = str(chosen.cache)
     return base.with_settings({**own, **(settings or {})})
