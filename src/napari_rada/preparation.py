@@ -70,14 +70,11 @@ def own_grids(work: Work) -> list[WorkingCase]:
 
 def propagated(work: Work, grids: Sequence[WorkingCase], *, held_out: bool) -> list[Made]:
     """Propagate the annotated slices of the case on each of these grids; opinions weigh what they do on the first."""
-    propagator = make_propagator(work.config.propagation)
     found: list[Made] = []
     for number, working in enumerate(grids):
         on_progress = partial(tell_part, work.listener, Stage.PROPAGATE, number, len(grids), case=working.name)
-        like = found[0].pseudo if found else None
-        pseudo = propagator.propagate(
-            working, held_out=held_out, control=work.control, on_progress=on_progress, like=like
-        )
+        propagator = make_propagator(work.config.propagation, pools=found[0].pseudo.pools if found else None)
+        pseudo = propagator.propagate(working, held_out=held_out, control=work.control, on_progress=on_progress)
         found.append(Made(pseudo, working))
     return found
 

@@ -68,14 +68,9 @@ def tube_case(
     return working(image.astype(np.float32), tube() if labels is None else labels, slices, spacing)
 
 
-def run(
-    propagator: Propagator, case: WorkingCase, *, held_out: bool = False, like: PseudoLabels | None = None
-) -> PseudoLabels:
+def run(propagator: Propagator, case: WorkingCase, *, held_out: bool = False) -> PseudoLabels:
     """Propagate without listening."""
-    control = RunControl()
-    return propagator.propagate(
-        case, held_out=held_out, control=control, on_progress=lambda done, total: None, like=like
-    )
+    return propagator.propagate(case, held_out=held_out, control=RunControl(), on_progress=lambda done, total: None)
 
 
 def dice(found: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:

@@ -14,16 +14,18 @@ from napari_rada.propagation.registration import RegistrationPropagator
 
 if TYPE_CHECKING:
     from napari_rada.config import PropagationConfig
-    from napari_rada.propagation.base import Propagator
+    from napari_rada.propagation.base import Pools, Propagator
 
 
-def make_propagator(config: PropagationConfig, threads: int | None = None) -> Propagator:
+def make_propagator(config: PropagationConfig, threads: int | None = None, pools: Pools | None = None) -> Propagator:
     """Return the propagator that a configuration asks for.
 
     Parameters
     ----------
     threads
         Systems that diffusion solves at the same time; None takes as many as torch has threads.
+    pools
+        How several opinions are weighed, as far as that is known, from another grid of the same scan.
 
     Raises
     ------
@@ -36,5 +38,5 @@ def make_propagator(config: PropagationConfig, threads: int | None = None) -> Pr
         return FlowPropagator(config)
     threads = threads or torch.get_num_threads()
     if isinstance(config, CombinedConfig):
-        return CombinedPropagator(config, threads)
+        return CombinedPropagator(config, threads, pools)
     return DiffusionPropagator(config, threads)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 Probability: TypeAlias = NDArray[np.float32]
 OnProgress: TypeAlias = Callable[[int, int], None]
 """Called with (pieces done, pieces in all)."""
+Pools: TypeAlias = "Mapping[int | None, Pool]"
+"""How opinions are weighed, by the view that is left out, None for none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +47,7 @@ class PseudoLabels:
     disagreement
         (Z, Y, X) float32 in 0..1: how much the opinions differ that `probability` is made of; None of one alone.
     pools
-        How the opinions were weighed, by the view that was left out, None for none; empty of one opinion alone.
+        How the opinions were weighed; empty of one opinion alone.
     """
 
     method: str
@@ -54,29 +56,16 @@ class PseudoLabels:
     distance: NDArray[np.float32]
     held_out: tuple[Probability | None, ...]
     disagreement: NDArray[np.float32] | None = None
-    pools: Mapping[int | None, Pool] = field(default_factory=dict)
+    pools: Pools = field(default_factory=dict)
 
 
 class Propagator(Protocol):
     """One way to propagate."""
 
     def propagate(
-        self,
-        case: WorkingCase,
-        *,
-        held_out: bool,
-        control: RunControl,
-        on_progress: OnProgress,
-        like: PseudoLabels | None = None,
+        self, case: WorkingCase, *, held_out: bool, control: RunControl, on_progress: OnProgress
     ) -> PseudoLabels:
         """Make the pseudo-labels of a labelled case; looks at `control` at least once a second.
-
-        Parameters
-        ----------
-        held_out
-            Make those without each view, too.
-        like
-            What the same way made of the same scan on another grid: opinions are weighed as they were there.
 
         Raises
         ------

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from napari_rada.data.slices import AnnotatedSlice
     from napari_rada.data.working import WorkingCase
     from napari_rada.models.completer import Completer
-    from napari_rada.propagation.base import OnProgress, Probability
+    from napari_rada.propagation.base import OnProgress, Pools, Probability
     from napari_rada.propagation.stacking import Pool
 
 PROPAGATION = CUES.index("propagation")
@@ -64,32 +64,35 @@ class CombinedPropagator:
         How the three are weighed; settings of the random walker and of the flow.
     threads
         Systems that the random walker solves at the same time.
+    pools
+        How the opinions are weighed, as far as that is known, from another grid of the same scan.
     completer
         The network; None takes the one in the package.
     """
 
-    def __init__(self, config: CombinedConfig, threads: int = 1, completer: Completer | None = None) -> None:
+    def __init__(
+        self,
+        config: CombinedConfig,
+        threads: int = 1,
+        pools: Pools | None = None,
+        completer: Completer | None = None,
+    ) -> None:
         self.config = config
+        self.pools = pools or {}
         self.walker = DiffusionPropagator(config.diffusion, threads)
         self.flow = FlowPropagator(config.flow)
         self.completer = completer or load_completer()
 
     def propagate(
-        self,
-        case: WorkingCase,
-        *,
-        held_out: bool,
-        control: RunControl,
-        on_progress: OnProgress,
-        like: PseudoLabels | None = None,
+        self, case: WorkingCase, *, held_out: bool, control: RunControl, on_progress: OnProgress
     ) -> PseudoLabels:
         """Form and weigh the opinions on a grid of at most `config.diffusion.max_voxels`; see `Propagator.propagate`.
 
         The weights need what each opinion is without each view, whether that is asked for or not, unless they are
-        known from `like`. Those of the fold without a view are found on the slices of the other views.
+        known. Those of the fold without a view are found on the slices of the other views.
         """
         coarse = coarsen(case, coarsening_factors(case.shape, case.spacing, self.config.diffusion.max_voxels))
-        known = {} if like is None else like.pools
+        known = self.pools
         with_folds = held_out or (self.config.caution is not None and None not in known)
         walked = self.walker.propagate(
             coarse, held_out=with_folds, control=control, on_progress=_part(on_progress, *WALKING)

@@ -81,13 +81,7 @@ class DiffusionPropagator:
         self.threads = threads
 
     def propagate(
-        self,
-        case: WorkingCase,
-        *,
-        held_out: bool,
-        control: RunControl,
-        on_progress: OnProgress,
-        like: PseudoLabels | None = None,
+        self, case: WorkingCase, *, held_out: bool, control: RunControl, on_progress: OnProgress
     ) -> PseudoLabels:
         """Solve on a grid of at most `config.max_voxels` and interpolate back; see `Propagator.propagate`.
 

@@ -45,13 +45,7 @@ class FlowPropagator:
         self.config = config
 
     def propagate(
-        self,
-        case: WorkingCase,
-        *,
-        held_out: bool,
-        control: RunControl,
-        on_progress: OnProgress,
-        like: PseudoLabels | None = None,
+        self, case: WorkingCase, *, held_out: bool, control: RunControl, on_progress: OnProgress
     ) -> PseudoLabels:
         """Carry every annotated slice outward on a grid of at most `config.max_voxels`; see `Propagator.propagate`.
 

@@ -62,13 +62,7 @@ class RegistrationPropagator:
         self._ants = _import_ants()
 
     def propagate(
-        self,
-        case: WorkingCase,
-        *,
-        held_out: bool,
-        control: RunControl,
-        on_progress: OnProgress,
-        like: PseudoLabels | None = None,
+        self, case: WorkingCase, *, held_out: bool, control: RunControl, on_progress: OnProgress
     ) -> PseudoLabels:
         """Carry every annotated slice outward on the working grid; see `Propagator.propagate`.
 
