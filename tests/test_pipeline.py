@@ -59,8 +59,8 @@ def test_labelled_cases_of_a_cohort_are_propagated_on_grids_of_their_own(tmp_pat
     seen = []
     make = preparation.make_propagator
 
-    def watched(config):
-        propagator = make(config)
+    def watched(config, pools):
+        propagator = make(config, pools=pools)
         propagate = propagator.propagate
 
         def noting(case, **kwargs):
