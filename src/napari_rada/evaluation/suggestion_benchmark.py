@@ -33,6 +33,8 @@ from napari_rada.data.case import Case
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import RadaError
 from napari_rada.evaluation.benchmark.datasets import load_datasets
+from napari_rada.evaluation.benchmark.methods import Conditions
+from napari_rada.evaluation.benchmark.ours import under
 from napari_rada.evaluation.scans import scores
 from napari_rada.evaluation.sparse import choose_slices
 from napari_rada.prediction import Prediction
@@ -41,8 +43,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
-
-    from napari_rada.evaluation.benchmark.datasets import Dataset
 
 Strategy: TypeAlias = Literal["suggested", "random", "even"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
@@ -176,7 +176,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = RunConfig.from_preset("quick").with_settings(parse_settings(args.set))
         collection = load_datasets(args.datasets, args.root).chosen(args.dataset)
         for dataset in collection.datasets:
-            segment = (propagation if args.propagation else training)(_for_dataset(config, dataset))
+            conditions = Conditions(config.seed, dataset.window)
+            segment = (propagation if args.propagation else training)(under(config, conditions))
             for scan in dataset.scans(args.split, args.limit):
                 dense = collection.load(dataset, scan)
                 assert dense.labels is not None
@@ -217,10 +218,6 @@ def _row(course: Course) -> str:
 def _mean_row(dataset: str, scan: str, strategy: Strategy, dice: Sequence[float] | NDArray[np.float64]) -> str:
     cells = " | ".join(f"**{value:.4f}**" for value in dice)
     return f"| {dataset} | {scan} | {strategy} | {cells} | |"
-
-
-def _for_dataset(config: RunConfig, dataset: Dataset) -> RunConfig:
-    return config if dataset.window is None else config.with_settings({"data.window": list(dataset.window)})
 
 
 if __name__ == "__main__":
