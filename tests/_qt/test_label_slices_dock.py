@@ -353,6 +353,7 @@ def test_nothing_is_suggested_where_it_is_no_longer_wanted(widget, viewer, wait,
         widget.new_labels()
     engine.go.set()
     wait(lambda: not widget.job.is_running)
+    assert not widget.suggestion_job.is_running
     assert [name for name, _ in engine.calls] == ["propagate"]
 
 

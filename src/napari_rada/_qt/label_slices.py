@@ -223,7 +223,8 @@ class LabelSlicesWidget(Dock):
         if self.job.is_running:
             self._then_suggest = True
         elif self._preview is not None and self._preview[0] == question:
-            self.suggestion_job.start(suggesting(self._load_engine, self._preview[1], self.annotated))
+            planes = [plane for plane, _painted in question.slices]
+            self.suggestion_job.start(suggesting(self._load_engine, self._preview[1], planes))
         else:
             self._propagate(question, then_suggest=True)
 
