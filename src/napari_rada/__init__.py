@@ -86,7 +86,7 @@ _HOME = {
 
 if "OMP_WAIT_POLICY" not in os.environ:
     # GNU's OpenMP, which torch has on Linux, reads this when torch is loaded. Threads that wait for each other turn in
-    # circles 300,000 times before they sleep, so that on a busy machine two take nearly twice as long as one.
+    # circles 300,000 times before they sleep, which made two of them slower than one on a busy machine.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # A minute on two CPU cores: pre-trained networks adapt to one scan, seen whole on a coarse, cropped grid.
+    # A minute or two on two CPU cores: pre-trained networks adapt to one scan, seen whole on a coarse, cropped grid.
     "quick": {
         "data": {"max_voxels": 150_000, "crop_margin": 0.25, "aligned": True},
         "model": {
@@ -59,8 +59,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 COHORT: dict[str, dict[str, Any]] = {
-    # Half an hour on two CPU cores: networks that see the image alone, nearly all of a scan at once, on one grid for
-    # all. Scans without labels did not help.
+    # Little more than half an hour on two CPU cores: networks that see the image alone, nearly all of a scan at once,
+    # on one grid for all. Scans without labels did not help.
     "quick": {
         "data.max_voxels": 400_000,
         "data.crop_margin": None,
