@@ -1,7 +1,7 @@
 """Keeping the memory that one array leaves behind for the next (glibc, that is Linux; elsewhere nothing happens).
 
 glibc hands arrays of 32 MiB and more back to the system as soon as they are freed, and the system clears every page of
-the next one. Training frees and asks for such arrays many times a second, which docs/benchmarks.md puts figures on.
+the next one. Training frees and asks for such arrays many times a second, which docs/speed.md puts figures on.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class InstanceNorm3d(nn.InstanceNorm3d):
-    """`torch.nn.InstanceNorm3d`, faster on a processor in `channels_last_3d` (docs/benchmarks.md says by how much).
+    """`torch.nn.InstanceNorm3d`, faster on a processor in `channels_last_3d` (docs/speed.md says by how much).
 
     PyTorch copies its input into the other memory format there and leaves the result in it, so that the next
     convolution has to copy it back. Batch normalisation of one sample at a time computes the same and keeps the format.

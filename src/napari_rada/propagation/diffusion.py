@@ -3,7 +3,7 @@
 A walker starts at every unknown voxel and prefers not to cross edges of the image; the probability of a class is that
 of reaching one of its annotated voxels first (Grady, Random walks for image segmentation, IEEE TPAMI 2006). These
 probabilities solve one sparse linear system per class. What differs from Grady, each because it measured better
-(docs/benchmarks.md):
+(docs/tries.md):
 
 - An edge conducts (1 + (g/κ)²)⁻² / h, g the difference of the two intensities, h their distance in units of the finest
   spacing. The tail is heavier than Grady's Gaussian, so that one κ suits more organs.
