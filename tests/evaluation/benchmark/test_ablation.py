@@ -33,6 +33,11 @@ def test_only_the_factor_is_switched(base: OwnTraining) -> None:
     assert variants(base, "beta", ["0"])[0].config.training.cross.beta_max == 0
 
 
+def test_what_the_preset_does_is_among_the_levels(base: OwnTraining) -> None:
+    for factor in ("propagation", "views"):
+        assert base.config in [method.config for method in variants(base, factor)]
+
+
 def test_guided_levels_need_their_weights(base: OwnTraining) -> None:
     files = {"guidance.clip_weights": "a.pt", "guidance.alpha_weights": "b.pth"}
     none, *guided = variants(base, "guidance", settings=files)

@@ -39,7 +39,9 @@ FACTORS: dict[str, Levels] = {
         "0.1 constant": {"training.cross.beta_max": 0.1, "training.cross.schedule": "constant"},
     },
     "propagation": {
+        "combined": {"propagation.method": "combined"},
         "diffusion": {"propagation.method": "diffusion"},
+        "flow": {"propagation.method": "flow"},
         "registration": {"propagation.method": "registration"},
         "none": {"training.pseudo_weight": 0.0},
     },
