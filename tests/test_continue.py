@@ -11,8 +11,8 @@ from napari_rada import pipeline
 from napari_rada.cli import main
 from napari_rada.control import RunControl
 from napari_rada.data.case import Case
-from napari_rada.errors import ConfigError, InputError, RunFolderError
-from napari_rada.events import CheckpointSaved, FinishReason, StepLogged, TrainingStarted
+from napari_rada.errors import ConfigError, InputError, RunFolderError, Stopped
+from napari_rada.events import CheckpointSaved, FinishReason, Stage, StageProgress, StepLogged, TrainingStarted
 from napari_rada.io import load_case, save_labels, write_volume
 from napari_rada.training.checkpoint import load_checkpoint
 from napari_rada.training.run_folder import RunFolder
@@ -88,9 +88,15 @@ def test_a_continued_run_predicts_resumes_and_is_continued(run, tmp_path):
 
 def test_one_that_was_stopped_while_propagating_is_resumed_from_the_old_weights(run, tmp_path):
     control = RunControl()
-    control.stop()
-    result = pipeline.continue_training(run, [ball_case()], tmp_path / "new", control=control)
-    assert (result.reason, result.iteration) == (FinishReason.STOPPED, 0)
+
+    def stop_at_propagation(event):
+        if isinstance(event, StageProgress) and event.stage is Stage.PROPAGATE:
+            control.stop()
+
+    result = pipeline.continue_training(
+        run, [ball_case()], tmp_path / "new", control=control, listener=stop_at_propagation
+    )
+    assert (result.reason, result.iteration) == (FinishReason.STOPPED, pipeline.resume(run).iteration)
     assert torch.equal(weights(run / "checkpoints/last.pt"), weights(tmp_path / "new/checkpoints/last.pt"))
     assert pipeline.resume(tmp_path / "new").iteration == 8
 
@@ -145,3 +151,12 @@ def test_the_command_line_continues_a_run(run, tmp_path, capsys):
 def load_case_like(path):
     case = load_case(path)
     return Case.create(case.image, ball(), slices=list(enumerate(CENTRE)), grid=case.grid, source=case.source)
+
+
+def test_one_that_was_cut_off_before_it_was_a_run_can_be_started_again(run, tmp_path):
+    control = RunControl()
+    control.stop()
+    with pytest.raises(Stopped):
+        pipeline.continue_training(run, [ball_case()], tmp_path / "new", control=control)
+    assert not RunFolder(tmp_path / "new").is_run
+    assert pipeline.continue_training(run, [ball_case()], tmp_path / "new").iteration == 8

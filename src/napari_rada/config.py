@@ -397,7 +397,7 @@ class RunConfig(_Frozen):
         ConfigError
             If a setting is unknown or out of range.
         """
-        changes = _nested(settings)
+        changes = _nested({key: _read_in(key, value) for key, value in settings.items()})
         begun = self.for_cohort() if changes.get("cohort") is True and not self.cohort else self
         return parse(_merged(begun.model_dump(mode="json"), changes))
 
@@ -413,7 +413,8 @@ class RunConfig(_Frozen):
         chosen = self.changes()
         if "training.patch" in chosen:
             chosen.setdefault("training.patch_voxels", None)
-        return self.base(cohort=True).with_settings({**chosen, **IMAGE_ALONE})
+        changes = _nested({**chosen, **IMAGE_ALONE})  # values already, in which nothing is to be read
+        return parse(_merged(self.base(cohort=True).model_dump(mode="json"), changes))
 
     def base(self, *, cohort: bool) -> RunConfig:
         """Return the preset that this began with, for a single case or for a cohort."""
@@ -519,7 +520,7 @@ def _differing(base: dict[str, Any], other: dict[str, Any], prefix: str) -> dict
 
 
 def _nested(settings: dict[str, Any]) -> dict[str, Any]:
-    """Turn dotted keys into nested groups, and text into the value that YAML reads in it."""
+    """Turn dotted keys into nested groups."""
     tree: dict[str, Any] = {}
     for dotted, value in settings.items():
         *parents, last = dotted.split(".")
@@ -528,15 +529,18 @@ def _nested(settings: dict[str, Any]) -> dict[str, Any]:
             node = node.setdefault(part, {})
             if not isinstance(node, dict):
                 raise ConfigError(f"Setting {dotted}: {part!r} was set as a whole before; set one or the other.")
-        node[last] = _parsed(dotted, value) if isinstance(value, str) else value
+        node[last] = value
     return tree
 
 
-def _parsed(dotted: str, text: str) -> object:
+def _read_in(dotted: str, value: object) -> object:
+    """Return the value that YAML reads in a text; others are values already."""
+    if not isinstance(value, str):
+        return value
     try:
-        return parse_yaml(text)
+        return parse_yaml(value)
     except ValueError:
-        raise ConfigError(f"Setting {dotted}: {text!r} is not a value; write numbers, words or [lists].") from None
+        raise ConfigError(f"Setting {dotted}: {value!r} is not a value; write numbers, words or [lists].") from None
 
 
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

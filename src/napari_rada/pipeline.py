@@ -68,7 +68,7 @@ class TrainingResult:
     run_dir
         The run folder, for `predict` and `resume`.
     reason
-        Completed, or stopped on request; both leave a checkpoint.
+        Completed, or stopped on request; both leave a run that can be resumed.
     iteration
         Finished iterations.
     dice, propagation_dice
@@ -136,6 +136,8 @@ def train(
 
     Raises
     ------
+    Stopped
+        If a stop was requested before the cases were written: there is no run then.
     InputError
         If the cases cannot teach anything.
     ConfigError, MissingDependencyError, WeightsError
@@ -143,6 +145,7 @@ def train(
     RunFolderError
         If `run_dir` holds a run already, is in use or cannot be written.
     """
+    control = control or RunControl()
     classes = check_trainable(cases)
     config = plan(cases, config or RunConfig.from_preset("quick"))
     taught = teaching(cases, config)
@@ -154,8 +157,8 @@ def train(
         folder = RunFolder(Path(run_dir))
         if team.leads:
             RunFolder.create(folder.path, config)
-            save_snapshot(folder, taught, classes)
-        job = Job(folder, taught, classes, config, device, team, control or RunControl(), listener)
+            save_snapshot(folder, taught, classes, control, listener)
+        job = Job(folder, taught, classes, config, device, team, control, listener)
         _tell_left_out(job, cases)
         return _train(job, None)
 
@@ -171,6 +174,8 @@ def resume(
 
     Raises
     ------
+    Stopped
+        If a stop was requested while the cases were read.
     RunFolderError
         If `run_dir` is no run folder, is in use, is damaged, or an image has changed since.
     """
@@ -184,8 +189,9 @@ def resume(
         check_alike(iteration, team)
         if team.leads:
             folder.forget_after(iteration)
-        cases, classes = load_cases(folder, config), load_classes(folder)
-        job = Job(folder, cases, classes, config, device, team, control or RunControl(), listener)
+        control = control or RunControl()
+        cases, classes = load_cases(folder, config, control, listener), load_classes(folder)
+        job = Job(folder, cases, classes, config, device, team, control, listener)
         return _train(job, checkpoint)
 
 
@@ -224,9 +230,12 @@ def continue_training(
         If the cases cannot teach anything, or hold a label value that the networks do not know.
     ConfigError
         If the networks of `config` are built differently.
+    Stopped
+        As `train`.
     RunFolderError
         If `run_dir` has no checkpoint, or `new_run_dir` holds a run already, is in use or cannot be written.
     """
+    control = control or RunControl()
     parent = RunFolder.open(Path(run_dir))
     before, classes, checkpoint = parent.config(), load_classes(parent), load_checkpoint(parent.last_checkpoint)
     cases = [_with_classes(case, classes) for case in cases]
@@ -247,9 +256,9 @@ def continue_training(
         if team.leads:
             RunFolder.create(folder.path, config)
             folder.inherit(parent, state.iteration)
-            save_snapshot(folder, taught, classes)
             save_weights(folder.last_checkpoint, state, checkpoint.model)
-        job = Job(folder, taught, classes, config, device, team, control or RunControl(), listener)
+            save_snapshot(folder, taught, classes, control, listener)  # last: it makes the folder a run
+        job = Job(folder, taught, classes, config, device, team, control, listener)
         _tell_left_out(job, cases)
         return _train(job, Checkpoint(state, checkpoint.model, None))
 
@@ -348,6 +357,7 @@ def preview(
     return Prediction(case.name, mask, probability, None, case.grid, classes, case.source, provenance)
 
 
+@shortage_explained
 def explain(
     run_dir: Path | str,
     case: Case,

@@ -239,3 +239,18 @@ def test_a_padded_annotation_follows_the_majority_of_its_own_plane() -> None:
             ).sum()
             block = np.prod([factor for axis, factor in enumerate(working.factors) if axis != plane.axis])
             assert share * block == pytest.approx(1.0, abs=0.05)
+
+
+def test_an_axis_that_no_slice_shows_is_not_cropped() -> None:
+    labels = np.zeros((40, 40, 40), dtype=np.uint16)
+    labels[10:30, 12:28, 12:28] = 1
+    image = labels.astype(np.float32)
+    parallel = Case.create(image, labels, slices=[(0, 16), (0, 24)])
+    (first, *_), (last, *_) = foreground_box(parallel, 0.25)
+    assert (first, last) == (0, 40)
+    crossed = Case.create(image, labels, slices=[(0, 16), (1, 20)])
+    assert foreground_box(crossed, 0.25) == ((5, 8, 8), (35, 32, 32))
+    empty = np.where(np.arange(40)[None, :, None] == 5, 0, labels).astype(np.uint16)
+    beside = Case.create(image, empty, slices=[(0, 16), (1, 5)])  # shows nothing of the structure, so no end of it
+    assert foreground_box(beside, 0.25)[0][0] == 0
+    assert foreground_box(beside, 0.25)[1][0] == 40

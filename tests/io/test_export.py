@@ -6,9 +6,10 @@ import json
 
 import numpy as np
 import pytest
+import tifffile
 from tests.engine import CENTRE, ball, ball_case, ball_image, tiny_config
 
-from napari_rada import pipeline
+from napari_rada import io, pipeline
 from napari_rada.cli import main
 from napari_rada.data.case import Case
 from napari_rada.data.classes import ClassInfo, ClassTable
@@ -77,10 +78,64 @@ def test_the_command_line_exports_runs_and_masks(tmp_path, capsys):
     assert len(read_sidecar(labels)) == 3
     assert main(["export", str(run), "--to", "nnunet", "-o", str(tmp_path / "Dataset500_Ball")]) == 0
     assert (tmp_path / "Dataset500_Ball" / "labelsTr" / "ball.nii.gz").exists()
-    assert main(["export", str(labels), str(labels), "--to", "tiff", "-o", str(tmp_path / "out")]) == 0
+    assert main(["export", str(labels), "--to", "tiff", "-o", str(tmp_path / "out")]) == 0
     assert (tmp_path / "out" / "ball_labels.tif").exists()
     capsys.readouterr()
     assert main(["export", str(labels), "--to", "nnunet", "-o", str(tmp_path / "x")]) == 2
     assert "name a run folder, not masks" in capsys.readouterr().err
     assert main(["export", str(run), str(labels), "--to", "tiff", "-o", str(tmp_path / "x")]) == 2
     assert "one run at a time" in capsys.readouterr().err
+
+
+def test_two_formats_beside_each_other_keep_their_own_slices(tmp_path):
+    case = ball_case()
+    io.save_labels(case, tmp_path / "labels.nii.gz")
+    export_volume(tmp_path / "labels.nii.gz", tmp_path / "labels.tif")
+    write_volume(tmp_path / "scan.nii.gz", case.image, case.grid)
+    write_volume(tmp_path / "scan.tif", case.image, case.grid)
+    for suffix in (".nii.gz", ".tif"):
+        found = io.load_case(tmp_path / f"scan{suffix}", tmp_path / f"labels{suffix}")
+        assert set(found.annotated) == set(case.annotated)
+    assert (tmp_path / "labels.slices.json").exists()
+    assert (tmp_path / "labels.tif.slices.json").exists()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    export_volume(tmp_path / "labels.nii.gz", elsewhere / "labels.tif")
+    assert read_sidecar(elsewhere / "labels.tif") == read_sidecar(tmp_path / "labels.tif")
+
+
+def test_a_sidecar_of_the_other_format_is_not_taken_for_ones_own(tmp_path):
+    io.save_labels(ball_case(), tmp_path / "labels.nii.gz")
+    volume = read_volume(tmp_path / "labels.nii.gz")
+    write_volume(tmp_path / "labels.tif", volume.array, volume.grid)
+    assert read_sidecar(tmp_path / "labels.tif") is None
+
+
+def test_exporting_replaces_no_annotation_and_no_result_of_its_own(tmp_path, capsys):
+    pipeline.train([ball_case()], tmp_path / "run", tiny_config(training__iterations=1))
+    assert main(["export", str(tmp_path / "run"), "--to", "nifti", "-o", str(tmp_path)]) == 0
+    newer = next(tmp_path.glob("*_labels.nii.gz"))
+    before = newer.read_bytes()
+    assert main(["export", str(tmp_path / "run"), "--to", "nifti", "-o", str(tmp_path)]) == 2
+    assert f"{newer} exists already and is kept" in capsys.readouterr().err
+    assert newer.read_bytes() == before
+    write_volume(tmp_path / "mask.tif", ball(), ball_case().grid)
+    with pytest.raises(InputError, match="holds annotations"):
+        export_volume(tmp_path / "mask.tif", newer)
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        write_volume(tmp_path / folder / "mask.nii.gz", ball(), ball_case().grid)
+    masks = [str(tmp_path / folder / "mask.nii.gz") for folder in ("a", "b")]
+    assert main(["export", *masks, "--to", "tiff", "-o", str(tmp_path / "out")]) == 2
+    assert "Two masks would both be written to" in capsys.readouterr().err
+    assert not list((tmp_path / "out").glob("*.tif"))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "stored"), [("int64", "uint8"), ("uint64", "uint8"), ("bool", "uint8"), ("float16", "float32")]
+)
+def test_types_that_nifti_does_not_know_are_written_as_ones_that_hold_them(tmp_path, dtype, stored):
+    tifffile.imwrite(tmp_path / "mask.tif", ball().astype(dtype))
+    found = read_volume(export_volume(tmp_path / "mask.tif", tmp_path / "mask.nii.gz"))
+    assert found.array.dtype == stored
+    np.testing.assert_array_equal(found.array, ball())

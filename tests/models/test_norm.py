@@ -57,3 +57,17 @@ def test_mixed_precision_is_close() -> None:
 def test_one_voxel_has_nothing_to_be_normalised_by() -> None:
     with pytest.raises(ValueError, match="more than 1"):
         both()[0](torch.rand(1, 5, 1, 1, 1).contiguous(memory_format=torch.channels_last_3d))
+
+
+@pytest.mark.parametrize("memory_format", FORMATS)
+@pytest.mark.parametrize("affine", [True, False])
+def test_a_single_voxel_is_its_own_mean(memory_format: torch.memory_format, affine: bool) -> None:
+    layer = InstanceNorm3d(5, affine=affine)
+    if affine:
+        nn.init.normal_(layer.bias)
+    image = torch.rand(2, 5, 1, 1, 1).contiguous(memory_format=memory_format).requires_grad_()
+    out = layer(image)
+    expected = layer.bias if affine else torch.zeros(5)
+    torch.testing.assert_close(out, expected[None, :, None, None, None].expand(out.shape))
+    out.sum().backward()
+    assert not image.grad.any()

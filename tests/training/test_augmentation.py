@@ -45,7 +45,7 @@ def test_no_deformation_is_the_identity() -> None:
     )
     for linear in (True, False):
         torch.testing.assert_close(same.apply(window, linear=linear), window[(slice(None), *inner)])
-    assert same.corner((5, 6, 7)) == (4, 5, 6)
+    assert same.corner((5, 6, 7), (20, 20, 20)) == (4, 5, 6)
 
 
 def test_a_point_goes_where_the_matrix_says() -> None:
@@ -129,3 +129,12 @@ def test_a_flat_scan_is_no_problem(size: int) -> None:
         rng=np.random.default_rng(0),
     )
     assert patches.batch(1, 1).image_BDHW.shape == (2, *PATCH)
+
+
+@pytest.mark.parametrize("slices", [1, 3, 8])
+def test_a_thin_stack_is_always_in_the_window(slices: int) -> None:
+    rng, shape = np.random.default_rng(0), (slices, 60, 60)
+    for _ in range(300):
+        deformation = Deformation.draw(rng, (64, 96, 96), (10.0, 1.5, 1.5))
+        ends = zip(deformation.corner((0, 0, 0), shape), deformation.window, shape, strict=True)
+        assert all(min(first + wide, size) > max(first, 0) for first, wide, size in ends)

@@ -38,6 +38,12 @@ def test_the_median_case_fits() -> None:
     grids = [grid((20, 40, 40), (3.0, 1.0, 1.0))] * 2 + [grid((60, 400, 400), (3.0, 1.0, 1.0))]
     assert common_spacing(grids, 20 * 40 * 40) == (3.0, 1.0, 1.0)
     assert common_spacing(grids, 20 * 40 * 40 - 1) == (3.0, 2.0, 1.0)
+
+
+def test_voxels_of_nanometres_keep_their_size() -> None:
+    grids = [grid((40, 40, 40), (40e-6, 8e-6, 8e-6))] * 2
+    assert common_spacing(grids, 40**3) == (40e-6, 8e-6, 8e-6)
+    assert common_spacing(grids, 40**3 // 2) == (40e-6, 16e-6, 8e-6)
     assert common_spacing(grids, 20 * 20 * 20) == (3.0, 2.0, 2.0)
 
 

@@ -25,6 +25,7 @@ from napari_rada.events import (
 )
 from napari_rada.inference.sliding import VolumeInput, predict_volume
 from napari_rada.propagation import make_propagator
+from napari_rada.training import trainer as trainer_module
 from napari_rada.training.checkpoint import TrainState, load_checkpoint, save_checkpoint
 from napari_rada.training.economy import Economy
 from napari_rada.training.losses import entropy
@@ -243,7 +244,7 @@ def test_a_loss_that_is_not_finite_changes_no_weight(tmp_path):
     trainer = make_trainer(tmp_path, tiny_config())
     batch = trainer.batches.take()
     before = weights(trainer)
-    told = r"loss became nan in iteration 1, on the patches ball from \(\d+, \d+, \d+\); ball .*; lower training"
+    told = r"loss became nan in iteration 1, on the patches ball from \(\d+, \d+, \d+\); ball .*; continue the run"
     with pytest.raises(RadaError, match=told):
         trainer.step(batch._replace(image_BDHW=torch.full_like(batch.image_BDHW, torch.nan)), 1)
     assert torch.equal(before, weights(trainer))
@@ -347,3 +348,28 @@ def test_damage_that_torch_does_not_notice_is_noticed(tmp_path):
     torch.load(path, weights_only=True)  # torch itself is content
     with pytest.raises(RunFolderError, match="damaged or not ours"):
         load_checkpoint(path)
+
+
+def test_a_validation_that_a_stop_cut_off_is_made_up_for(tmp_path, monkeypatch):
+    config = tiny_config(training__iterations=4, training__validate_every=2)
+    whole = make_trainer(tmp_path / "whole", config)
+    whole.run()
+    validated = trainer_module.score_held_out
+
+    def cut_off(model, volumes, config, control, team):
+        if parts.state.iteration == 4:
+            control.stop()
+        control.check()
+        return validated(model, volumes, config, control, team)
+
+    monkeypatch.setattr(trainer_module, "score_held_out", cut_off)
+    parts = make_trainer(tmp_path / "parts", config)
+    assert parts.run() is FinishReason.STOPPED
+    monkeypatch.undo()
+    checkpoint = load_checkpoint(tmp_path / "parts" / "checkpoints" / "last.pt")
+    assert checkpoint.state.iteration == 4
+    assert make_trainer(tmp_path / "parts", config, checkpoint=checkpoint).run() is FinishReason.COMPLETED
+    tables = [(tmp_path / name / "validation.csv").read_text() for name in ("whole", "parts")]
+    assert tables[0] == tables[1]
+    best = [load_checkpoint(tmp_path / name / "checkpoints" / "best.pt").state for name in ("whole", "parts")]
+    assert best[0].best_dice == best[1].best_dice

@@ -138,7 +138,7 @@ def training(
     """Work that trains on snapshots and a folder of cases and returns a `TrainingResult`."""
 
     def work(control: RunControl, listener: Listener) -> TrainingResult:
-        cases = _cases(snapshots, folder, config, listener)
+        cases = _cases(snapshots, folder, config, control, listener)
         return load().train(cases, run_dir, config, control=control, listener=listener)
 
     return work
@@ -155,7 +155,7 @@ def continuing(
     """Work that trains on from run `old` into `run_dir` and returns a `TrainingResult`."""
 
     def work(control: RunControl, listener: Listener) -> TrainingResult:
-        cases = _cases(snapshots, folder, config, listener)
+        cases = _cases(snapshots, folder, config, control, listener)
         return load().continue_training(old, cases, run_dir, config, control=control, listener=listener)
 
     return work
@@ -165,12 +165,11 @@ def checking(snapshots: Sequence[Snapshot], config: RunConfig, folder: Path | No
     """Work that checks whether a run can start and returns a `Preflight`."""
 
     def work(control: RunControl, listener: Listener) -> Preflight:
-        del control
         keep_out_triton()
         from napari_rada.training.preflight import preflight
 
         listener(StageProgress(Stage.PREPARE, 0, 1))
-        return preflight(_cases(snapshots, folder, config, listener), config)
+        return preflight(_cases(snapshots, folder, config, control, listener), config)
 
     return work
 
@@ -243,14 +242,13 @@ def exporting_nnunet(run_dir: Path, folder: Path) -> Work:
     """Work that writes the cases of a run as a dataset for nnU-Net v2 and returns its folder."""
 
     def work(control: RunControl, listener: Listener) -> Path:
-        del control, listener
         keep_out_triton()
         from napari_rada.io.export import export_nnunet
         from napari_rada.training.run_folder import RunFolder
         from napari_rada.training.snapshot import load_cases, load_classes
 
         run = RunFolder.open(run_dir)
-        return export_nnunet(load_cases(run, run.config()), load_classes(run), folder)
+        return export_nnunet(load_cases(run, run.config(), control, listener), load_classes(run), folder)
 
     return work
 
@@ -265,9 +263,11 @@ def suggesting(load: LoadEngine, prediction: Prediction, annotated: Sequence[Ann
     return work
 
 
-def _cases(snapshots: Sequence[Snapshot], folder: Path | None, config: RunConfig, listener: Listener) -> list[Case]:
+def _cases(
+    snapshots: Sequence[Snapshot], folder: Path | None, config: RunConfig, control: RunControl, listener: Listener
+) -> list[Case]:
     """Load everything that a run learns from."""
     cases = [snapshot.to_case(config.data.non_finite) for snapshot in snapshots]
     if folder is not None:
-        cases += io.load_cases([str(folder)], non_finite=config.data.non_finite, listener=listener)
+        cases += io.load_cases([str(folder)], non_finite=config.data.non_finite, control=control, listener=listener)
     return cases

@@ -264,6 +264,7 @@ class TrainWidget(Dock):
         self.job.state_changed.connect(self._on_state_changed)
         self.job.event.connect(self._on_event)
         self.job.succeeded.connect(self._on_succeeded)
+        self.job.interrupted.connect(self._on_nothing_trained)
         self.job.failed.connect(self.show_error)
         self.checking_job.succeeded.connect(self._on_checked)
         self.checking_job.failed.connect(self.show_error)
@@ -379,7 +380,7 @@ class TrainWidget(Dock):
         self.plot.set_data(self.history)
         dice = "" if result.dice is None else f" Held-out Dice {result.dice:.3f}."
         if result.iteration == 0:
-            self.message.setValue("Stopped before the first iteration; nothing was trained.")
+            self._on_nothing_trained()
         else:
             verb = "Finished" if result.reason is FinishReason.COMPLETED else "Stopped"
             self.message.setValue(f"{verb} after {result.iteration} iterations.{dice} Go on in the dock Predict.")
@@ -387,6 +388,9 @@ class TrainWidget(Dock):
         if result.reason is FinishReason.COMPLETED:
             show_info(f"Training finished after {result.iteration} iterations.{dice}")
         self._propose_folder()
+
+    def _on_nothing_trained(self) -> None:
+        self.message.setValue("Stopped before the first iteration; nothing was trained.")
 
     def _on_checked(self, found: Preflight) -> None:
         lines = [f"Ready to start: about {duration(found.seconds)} of training.", str(found.memory), *found.hints]

@@ -1,6 +1,6 @@
 """The command line: ``napari-rada COMMAND …``.
 
-Exit status: 0 done, 2 bad input (one line on stderr), 3 stopped early; training then has saved a checkpoint. Results go
+Exit status: 0 done, 2 bad input (one line on stderr), 3 stopped early; `train --resume` goes on. Results go
 to stdout, progress to stderr. Nothing heavy is imported before a command needs it. Of several processes that torchrun
 started for one training, one shows, prints, and says what went wrong in any of them.
 """
@@ -8,6 +8,7 @@ started for one training, one shows, prints, and says what went wrong in any of 
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 from napari_rada.cli.jobs import leads, processes, team_for
@@ -28,6 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv
         Arguments without the program's name; those of the process by default.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # redirected to a file it may not know every letter of a path
+            stream.reconfigure(errors="backslashreplace")
     try:
         args = make_parser().parse_args(argv)
     except RadaError as error:

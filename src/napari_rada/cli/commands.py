@@ -68,7 +68,7 @@ def train(args: argparse.Namespace, console: Console, control: RunControl) -> bo
             raise InputError("No case is named; write IMAGE,LABELS, a folder with a cases.csv, or --resume.")
         cohort = len(io.find_cases(args.cases)) > 1
         config = _continued_config(args, cohort) if args.old_run else config_from(args, cohort=cohort)
-        cases = io.load_cases(args.cases, non_finite=config.data.non_finite, listener=console)
+        cases = io.load_cases(args.cases, non_finite=config.data.non_finite, control=control, listener=console)
         if args.old_run:
             result = rada.continue_training(
                 args.old_run, cases, args.out, config, control=control, listener=console, team=team

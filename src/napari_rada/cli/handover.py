@@ -24,7 +24,7 @@ def export(args: argparse.Namespace, console: Console, control: RunControl) -> b
     if folders and len(args.sources) > 1:
         raise InputError(f"{folders[0]} is a folder; export one run at a time, or mask files only.")
     if folders:
-        written = _export_run(Path(folders[0]), args.to, args.out)
+        written = _export_run(Path(folders[0]), args.to, args.out, control, console)
     elif args.to == "nnunet":
         raise InputError("An nnU-Net dataset is made of images and annotated slices; name a run folder, not masks.")
     else:
@@ -42,21 +42,20 @@ def report(args: argparse.Namespace, console: Console, control: RunControl) -> b
     return True
 
 
-def _export_run(run_dir: Path, to: str, out: str) -> list[Path]:
+def _export_run(run_dir: Path, to: str, out: str, control: RunControl, console: Console) -> list[Path]:
     from napari_rada.io.export import export_nnunet
     from napari_rada.training.run_folder import RunFolder
     from napari_rada.training.snapshot import load_cases, load_classes
 
     folder = RunFolder.open(run_dir)
-    cases = load_cases(folder, folder.config())
+    cases = load_cases(folder, folder.config(), control, console)
     target = output_folder(out)
     if to == "nnunet":
         return [export_nnunet(cases, load_classes(folder), target)]
-    paths = []
-    for case in cases:
-        if case.is_labelled:
-            paths.append(target / f"{case.name}_labels{SUFFIX[to]}")
-            io.save_labels(case, paths[-1])
+    labelled = [case for case in cases if case.is_labelled]
+    paths = [io.check_new(target / f"{case.name}_labels{SUFFIX[to]}") for case in labelled]
+    for case, path in zip(labelled, paths, strict=True):
+        io.save_labels(case, path)
     return paths
 
 
@@ -66,4 +65,7 @@ def _export_masks(masks: list[Path], to: str, out: Path) -> list[Path]:
     if len(masks) == 1 and io.suffix_of(out):
         return [export_volume(masks[0], out)]
     folder = output_folder(out)
-    return [export_volume(mask, folder / f"{io.stem_of(mask)}{SUFFIX[to]}") for mask in masks]
+    targets = [folder / f"{io.stem_of(mask)}{SUFFIX[to]}" for mask in masks]
+    if twice := [path for path in targets if targets.count(path) > 1]:
+        raise InputError(f"Two masks would both be written to {twice[0]}; rename one, or export them to two folders.")
+    return [export_volume(mask, path) for mask, path in zip(masks, targets, strict=True)]

@@ -26,7 +26,7 @@ CASE_HELP = (
     "IMAGE, or IMAGE,LABELS, or IMAGE,LABELS,a:i;a:i;a:i with the annotated slices as axis:index in the file's own "
     "voxel axes (NIfTI: i=0, j=1, k=2; TIFF: z=0, y=1, x=2), or a folder with a cases.csv"
 )
-EPILOG = "Exit status: 0 done, 2 bad input, 3 stopped early (training has then saved a checkpoint)."
+EPILOG = "Exit status: 0 done, 2 bad input, 3 stopped early (train --resume goes on)."
 
 
 class _Parser(argparse.ArgumentParser):

@@ -267,13 +267,19 @@ def coarsen(case: WorkingCase, factors: Factors, padding: Padding = (0, 0, 0)) -
 def foreground_box(case: Case, margin: float | None) -> Box:
     """Box around the annotated foreground, widened by `margin`; the whole volume if there is none.
 
-    Empty annotated slices bound the structure and lie inside the box or are of no use.
+    Along an axis that no slice with foreground runs along nobody has seen where the structure ends, and the box is as
+    long as the volume. Empty annotated slices bound the structure and lie inside the box or are of no use.
     """
     shape = case.grid.shape
     if margin is None or case.labels is None or not case.labels.any():
         return (0, 0, 0), shape
     start, end = [], []
+    shown = {plane.axis for plane in case.annotated if case.labels[plane.selector()].any()}
     for axis in range(3):
+        if shown <= {axis}:
+            start.append(0)
+            end.append(shape[axis])
+            continue
         other = tuple(a for a in range(3) if a != axis)
         found = np.flatnonzero((case.labels != 0).any(axis=other))
         first, last = int(found[0]), int(found[-1]) + 1

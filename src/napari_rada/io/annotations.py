@@ -14,7 +14,7 @@ from napari_rada.data.classes import MAX_LABEL, ClassInfo
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.durable import write_text
 from napari_rada.errors import InputError
-from napari_rada.io.files import stem_of
+from napari_rada.io.files import format_of, stem_of
 from napari_rada.io.volume import file_axis
 from napari_rada.text import read_json
 
@@ -28,7 +28,7 @@ FileSlice: TypeAlias = tuple[int, int]
 """(axis, index) in the file's own voxel axes."""
 
 SIDECAR_SUFFIX = ".slices.json"
-KEY, CLASSES = "annotated_slices", "classes"
+KEY, CLASSES, FORMAT = "annotated_slices", "classes", "format"
 CLASS_EXAMPLE = '{"value": 1, "name": "liver", "prompt": ""}'
 EXAMPLE = '{"annotated_slices": [{"axis": 0, "index": 91}]}'
 
@@ -51,12 +51,23 @@ def parse_slices(text: str) -> tuple[FileSlice, ...]:
 
 
 def sidecar_path(labels: Path) -> Path:
-    """Return where the sidecar of a label file is written: ``scan_labels.slices.json`` for ``scan_labels.nii.gz``.
+    """Return where the sidecar of a label file is, or would be: ``scan_labels.slices.json`` for ``scan_labels.nii.gz``.
 
-    A sidecar that carries the whole file name (``scan_labels.nii.gz.slices.json``) is found too, and goes first.
+    One that carries the whole file name (``scan_labels.nii.gz.slices.json``) goes first. Such a name is also given
+    where the short one is that of a file in another format, which counts axes in another order.
     """
     whole = labels.with_name(labels.name + SIDECAR_SUFFIX)
-    return whole if whole.exists() else labels.with_name(stem_of(labels) + SIDECAR_SUFFIX)
+    short = labels.with_name(stem_of(labels) + SIDECAR_SUFFIX)
+    return whole if whole.exists() or (short.exists() and not _is_of(short, labels)) else short
+
+
+def _is_of(sidecar: Path, labels: Path) -> bool:
+    """Tell whether a sidecar counts axes as a label file does; one that does not say so is taken to."""
+    try:
+        content, own = _content(sidecar), format_of(labels).value
+    except InputError:  # told when it is read
+        return True
+    return not isinstance(content, dict) or content.get(FORMAT, own) == own
 
 
 def read_sidecar(labels: Path) -> tuple[FileSlice, ...] | None:
@@ -106,7 +117,8 @@ def write_sidecar(labels: Path, slices: Sequence[AnnotatedSlice], classes: Seque
     classes
         Those with a name or a prompt of their own are written too.
     """
-    content: dict[str, object] = {KEY: [{"axis": axis, "index": index} for axis, index in to_file(slices, labels)]}
+    planes = [{"axis": axis, "index": index} for axis, index in to_file(slices, labels)]
+    content: dict[str, object] = {FORMAT: format_of(labels).value, KEY: planes}
     if named := [{"value": c.value, "name": c.name, "prompt": c.prompt} for c in classes if c.is_named]:
         content[CLASSES] = named
     path = sidecar_path(labels)

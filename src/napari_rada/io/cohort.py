@@ -13,10 +13,12 @@ from napari_rada.events import Listener, ignore
 from napari_rada.io.annotations import FileSlice, parse_slices
 from napari_rada.io.cases import load_case
 from napari_rada.io.files import check_readable, format_of, stem_of
+from napari_rada.progress import told
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from napari_rada.control import RunControl
     from napari_rada.data.case import Case, NonFinite
     from napari_rada.data.slices import Winner
 
@@ -74,16 +76,21 @@ def load_cases(
     *,
     non_finite: NonFinite = "refuse",
     conflicts: Winner = "later",
+    control: RunControl | None = None,
     listener: Listener = ignore,
 ) -> list[Case]:
-    """Read all cases that `specs` name (see `find_cases`); the keywords are those of `load_case`.
+    """Read all cases that `specs` name (see `find_cases`); the other keywords are those of `load_case`.
 
     Raises
     ------
+    Stopped
+        If a stop was requested.
     InputError
         If a case is named wrongly or cannot be used; a line of a table is named by its number.
     """
-    return [files.load(non_finite=non_finite, conflicts=conflicts, listener=listener) for files in find_cases(specs)]
+    found = find_cases(specs)
+    steps = told(found, [files.name for files in found], control, listener)
+    return [files.load(non_finite=non_finite, conflicts=conflicts, listener=listener) for _, files in steps]
 
 
 def find_cases(specs: Iterable[str]) -> list[CaseFiles]:

@@ -10,8 +10,10 @@ import numpy as np
 
 from napari_rada.durable import write_text
 from napari_rada.errors import InputError
-from napari_rada.io.files import check_output, stem_of
+from napari_rada.io.annotations import read_classes, read_sidecar, to_array, write_sidecar
+from napari_rada.io.files import stem_of
 from napari_rada.io.formats import read_volume, write_volume
+from napari_rada.io.results import check_result
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,16 +29,19 @@ IGNORE = "ignore"
 
 
 def export_volume(source: Path | str, out: Path | str) -> Path:
-    """Copy a mask or label file into another format, NIfTI or TIFF, with its geometry.
+    """Copy a mask or label file into another format, NIfTI or TIFF, with its geometry and its annotated slices.
 
     Raises
     ------
     InputError
-        If the file cannot be read, or `out` cannot be written or is the file itself.
+        If the file cannot be read, or `out` cannot be written, is the file itself or an annotation.
     """
-    out = check_output(out, [source])
+    out = check_result(out, [source])
     volume = read_volume(source)
+    slices = read_sidecar(volume.path)
     write_volume(out, volume.array, volume.grid, volume.path)
+    if slices is not None:
+        write_sidecar(out, to_array(slices, volume), read_classes(volume.path))
     return out
 
 

@@ -109,6 +109,20 @@ def check_output(path: Path | str, inputs: Sequence[Path | str] = ()) -> Path:
     return path
 
 
+def check_new(path: Path | str) -> Path:
+    """Check that a file can be written to `path` and replaces none.
+
+    Raises
+    ------
+    InputError
+        If it cannot, or there is one.
+    """
+    path = check_output(path)
+    if path.exists():
+        raise InputError(f"{path} exists already and is kept; choose another folder, or move it.")
+    return path
+
+
 @contextmanager
 def log_caught(name: str) -> Iterator[list[str]]:
     """Collect what a library logs instead of showing it: what is wrong with a file is told once, by our own error."""

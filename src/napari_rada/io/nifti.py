@@ -102,7 +102,7 @@ def write_nifti(path: Path, array: NDArray[Any], grid: Grid, like: Path | None) 
     like
         A NIfTI file whose version, shape, qform, sform, their codes and units the new file gets.
     """
-    data = np.ascontiguousarray(array).T
+    data = np.ascontiguousarray(_storable(array)).T
     if like is None:
         affine = grid.affine[:, _REVERSED]
         image = nib.Nifti1Image(data, affine)
@@ -117,6 +117,17 @@ def write_nifti(path: Path, array: NDArray[Any], grid: Grid, like: Path | None) 
             data = data.reshape(source.shape)
         image = type(source)(data, source.affine, _geometry_header(source, data))
     nib.save(image, path)
+
+
+def _storable(array: NDArray[Any]) -> NDArray[Any]:
+    """Return the values in a type that every NIfTI reader knows: of 64-bit integers the smallest that holds them."""
+    if array.dtype == np.bool_:
+        return array.astype(np.uint8)
+    if array.dtype == np.float16:
+        return array.astype(np.float32)
+    if array.dtype.kind in "iu" and array.dtype.itemsize == 8:
+        return array.astype(np.result_type(*(np.min_scalar_type(int(end)) for end in (array.min(), array.max()))))
+    return array
 
 
 def _open(path: Path) -> nib.Nifti1Image:

@@ -17,7 +17,12 @@ class InstanceNorm3d(nn.InstanceNorm3d):
     def forward(self, input: Tensor) -> Tensor:
         """Normalise every channel of every sample (B, C, D, H, W) by itself."""
         kept = input.device.type == "cpu" and input.is_contiguous(memory_format=torch.channels_last_3d)
-        if not kept or not len(input):
+        if not len(input):
+            return super().forward(input)
+        if input[0, 0].numel() == 1:  # the one voxel of a channel is its own mean
+            shift = input.new_zeros(()) if self.bias is None else self.bias[:, None, None, None]
+            return torch.zeros_like(input) + shift
+        if not kept:
             return super().forward(input)
         normalised = [self._one(sample) for sample in torch.split(input, 1)]
         return normalised[0] if len(normalised) == 1 else torch.cat(normalised)

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from napari_rada.control import RunControl
 from napari_rada.errors import InputError
@@ -151,7 +152,7 @@ def predict_volume(
             listener(
                 Notice("inference.largest_part needs the whole mask in memory and is left out; all parts are kept.")
             )
-        order = Order(str(Path(run_dir).resolve()), weights, device, volume, str(target))
+        order = Order(str(Path(run_dir).resolve()), weights, device, volume, str(target), uuid4().hex)
         site = Site(order)
         units, computed = _compute(site, order, runner, control, listener)
     _describe(site, volume)

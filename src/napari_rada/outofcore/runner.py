@@ -138,7 +138,7 @@ class Doing:
 
 _one_at_a_time = threading.Lock()
 """A worker with several threads still computes one unit at a time, so that memory is bounded."""
-_sites: dict[tuple[str, str], Site] = {}
+_sites: dict[str, Site] = {}
 
 
 def forget_sites() -> None:
@@ -148,11 +148,10 @@ def forget_sites() -> None:
 
 def _opened(order: Order) -> Site:
     """Open an order, or return it from before; only the latest is kept."""
-    key = (order.out, order.device)
-    if key not in _sites:
+    if order.call not in _sites:
         _sites.clear()
-        _sites[key] = Site(order)
-    return _sites[key]
+        _sites[order.call] = Site(order)
+    return _sites[order.call]
 
 
 def _alone(work: Callable[[Unit, RunControl], R], unit: Unit) -> R:

@@ -36,13 +36,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Order:
-    """All that a process needs to compute a unit of a prediction; small, so that it can be sent."""
+    """All that a process needs to compute a unit of a prediction; small, so that it can be sent.
+
+    `call` names the one call that made the order: workers outlive it, and what they opened for it.
+    """
 
     run_dir: str
     weights: Weights
     device: str
     volume: LazyVolume
     out: str
+    call: str
 
 
 class Site:

@@ -93,7 +93,7 @@ def write_report(
         raise InputError(f"The folder {out.parent} does not exist; make it, or choose another one.")
     classes = load_classes(folder)
     results = []
-    for case in load_cases(folder, folder.config()):
+    for case in load_cases(folder, folder.config(), control, listener):
         prediction = suggestion = None
         if case.is_labelled and folder.last_checkpoint.exists():
             prediction = pipeline.predict(run_dir, case, device=device, control=control, listener=listener)

@@ -81,10 +81,15 @@ class Deformation:
         z, y, x = (ceil(side) + 2 for side in np.abs(self.matrix) @ np.asarray(self.patch))
         return (z, y, x)
 
-    def corner(self, corner: tuple[int, int, int]) -> tuple[int, int, int]:
-        """Return the first voxel of the window for a patch whose first voxel, undeformed, is `corner`."""
-        sides = zip(corner, self.patch, self.window, self.shift, strict=True)
-        z, y, x = (first + (side - wide) // 2 + step for first, side, wide, step in sides)
+    def corner(self, corner: tuple[int, int, int], shape: Shape) -> tuple[int, int, int]:
+        """Return the first voxel of the window for a patch whose first voxel, undeformed, is `corner`.
+
+        At least one voxel of a volume of this shape is in the window, however thin the volume is beside the patch.
+        """
+        sides = zip(corner, self.patch, self.window, self.shift, shape, strict=True)
+        z, y, x = (
+            min(max(first + (side - wide) // 2 + step, 1 - wide), size - 1) for first, side, wide, step, size in sides
+        )
         return (z, y, x)
 
     def apply(self, window: Tensor, *, linear: bool) -> Tensor:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from napari_rada.models.triple_view import TripleViewModel
 
 FORMAT = 1
+LEARN_SLOWER = "continue the run in a new folder with a lower training.learning_rate"
+"""What to do about values that are not finite: resuming keeps all settings and comes to the same."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,9 @@ class TrainState:
         Iterations and training time of the run that this one continues; the schedules begin anew after them.
     rung
         Steps taken to save memory (see `training.economy`).
+    validated
+        Iteration after which the networks were validated last; where a stop cut a validation off, resuming makes up
+        for it.
     """
 
     iteration: int
@@ -53,6 +58,7 @@ class TrainState:
     first: int = 0
     first_elapsed_s: float = 0.0
     rung: int = 0
+    validated: int = 0
 
     def continued(self, iterations: int) -> TrainState:
         """Return the state from which training goes on for `iterations` more, on another annotation."""
@@ -62,6 +68,7 @@ class TrainState:
             self.elapsed_s,
             first=self.iteration,
             first_elapsed_s=self.elapsed_s,
+            validated=self.iteration,
         )
 
 
@@ -102,8 +109,8 @@ def _write(path: Path, content: dict[str, Any]) -> None:
     """Put a checkpoint under its name when it is complete on the disk; refuse weights that are not finite."""
     if not all(bool(torch.isfinite(values).all()) for values in content["model"].values()):
         raise RunFolderError(
-            f"The weights after iteration {content['state']['iteration']} are not finite and were not saved; lower "
-            "training.learning_rate and resume from the last checkpoint."
+            f"The weights after iteration {content['state']['iteration']} are not finite and were not saved; "
+            f"{LEARN_SLOWER}."
         )
     with written_whole(path, RunFolderError, RESUME) as temporary, temporary.open("wb") as file:
         sink = _Sink(file)

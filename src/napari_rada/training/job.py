@@ -70,8 +70,9 @@ class Job:
                     guide = self._guide(checkpoint)
                     volumes = stack.enter_context(prepared(self.cases, make_volume, self.folder, self.team))
             except Stopped:
-                self.told(RunFinished(FinishReason.STOPPED, 0))
-                return FinishReason.STOPPED, TrainState(0, self.config.training.iterations)
+                state = checkpoint.state if checkpoint else TrainState(0, self.config.training.iterations)
+                self.told(RunFinished(FinishReason.STOPPED, state.iteration))
+                return FinishReason.STOPPED, state
             give_back()
             trainer, reason = self._run(volumes, guide, checkpoint)
         return reason, trainer.state

@@ -162,7 +162,8 @@ class PatchSampler:
         if self._augment != "deform":
             return _Place(corner, self.patch, *self._symmetry(volume.spacing))
         deformation = Deformation.draw(self.rng, self.patch, volume.spacing)
-        return _Place(deformation.corner(corner), deformation.window, deformation=deformation)
+        z, y, x = volume.image.shape
+        return _Place(deformation.corner(corner, (z, y, x)), deformation.window, deformation=deformation)
 
     def _corner(self, shape: Sequence[int], centre: tuple[int, int, int] | None) -> tuple[int, int, int]:
         corner = []

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from napari_rada.data.case import Case
     from napari_rada.data.grid import Grid, Shape, Spacing
 
+SPACING_DIGITS = 6
+"""Significant digits of a planned spacing: microscopes have voxels of millionths of a millimetre."""
 STEP = 8
 """Sides of a planned patch are multiples of this, which networks with three downsamplings need not pad."""
 
@@ -65,7 +67,8 @@ def common_spacing(grids: Sequence[Grid], max_voxels: int) -> Spacing:
     extent = np.median([np.multiply(grid.shape, grid.spacing) for grid in grids], axis=0)
     depth, height, width = (max(1, round(side)) for side in extent / spacing)
     between = (float(spacing[0]), float(spacing[1]), float(spacing[2]))
-    z, y, x = np.multiply(spacing, coarsening_factors((depth, height, width), between, max_voxels)).round(4).tolist()
+    coarse = np.multiply(spacing, coarsening_factors((depth, height, width), between, max_voxels))
+    z, y, x = (float(f"{step:.{SPACING_DIGITS}g}") for step in coarse)
     return (z, y, x)
 
 

@@ -65,7 +65,7 @@ class RunFolder:
             before its cases were written holds none.
         """
         folder = cls(path)
-        if folder.config_file.exists() and folder.cases_file.exists():
+        if folder.is_run:
             raise RunFolderError(
                 f"{path} already holds a run; choose another folder, or go on with it by resuming (--resume)."
             )
@@ -95,6 +95,11 @@ class RunFolder:
         if not folder.config_file.is_file():
             raise RunFolderError(f"{path} is not a run folder (no config.yaml in it); name the folder of a run.")
         return folder
+
+    @property
+    def is_run(self) -> bool:
+        """True from when the cases were written; what was cut off before holds nothing to go on with."""
+        return self.config_file.exists() and self.cases_file.exists()
 
     @property
     def config_file(self) -> Path:

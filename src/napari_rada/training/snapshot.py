@@ -16,12 +16,15 @@ from napari_rada.data.classes import ClassInfo, ClassTable
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.durable import write_text
 from napari_rada.errors import RunFolderError
+from napari_rada.events import Listener, ignore
+from napari_rada.progress import told
 from napari_rada.text import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_rada.config import RunConfig
+    from napari_rada.control import RunControl
     from napari_rada.training.run_folder import RunFolder
 
 
@@ -41,10 +44,22 @@ def annotation_hash(case: Case) -> str:
     return digest.hexdigest()[:16]
 
 
-def save_snapshot(folder: RunFolder, cases: Sequence[Case], classes: ClassTable) -> None:
-    """Write every case's annotation, and the image too where it came from no file."""
+def save_snapshot(
+    folder: RunFolder,
+    cases: Sequence[Case],
+    classes: ClassTable,
+    control: RunControl | None = None,
+    listener: Listener = ignore,
+) -> None:
+    """Write every case's annotation, and the image too where it came from no file.
+
+    Raises
+    ------
+    Stopped
+        If a stop was requested; the folder holds no run then.
+    """
     entries = []
-    for position, case in enumerate(cases):
+    for position, case in told(cases, [case.name for case in cases], control, listener):
         stem = f"{position:03d}_{re.sub(r'[^A-Za-z0-9_-]+', '_', case.name)[:60]}"
         image = case.source
         if image is None:
@@ -79,18 +94,23 @@ def load_classes(folder: RunFolder) -> ClassTable:
         raise RunFolderError(f"{folder.cases_file} is damaged: its class table cannot be read.") from None
 
 
-def load_cases(folder: RunFolder, config: RunConfig) -> list[Case]:
+def load_cases(
+    folder: RunFolder, config: RunConfig, control: RunControl | None = None, listener: Listener = ignore
+) -> list[Case]:
     """Read all cases of a run again.
 
     Raises
     ------
+    Stopped
+        If a stop was requested.
     RunFolderError
         If an image has changed since the run was started.
     InputError
         If an image or a snapshot cannot be read.
     """
-    classes = load_classes(folder)
-    return [_load(folder, entry, classes, config) for entry in _entries(folder)]
+    classes, entries = load_classes(folder), _entries(folder)
+    names = [entry["name"] for entry in entries]
+    return [_load(folder, entry, classes, config) for _, entry in told(entries, names, control, listener)]
 
 
 def find_case(folder: RunFolder, case: Case, config: RunConfig) -> Case | None:

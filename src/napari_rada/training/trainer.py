@@ -30,7 +30,7 @@ from napari_rada.models.networks import NetworkInput, count_cues
 from napari_rada.models.triple_view import NUM_VIEWS, TripleViewModel
 from napari_rada.training import schedules
 from napari_rada.training.batches import Batches
-from napari_rada.training.checkpoint import TrainState, save_checkpoint
+from napari_rada.training.checkpoint import LEARN_SLOWER, TrainState, save_checkpoint
 from napari_rada.training.compilation import compiled
 from napari_rada.training.economy import AS_CONFIGURED, average, recomputed, split
 from napari_rada.training.interruption import whole_or_not_at_all
@@ -151,19 +151,19 @@ class Trainer:
 
     def _loop(self) -> FinishReason:
         self._saved_at = time.monotonic()
-        while self.state.iteration < self.state.total_iterations:
-            self._wait_while_paused()
-            if self.team.any(self.control.stop_requested):
-                return FinishReason.STOPPED
-            try:
+        try:
+            self._validate_if_due()
+            while self.state.iteration < self.state.total_iterations:
+                self._wait_while_paused()
+                if self.team.any(self.control.stop_requested):
+                    return FinishReason.STOPPED
                 self._iterate()
-                with self.team.together():
-                    self._validate_if_due()
-            except Stopped:
-                return FinishReason.STOPPED
-            due = time.monotonic() - self._saved_at > self.settings.checkpoint_seconds
-            if self.control.take_checkpoint_request() or due:
-                self._save()
+                self._validate_if_due()
+                due = time.monotonic() - self._saved_at > self.settings.checkpoint_seconds
+                if self.control.take_checkpoint_request() or due:
+                    self._save()
+        except Stopped:
+            return FinishReason.STOPPED
         return FinishReason.COMPLETED
 
     def _iterate(self) -> None:
@@ -277,7 +277,7 @@ class Trainer:
             if not math.isfinite(value):
                 raise RadaError(
                     f"{what} became {value} in iteration {iteration}, on the patches {self.batches.origins}; "
-                    "lower training.learning_rate and resume from the last checkpoint."
+                    f"{LEARN_SLOWER}."
                 )
 
     def _uncertainty(self, logits_NBCDHW: Tensor, batch: Batch, first: int) -> Tensor | None:
@@ -303,10 +303,17 @@ class Trainer:
         return torch.stack([entropy(probability) for probability in mean_NUCDHW])
 
     def _validate_if_due(self) -> None:
+        """Validate after every so many iterations and after the last, once: also where a stop cut that off."""
         iteration = self.state.iteration
-        if iteration % self.settings.validate_every and iteration != self.state.total_iterations:
-            return
+        due = iteration % self.settings.validate_every == 0 or iteration == self.state.total_iterations
+        if due and iteration != self.state.validated:
+            with self.team.together():
+                self._validate()
+
+    def _validate(self) -> None:
+        iteration = self.state.iteration
         score = score_held_out(self.model, self.volumes, self.config, self.control, self.team)
+        self.state = replace(self.state, validated=iteration)
         if score is None:
             return
         best = self.state.best_dice is None or score.dice >= self.state.best_dice

@@ -13,6 +13,7 @@ from napari_rada.evaluation.benchmark.results import Row, fingerprint
 from napari_rada.evaluation.benchmark.single import score_row
 from napari_rada.evaluation.sparse import choose_slices
 from napari_rada.events import Listener, Notice, Stage, StageProgress, ignore
+from napari_rada.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -133,7 +134,7 @@ class _Experiment:
 
     def _cases(self, run_dir: Path) -> list[Case]:
         """Read the scans to train on; none if the run has its own already."""
-        if (run_dir / "config.yaml").exists():
+        if RunFolder(run_dir).is_run:
             return []
         cases = []
         for scan in self.split.train:

@@ -148,7 +148,7 @@ class OwnTraining:
         Stopped
             If a stop was requested; the run folder keeps a checkpoint.
         """
-        if (run_dir / "config.yaml").exists():
+        if RunFolder(run_dir).is_run:
             result = pipeline.resume(run_dir, control=control, listener=listener)
         else:
             kept = [case for case in cases if case.is_labelled] if self.labelled_only else cases

@@ -104,9 +104,9 @@ def read_source(source: Source) -> RawScan:
     read = {".nrrd": _read_nrrd, ".h5": _read_h5}.get(suffix, _read_nifti)
     try:
         scan = read(source)
-    except (OSError, KeyError, ValueError, EOFError) as error:
-        if isinstance(error, (InputError, MissingDependencyError)):
-            raise
+    except (InputError, MissingDependencyError):
+        raise
+    except Exception as error:  # noqa: BLE001 - nibabel and pynrrd raise many kinds for a damaged file
         raise InputError(f"{source.image} cannot be read ({' '.join(str(error).split())}); unpack it again.") from None
     if scan.image.ndim != 3 or (scan.labels is not None and scan.labels.shape != scan.image.shape):
         shapes = scan.image.shape, None if scan.labels is None else scan.labels.shape
