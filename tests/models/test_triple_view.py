@@ -8,7 +8,11 @@ import pytest
 import torch
 from tests.engine import tiny_config
 
+from napari_rada.models.completer import CUES
+from napari_rada.models.networks import NetworkInput
 from napari_rada.models.triple_view import TripleViewModel
+from napari_rada.training.economy import recomputed
+from napari_rada.training.trainer import make_optimiser
 
 
 @pytest.mark.parametrize(
@@ -45,3 +49,35 @@ def test_placing_changes_no_weight() -> None:
     assert all(torch.equal(before[name], weight) for name, weight in model.state_dict().items())
     kernels = [weight for weight in model.parameters() if weight.dim() == 5 and min(weight.shape) > 1]
     assert all(weight.is_contiguous(memory_format=torch.channels_last_3d) for weight in kernels)
+
+
+def completers_and_input(num_classes: int = 3) -> tuple[TripleViewModel, NetworkInput]:
+    """Return untrained completers, and something to complete."""
+    torch.manual_seed(0)
+    model = TripleViewModel(num_classes, tiny_config(model__architecture="completer", model__norm="instance").model)
+    cues = torch.rand(2, len(CUES) * (num_classes - 1), 9, 12, 16)
+    return model, NetworkInput(torch.rand(2, 9, 12, 16), torch.rand(2, num_classes, 9, 12, 16), cues)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_completers_begin_as_the_propagation_itself(training: bool) -> None:
+    model, inputs = completers_and_input()
+    logits = model.train(training)(inputs)
+    for part in logits:
+        torch.testing.assert_close(part, model.networks[0].base(inputs), rtol=0, atol=1e-4)
+    torch.testing.assert_close(recomputed(model, inputs), logits, rtol=0, atol=1e-4)
+
+
+def test_what_they_begin_as_does_not_learn() -> None:
+    model, inputs = completers_and_input()
+    before = {name: weight.clone() for name, weight in model.reference.state_dict().items()}
+    optimiser = make_optimiser(model, tiny_config(training__optimiser__kind="sgd", training__weight_decay=0.5))
+    torch.autograd.backward((model(inputs) - 1.0).square().mean())
+    optimiser.step()
+    assert all(torch.equal(before[name], weight) for name, weight in model.reference.state_dict().items())
+    moved = model(inputs)[0] - model.networks[0].base(inputs)
+    assert moved[:, 1:].abs().max() > 1e-3
+
+
+def test_a_vnet_begins_without_a_reference() -> None:
+    assert TripleViewModel(2, tiny_config().model).reference is None

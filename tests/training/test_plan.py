@@ -38,12 +38,6 @@ def test_the_median_case_fits() -> None:
     grids = [grid((20, 40, 40), (3.0, 1.0, 1.0))] * 2 + [grid((60, 400, 400), (3.0, 1.0, 1.0))]
     assert common_spacing(grids, 20 * 40 * 40) == (3.0, 1.0, 1.0)
     assert common_spacing(grids, 20 * 40 * 40 - 1) == (3.0, 2.0, 1.0)
-
-
-def test_voxels_of_nanometres_keep_their_size() -> None:
-    grids = [grid((40, 40, 40), (40e-6, 8e-6, 8e-6))] * 2
-    assert common_spacing(grids, 40**3) == (40e-6, 8e-6, 8e-6)
-    assert common_spacing(grids, 40**3 // 2) == (40e-6, 16e-6, 8e-6)
     assert common_spacing(grids, 20 * 20 * 20) == (3.0, 2.0, 2.0)
 
 
@@ -147,3 +141,9 @@ def test_scans_without_labels_teach_only_where_patches_without_labels_are_asked_
     assert (both.training.labelled_patches, both.training.unlabelled_patches) == (2, 1)
     assert teaching(cases, both) == cases
     assert teaching(cases, plan(cases, RunConfig.from_preset("standard"))) == cases
+
+
+def test_voxels_of_nanometres_keep_their_size() -> None:
+    grids = [grid((40, 40, 40), (40e-6, 8e-6, 8e-6))] * 2
+    assert common_spacing(grids, 40**3) == (40e-6, 8e-6, 8e-6)
+    assert common_spacing(grids, 40**3 // 2) == (40e-6, 16e-6, 8e-6)

@@ -226,6 +226,13 @@ def make_network(
     return VNetNetwork(num_classes, config, generator, prompts_KSD, guidance)
 
 
+def make_reference(num_classes: int, config: ModelConfig) -> CompleterNetwork | None:
+    """Build what completers begin as, with weights that do not learn; None for networks that begin from nothing."""
+    if config.architecture != "completer":
+        return None
+    return CompleterNetwork(num_classes, torch.Generator()).requires_grad_(False)
+
+
 def prior_logits(prior_BCDHW: Tensor) -> Tensor:
     """Turn the propagated probability into finite logits."""
     return prior_BCDHW.clamp(PRIOR_FLOOR, 1.0).log()

@@ -20,12 +20,16 @@ class InstanceNorm3d(nn.InstanceNorm3d):
         if not len(input):
             return super().forward(input)
         if input[0, 0].numel() == 1:  # the one voxel of a channel is its own mean
-            shift = input.new_zeros(()) if self.bias is None else self.bias[:, None, None, None]
-            return torch.zeros_like(input) + shift
+            return self._weighted(0.0 * input)
         if not kept:
             return super().forward(input)
         normalised = [self._one(sample) for sample in torch.split(input, 1)]
         return normalised[0] if len(normalised) == 1 else torch.cat(normalised)
+
+    def _weighted(self, normalised: Tensor) -> Tensor:
+        if not self.affine:
+            return normalised
+        return normalised * self.weight[:, None, None, None] + self.bias[:, None, None, None]
 
     def _one(self, sample: Tensor) -> Tensor:
         return F.batch_norm(sample, None, None, self.weight, self.bias, training=True, eps=self.eps)

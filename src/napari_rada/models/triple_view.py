@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_rada.models.guided import BUFFER, Guide, prompts_in
-from napari_rada.models.networks import make_network
+from napari_rada.models.networks import make_network, make_reference
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,7 +23,15 @@ NUM_VIEWS = 3
 
 
 class TripleViewModel(nn.Module):
-    """The three networks, guided by prompts if there is a guide."""
+    """The three networks, guided by prompts if there is a guide.
+
+    Attributes
+    ----------
+    reference
+        The completer as it comes with the package, where networks go on learning from its weights; else None. The
+        propagation has weighed its opinion already, so what it would add is taken away again: untrained, the networks
+        say what the propagation says.
+    """
 
     def __init__(self, num_classes: int, config: ModelConfig, seed: int = 0, guide: Guide | None = None) -> None:
         super().__init__()
@@ -36,6 +44,7 @@ class TripleViewModel(nn.Module):
                 make_network(num_classes, config, generator, *_part(guide, view))
                 for view, generator in enumerate(generators)
             )
+        self.reference = make_reference(num_classes, config)
         self.stride: int = self.networks[0].stride  # type: ignore[assignment]
         self.memory_format = torch.contiguous_format
         """Of weights and inputs; see `place_on`."""
@@ -43,7 +52,15 @@ class TripleViewModel(nn.Module):
     def forward(self, inputs: NetworkInput, networks: Sequence[int] | None = None) -> Tensor:
         """Return the logits of the chosen networks, by default all, on the same input: (N, B, C, D, H, W)."""
         chosen = range(len(self.networks)) if networks is None else networks
-        return torch.stack([self.networks[network](inputs) for network in chosen])
+        return self.corrected(torch.stack([self.networks[network](inputs) for network in chosen]), inputs)
+
+    def corrected(self, logits_NBCDHW: Tensor, inputs: NetworkInput) -> Tensor:
+        """Take from the networks' own logits what the reference adds to the propagation."""
+        if self.reference is None:
+            return logits_NBCDHW
+        with torch.no_grad():
+            added_BCDHW: Tensor = self.reference(inputs) - self.reference.base(inputs)
+        return logits_NBCDHW - added_BCDHW
 
     def place_on(self, device: torch.device) -> TripleViewModel:
         """Move to a device, and to the memory format that is fast there; returns the model itself.

@@ -218,4 +218,5 @@ def recomputed(model: TripleViewModel, inputs: NetworkInput) -> Tensor:
 
     Batch normalisation sees every batch twice then, which moves its running statistics a little faster.
     """
-    return torch.stack([recomputing(network, inputs, use_reentrant=False) for network in model.networks])
+    logits = torch.stack([recomputing(network, inputs, use_reentrant=False) for network in model.networks])
+    return model.corrected(logits, inputs)

@@ -107,7 +107,7 @@ def _networks(num_classes: int, config: RunConfig, device: torch.device) -> int:
     """Bytes of weights, gradients, optimiser and activations."""
     training = config.training
     model = TripleViewModel(num_classes, config.model, config.seed).to("meta")
-    count = sum(parameter.numel() for parameter in model.parameters())
+    count = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     copies = 2 + (2 if training.optimiser.kind == "adamw" else 1)
     batch = training.labelled_patches + training.unlabelled_patches
     shape = (batch, *training.patch)

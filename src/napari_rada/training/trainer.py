@@ -360,15 +360,15 @@ class Trainer:
 
 def make_optimiser(model: torch.nn.Module, config: RunConfig) -> torch.optim.Optimizer:
     """Return the configured optimiser over all three networks."""
-    settings = config.training
+    settings, learning = config.training, [weights for weights in model.parameters() if weights.requires_grad]
     if settings.optimiser.kind == "sgd":
         return torch.optim.SGD(
-            model.parameters(),
+            learning,
             lr=settings.learning_rate,
             momentum=settings.optimiser.momentum,
             weight_decay=settings.weight_decay,
         )
-    return torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    return torch.optim.AdamW(learning, lr=settings.learning_rate, weight_decay=settings.weight_decay)
 
 
 def objective(losses: Sequence[NetworkLoss], beta: float) -> Tensor:
