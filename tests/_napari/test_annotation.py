@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_rada._napari.annotation import AnnotationModel, SliceRow
+from napari_rada._napari.annotation import AnnotationModel, SliceRow, watch_strokes
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import InputError
 
@@ -86,6 +86,29 @@ def test_ticks_outside_a_volume_that_shrank_do_no_harm(labels):
     labels.data = labels.data[:, :, :8].copy()
     model.rescan()
     assert SliceRow(SAGITTAL, 0, True) in model.rows
+
+
+def test_strokes_are_told_from_turns_of_the_viewer(viewer, labels):
+    told: list[int] = []
+    unwatch = watch_strokes(viewer, labels, lambda: told.append(1))
+    viewer.dims.set_point(0, 9.0)
+    viewer.dims.order = (1, 0, 2)
+    viewer.dims.ndisplay = 3
+    viewer.dims.ndisplay = 2
+    assert told == []
+    labels.data_setitem((np.array([0]), np.array([0]), np.array([0])), 1)
+    painted = len(told)
+    assert painted
+    labels.undo()
+    undone = len(told)
+    assert undone > painted
+    viewer.dims.set_point(1, 6.0)
+    assert len(told) == undone
+    labels.redo()
+    assert len(told) > undone
+    unwatch()
+    labels.undo()
+    assert len(told) == undone + 1
 
 
 def test_a_layer_that_is_no_volume_has_no_proposals(labels):

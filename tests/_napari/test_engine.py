@@ -6,16 +6,21 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from tests.engine import ball_case, tiny_config
 
 from napari_rada import pipeline
 from napari_rada._napari import engine
 from napari_rada._napari.layers import take_snapshot
 from napari_rada.config import RunConfig
 from napari_rada.control import RunControl
+from napari_rada.data.classes import ClassTable
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import InputError
 from napari_rada.events import ignore
+from napari_rada.training.run_folder import RunFolder
+from napari_rada.training.snapshot import save_snapshot
 
 PLANES = [AnnotatedSlice(0, 6)]
 
@@ -102,3 +107,21 @@ def test_triton_is_kept_out_only_where_it_would_crash(tmp_path, monkeypatch, map
         (tmp_path / "maps").write_text(maps)
     engine.keep_out_triton(tmp_path / "maps")
     assert ("triton" in sys.modules and sys.modules["triton"] is None) == kept_out
+
+
+def test_nan_is_treated_as_the_run_treats_it(image, labels, recorder, tmp_path):
+    image.data[0, 0, 0] = np.nan
+    snapshot = take_snapshot(image, labels, PLANES)
+    folder = RunFolder.create(tmp_path / "run", tiny_config(data__non_finite="replace"))
+    save_snapshot(folder, [ball_case()], ClassTable.from_values([1]))
+    for work in (
+        engine.previewing(lambda: recorder, folder.path, snapshot, "cpu", whole=True),
+        engine.predicting(lambda: recorder, folder.path, [snapshot], "cpu"),
+        engine.explaining(lambda: recorder, folder.path, snapshot, 1, "cpu"),
+    ):
+        work(RunControl(), ignore)
+    assert all(np.isfinite(call[1][1].image).all() for call in recorder.calls)
+    strict = RunFolder.create(tmp_path / "strict", tiny_config())
+    save_snapshot(strict, [ball_case()], ClassTable.from_values([1]))
+    with pytest.raises(InputError, match=r"data\.non_finite=replace"):
+        engine.predicting(lambda: recorder, strict.path, [snapshot], "cpu")(RunControl(), ignore)

@@ -302,6 +302,8 @@ def test_new_labels_fit_and_stay_inside_the_slice_shown(image):
     edge.check_aligned(image, layer)
     assert layer.n_edit_dimensions == 2
     assert edge.annotated_slices(layer) == ()
+    probability = Image(image.data, metadata={"provenance": {"run": "here"}})
+    assert not edge.is_output(Layer.create(*edge.new_labels_data(probability)))
 
 
 def test_the_files_own_geometry_holds_until_the_layer_is_moved_or_cut(tmp_path, volume):

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 
-from napari_rada._napari.layers import grid_of
+from napari_rada._napari.geometry import WORLD_TO_RAS
+from napari_rada._napari.layers import grid_of, placement_of_grid
 from napari_rada._napari.planes import describe, go_to, show_plane, viewed_axis, viewed_slice
+from napari_rada.data.grid import Grid
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import InputError
 
@@ -31,6 +33,48 @@ def test_going_to_a_slice_shows_that_slice(volume, settings, plane):
     go_to(viewer, layer, plane)
     assert viewed_slice(viewer, layer) == plane
     np.testing.assert_array_equal(shown(layer), volume[plane.selector()])
+
+
+TURN = np.array([[1, 0, 0], [0, np.cos(0.2), -np.sin(0.2)], [0, np.sin(0.2), np.cos(0.2)]])
+SWAPPED = np.eye(4)[[1, 0, 2, 3]]
+
+ROTATED = {
+    "rotated": ({"rotate": (0, 25, 0)}, {1}),
+    "rotated, anisotropic": ({"scale": (4.0, 1.0, 0.5), "rotate": TURN}, {0}),
+    "sheared": ({"shear": (0.0, 0.0, 0.25)}, {0}),
+    "axes swapped": ({"affine": SWAPPED}, {2}),
+    "hardly rotated": ({"rotate": (0, 0.001, 0)}, {0, 1, 2}),
+}
+"""How a layer lies, and the axes whose slices are turned, if at all, within themselves only."""
+
+
+@pytest.mark.filterwarnings("ignore:Non-orthogonal slicing:UserWarning")  # napari's own, said of what is tilted
+@pytest.mark.parametrize(("settings", "upright"), ROTATED.values(), ids=ROTATED.keys())
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_only_slices_that_napari_shows_as_they_are_have_a_name(volume, settings, upright, axis):
+    viewer = ViewerModel()
+    layer = viewer.add_image(volume, **settings)
+    if axis in upright:
+        go_to(viewer, layer, AnnotatedSlice(axis, 5))
+        assert viewed_slice(viewer, layer) == AnnotatedSlice(axis, 5)
+        np.testing.assert_array_equal(shown(layer), np.take(volume, 5, axis))
+        return
+    with pytest.raises(InputError, match=f"Layer '{layer.name}' is rotated, and napari paints beside its slices"):
+        go_to(viewer, layer, AnnotatedSlice(axis, 5))
+    show_plane(viewer, layer, axis)
+    assert viewed_axis(viewer, layer) == axis
+    assert viewed_slice(viewer, layer) is None
+
+
+def test_slices_of_an_oblique_file_are_shown_as_they_are(volume):
+    viewer = ViewerModel()
+    affine = np.eye(4)
+    affine[:3, :3] = TURN @ np.roll(TURN, 1, axis=(0, 1)) @ np.diag([3.0, 0.7, 0.8])
+    layer = viewer.add_image(volume, **placement_of_grid(Grid(SHAPE, WORLD_TO_RAS @ affine)))
+    for plane in (AnnotatedSlice(0, 2), AnnotatedSlice(1, 5), AnnotatedSlice(2, 15)):
+        go_to(viewer, layer, plane)
+        assert viewed_slice(viewer, layer) == plane
+        np.testing.assert_array_equal(shown(layer), volume[plane.selector()])
 
 
 def shown(layer) -> np.ndarray:

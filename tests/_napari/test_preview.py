@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_rada._napari.layers import grid_of, new_labels_data
+from napari_rada._napari.layers import grid_of, lies_on, new_labels_data
 from napari_rada._napari.preview import add_layers, show_preview
 from napari_rada.data.classes import ClassTable
 from napari_rada.prediction import Prediction
@@ -28,6 +28,15 @@ def test_a_preview_is_updated_in_place(viewer, image, labels, make_prediction):
     again = show_preview(viewer, make_prediction(1), image, labels)
     assert again is preview
     assert preview.data.all()
+
+
+def test_a_preview_is_replaced_if_the_image_lies_elsewhere_now(viewer, image, labels, make_prediction):
+    preview = show_preview(viewer, make_prediction(0), image, labels)
+    image.scale = labels.scale = (6.0, 1.5, 1.0)
+    again = show_preview(viewer, make_prediction(1), image, labels)
+    assert lies_on(image, again)
+    assert list(viewer.layers) == [image, again, labels]
+    assert preview not in viewer.layers
 
 
 def test_a_preview_that_was_painted_in_is_left_alone(viewer, image, labels, make_prediction):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
+from napari.layers import Layer
 from tests.engine import CENTRE, ball, ball_case, tiny_config
 
 from napari_rada import pipeline
-from napari_rada._napari.run_files import autosave, autosave_path, classes_of_run, load_run
+from napari_rada._napari.autosave import Annotation, autosave_path
+from napari_rada._napari.layers import case_to_layer_data
+from napari_rada._napari.run_files import classes_of_run, load_run
 from napari_rada.data.classes import ClassInfo
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import RunFolderError
@@ -40,18 +45,23 @@ def test_the_classes_come_back_alone(run, tmp_path):
         classes_of_run(tmp_path)
 
 
-def test_labels_come_back_as_they_were_last_painted(run):
-    case, painted = ball_case(), ball()
+@pytest.fixture
+def layers(run):
+    """The image and labels of the run's first case, as they were when it was started."""
+    image, labels = (Layer.create(*data) for data in case_to_layer_data(ball_case()))
+    yield image, labels
+    shutil.rmtree(run / "autosave", ignore_errors=True)
+
+
+def test_labels_come_back_as_they_were_last_painted(run, layers):
+    image, labels = layers
     slices = (AnnotatedSlice(0, 3), AnnotatedSlice(2, 5))
-    path = autosave_path(run, "ball")
+    painted = ball()
     painted[0, 0, 0] = 5
     tumour = ClassInfo(5, "tumour", "A tumour")
-    autosave(path, painted.astype(np.int64), slices, case.grid, (tumour,))
-    try:
-        labels, settings, _kind = load_run(RunFolder.open(run)).layers[0][1]
-    finally:
-        path.unlink()
-    np.testing.assert_array_equal(labels, painted)
+    Annotation(painted.astype(np.int64), slices, (tumour,), ball_case().grid).write(autosave_path(run, image, labels))
+    data, settings, _kind = load_run(RunFolder.open(run)).layers[0][1]
+    np.testing.assert_array_equal(data, painted)
     assert settings["metadata"]["annotated_slices"] == [{"axis": 0, "index": 3}, {"axis": 2, "index": 5}]
     assert settings["metadata"]["classes"] == [
         {"value": 1, "name": "label 1", "prompt": ""},
@@ -59,8 +69,19 @@ def test_labels_come_back_as_they_were_last_painted(run):
     ]
 
 
-def test_names_are_safe_for_files(tmp_path):
-    assert autosave_path(tmp_path, "scan: a/b [1]").name == "scan_a_b_1__labels.nii.gz"
+def test_the_latest_of_several_paintings_comes_back_also_after_the_folder_was_moved(run, layers, tmp_path):
+    image, labels = layers
+    for value, name in ((2, "labels"), (3, "others")):
+        labels.name = name
+        painted = np.full(labels.data.shape, value, dtype=np.uint8)
+        Annotation(painted, (AnnotatedSlice(0, 3),), (), ball_case().grid).write(autosave_path(run, image, labels))
+    again, loaded = (Layer.create(*data) for data in load_run(RunFolder.open(run)).layers[0])
+    assert loaded.data.max() == 3
+    loaded.data[...] = 4
+    annotation = Annotation(np.array(loaded.data), (AnnotatedSlice(0, 3),), (), ball_case().grid)
+    annotation.write(autosave_path(run, again, loaded))
+    shutil.copytree(run, tmp_path / "moved", copy_function=shutil.copy2)
+    assert load_run(RunFolder.open(tmp_path / "moved")).cases[0].labels.max() == 4
 
 
 def test_a_run_whose_cases_are_gone_is_told(run, tmp_path):

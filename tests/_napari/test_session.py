@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from napari.components import ViewerModel
 from napari.layers import Labels
+from napari.utils._proxies import PublicOnlyProxy
 
 from napari_rada._napari.devices import list_devices
 from napari_rada._napari.session import session_of
@@ -18,6 +19,15 @@ from napari_rada.data.slices import AnnotatedSlice
 def test_each_viewer_has_one_session(viewer):
     assert session_of(viewer) is session_of(viewer)
     assert session_of(ViewerModel()) is not session_of(viewer)
+
+
+def test_the_session_outlives_the_dock_that_was_opened_first(viewer):
+    first, second = PublicOnlyProxy(viewer), PublicOnlyProxy(viewer)  # napari hands one of its own to every dock
+    session_of(first).add_run(Path("a"), "a")
+    del first
+    gc.collect()
+    assert [run.label for run in session_of(second).runs] == ["a"]
+    assert session_of(second) is session_of(viewer)
 
 
 def test_runs_are_kept_newest_last(viewer):

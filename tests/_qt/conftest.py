@@ -32,7 +32,7 @@ from napari_rada.events import (
 from napari_rada.prediction import Explanation, Prediction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from napari_rada.control import RunControl
     from napari_rada.data.case import Case
@@ -209,6 +209,15 @@ def predicted(case: Case) -> Prediction:
 def _devices_are_known() -> None:
     """Look for devices before any window is open, so that no test waits for torch."""
     known_devices()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_labels_among_the_data_of_this_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let labels that docks save by themselves, also as they are torn down, go to a folder of the tests."""
+    folder = tmp_path_factory.mktemp("data") / "runs"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("napari_rada._qt.autosave.data_folder", lambda: folder)
+        yield
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from napari.settings import get_settings
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QCheckBox, QToolButton
 
+from napari_rada._napari.autosave import autosave_path
 from napari_rada._napari.job import RunState
 from napari_rada._napari.layers import check_aligned, placement_of_grid
 from napari_rada._napari.session import session_of
@@ -96,6 +97,21 @@ def test_the_table_follows_painting_undo_and_raw_writes(widget, viewer, wait):
     layer.data[1, :5, :5] = 1
     widget.detect()
     assert AnnotatedSlice(0, 1) in widget.annotated
+
+
+def test_turning_the_viewer_is_no_edit(widget, viewer, wait):
+    layer, edits = viewer.layers["labels"], []
+    widget.panel.edited.connect(lambda: edits.append(1))
+    for plane in (AXIAL, AnnotatedSlice(0, 2), CORONAL, SAGITTAL):
+        widget.go_to(plane)
+    viewer.dims.ndisplay = 3
+    viewer.dims.ndisplay = 2
+    assert not widget.panel._timer.isActive()
+    layer.data_setitem((np.array([0]), np.array([0]), np.array([0])), 1)
+    wait(lambda: edits == [1])
+    widget.go_to(AnnotatedSlice(0, 3))
+    layer.undo()
+    wait(lambda: edits == [1, 1])
 
 
 def test_zero_is_explained(widget):
@@ -186,6 +202,61 @@ def test_an_error_of_the_engine_is_told_and_the_buttons_come_back(widget, wait, 
     assert widget.row.button.isEnabled()
 
 
+@pytest.fixture
+def second(viewer):
+    """Another scan, of another size, which nobody labelled yet."""
+    volume = np.random.default_rng(1).normal(100.0, 20.0, (9, 10, 11)).astype(np.float32)
+    return viewer.add_image(volume, name="second", scale=(3.0, 1.5, 1.0), units=("mm",) * 3)
+
+
+def test_the_labels_of_the_image_are_chosen_with_it(widget, viewer, second):
+    labels = viewer.layers["labels"]
+    widget.image.setValue(second)
+    assert widget.labels.value() is None
+    assert widget.panel.table.rowCount() == 0
+    widget.new_labels()
+    own = widget.labels.value()
+    assert own.data.shape == second.data.shape
+    widget.image.setValue(viewer.layers["scan"])
+    assert widget.labels.value() is labels
+    assert widget.panel.table.rowCount() == 3
+    widget.image.setValue(second)
+    assert widget.labels.value() is own
+
+
+def test_labels_that_fit_the_next_image_too_stay_chosen(widget, viewer):
+    scan, labels = viewer.layers["scan"], viewer.layers["labels"]
+    other = viewer.add_labels(labels.data.copy(), name="others", scale=scan.scale, affine=scan.affine, units=scan.units)
+    session_of(viewer).annotation(other).set_complete(AXIAL)
+    widget.labels.setValue(labels)
+    again = viewer.add_image(scan.data, name="again", scale=scan.scale, affine=scan.affine, units=scan.units)
+    widget.image.setValue(again)
+    assert widget.labels.value() is labels
+
+
+def test_nothing_is_suggested_from_the_labels_of_another_image(widget, viewer, second, notified):
+    widget.image.setValue(second)
+    widget.suggest()
+    assert widget.message.value() == "Annotate axial slice 4 of 9: move to where the structure is largest."
+    labels = viewer.layers["labels"]
+    labels.data[:] = 0
+    labels.data[6, 4:10, 5:11] = 1
+    widget.labels.setValue(labels)
+    widget.suggest()
+    assert "'labels' does not fit image 'second'" in widget.message.value()
+    assert notified == [widget.message.value()]
+
+
+def test_a_tick_that_is_refused_goes_back(widget, viewer, second, notified):
+    widget.image.setValue(second)
+    widget.labels.setValue(viewer.layers["labels"])
+    table = widget.panel.table
+    table.cellWidget(1, 0).findChild(QCheckBox).click()
+    assert len(notified) == 1
+    assert widget.annotated == ()
+    assert not table.cellWidget(1, 0).findChild(QCheckBox).isChecked()
+
+
 def test_images_that_are_no_volume_can_be_chosen_and_say_so(widget, viewer, notified):
     viewer.add_image(np.zeros((30, 40)), name="flat")
     widget.image.setValue(viewer.layers["flat"])
@@ -195,15 +266,32 @@ def test_images_that_are_no_volume_can_be_chosen_and_say_so(widget, viewer, noti
     assert "'flat' is 2D (30, 40); a 3D volume is needed" in widget.message.value()
 
 
+@pytest.mark.filterwarnings("ignore:Non-orthogonal slicing:UserWarning")  # napari's own, said of what is tilted
+def test_no_slice_of_a_rotated_scan_is_marked_or_gone_to(widget, viewer, notified):
+    scan = viewer.layers["scan"]
+    widget.image.setValue(viewer.add_image(scan.data, name="turned", rotate=(0, 25, 0), units=("mm",) * 3))
+    widget.new_labels()
+    widget.show_plane(0)
+    assert widget.current_slice is None
+    for ask in (widget.mark_current_slice, widget.copy_nearest, widget.suggest, lambda: widget.go_to(AXIAL)):
+        ask()
+        assert "'turned' is rotated, and napari paints beside its slices; open the file" in widget.message.value()
+    assert len(notified) == 4
+    widget.go_to(CORONAL)
+    widget.mark_current_slice()
+    assert widget.annotated == (CORONAL,), "the slices of this direction are turned within themselves"
+
+
 def test_planes_are_named_after_the_scan(widget, viewer):
     # Slices of this scan lie side by side from left to right: its array axis 0 is perpendicular to sagittal planes.
     sideways = Grid((5, 6, 7), np.array([[3.0, 0, 0, 0], [0, 0, -1, 0], [0, -1, 0, 0], [0, 0, 0, 1]]))
     volume = np.random.default_rng(0).random(sideways.shape, dtype=np.float32)
     widget.image.setValue(viewer.add_image(volume, name="sideways", **placement_of_grid(sideways)))
+    widget.new_labels()
     widget.show_plane(0)
     assert widget.navigator.planes.buttons["sagittal"].isChecked()
     assert "You are in sagittal slice" in widget.navigator.where.text()
-    viewer.layers["labels"].data_setitem((np.array([0]), np.array([0]), np.array([0])), 0)
+    widget.mark_current_slice()
     assert widget.panel.table.item(0, 1).text() == "sagittal"
 
 
@@ -423,6 +511,10 @@ def test_the_preview_follows_if_asked_to(widget, viewer, wait, engine):
     labels.data_setitem(tuple(np.array([index]) for index in (6, 0, 0)), 1)
     wait(lambda: len(engine.cases) == 2 and not widget.job.is_running)
     assert engine.cases[1].labels[6, 0, 0] == 1
+    labels.refresh()
+    wait(lambda: widget._follow.isActive())
+    wait(lambda: not widget._follow.isActive())
+    assert len(engine.cases) == 2, "nothing was painted"
     widget.auto.setChecked(False)
     labels.undo()
     assert not widget._follow.isActive()
@@ -438,17 +530,28 @@ def test_propagation_follows_the_settings_of_the_run(widget, viewer, wait, engin
 
 
 @pytest.fixture
-def saved_in(monkeypatch, tmp_path):
+def data(monkeypatch, tmp_path):
+    """The folder of this user's data; labels are saved into it soon after an edit."""
     monkeypatch.setattr("napari_rada._qt.autosave.data_folder", lambda: tmp_path / "data" / "runs")
-    monkeypatch.setattr("napari_rada._qt.autosave.QUIET_MS", 50)
-    return tmp_path / "data" / "autosave" / "scan_labels.nii.gz"
+    monkeypatch.setattr("napari_rada._qt.autosave.SAVE_MS", 50)
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def saved_in(data, viewer):
+    """The file of the viewer's labels on its scan."""
+    return autosave_path(data, viewer.layers["scan"], viewer.layers["labels"])
+
+
+def paint(labels, value=1) -> None:
+    labels.data_setitem(tuple(np.array([index]) for index in (6, 0, 0)), value)
 
 
 def test_labels_are_saved_by_themselves(saved_in, dock, viewer, engine, wait, tmp_path):
     widget = dock(LabelSlicesWidget, load_engine=engine.load)
     labels = viewer.layers["labels"]
     widget.detect()
-    labels.data_setitem(tuple(np.array([index]) for index in (6, 0, 0)), 1)
+    paint(labels)
     wait(saved_in.exists)
     wait(lambda: widget.autosaver.path == saved_in)
     volume = read_volume(saved_in)
@@ -461,21 +564,78 @@ def test_labels_are_saved_by_themselves(saved_in, dock, viewer, engine, wait, tm
     assert saved_in.stat().st_mtime_ns == stamp, "looking around is no edit"
     session_of(viewer).run_dir = tmp_path / "run"
     labels.undo()
-    wait((tmp_path / "run" / "autosave" / "scan_labels.nii.gz").exists)
+    wait((tmp_path / "run" / "autosave" / saved_in.name).exists)
+
+
+def test_steady_painting_is_saved_too(saved_in, dock, viewer, engine, qtbot, monkeypatch):
+    monkeypatch.setattr("napari_rada._qt.autosave.SAVE_MS", 300)
+    widget = dock(LabelSlicesWidget, load_engine=engine.load)
+    for stroke in range(1, 100):
+        paint(viewer.layers["labels"], stroke)
+        widget.panel._on_rescan_due()
+        qtbot.wait(100)
+        if saved_in.exists():
+            return
+    pytest.fail("nothing was saved before the brush rested")
 
 
 def test_closing_saves_what_is_not_saved_yet(saved_in, dock, viewer, engine):
     widget = dock(LabelSlicesWidget, load_engine=engine.load)
-    viewer.layers["labels"].data_setitem(tuple(np.array([index]) for index in (6, 0, 0)), 1)
-    widget.panel._on_rescan_due()
+    paint(viewer.layers["labels"])
     viewer.window.remove_dock_widget(widget)
     assert read_volume(saved_in).array[6, 0, 0] == 1
 
 
-def test_a_folder_that_cannot_be_written_is_told(saved_in, dock, viewer, engine, wait, notified, tmp_path):
-    (tmp_path / "data").mkdir()
-    saved_in.parent.write_text("a file where the folder should be")
+def test_quitting_saves_what_is_not_saved_yet(saved_in, widget, viewer, qapp):
+    paint(viewer.layers["labels"])
+    qapp.aboutToQuit.emit()
+    assert read_volume(saved_in).array[6, 0, 0] == 1
+
+
+def test_closing_the_window_saves_what_is_not_saved_yet(saved_in, widget, viewer, wait):
+    paint(viewer.layers["labels"])
+    viewer.close()
+    wait(saved_in.exists)
+    assert read_volume(saved_in).array[6, 0, 0] == 1
+
+
+def test_new_labels_leave_the_file_of_those_that_were_removed(data, dock, viewer, engine, wait):
     widget = dock(LabelSlicesWidget, load_engine=engine.load)
-    viewer.layers["labels"].data_setitem(tuple(np.array([index]) for index in (6, 0, 0)), 1)
+    viewer.layers.remove("labels")
+    widget.new_labels()
+    file = autosave_path(data, viewer.layers["scan"], widget.labels.value())
+    paint(widget.labels.value())
+    wait(file.exists)
+    wait(lambda: not widget.autosaver.job.is_running)
+    viewer.layers.remove(widget.labels.value())
+    widget.new_labels()
+    widget.go_to(AnnotatedSlice(0, 3))
+    widget.panel._on_rescan_due()
+    wait(lambda: not widget.autosaver._timer.isActive() and not widget.autosaver.job.is_running)
+    assert read_volume(file).array[6, 0, 0] == 1
+
+
+def test_labels_that_do_not_lie_on_the_image_are_neither_saved_nor_complained_of(data, dock, viewer, engine, notified):
+    viewer.add_image(np.zeros((5, 6)), name="flat")
+    viewer.add_labels(np.zeros((5, 6), dtype=np.uint8), name="flat labels")
+    widget = dock(LabelSlicesWidget, load_engine=engine.load)
+    for image in (viewer.layers["flat"], viewer.layers["scan"]):
+        widget.image.setValue(image)
+        widget.labels.setValue(viewer.layers["flat labels"])
+        viewer.layers["flat labels"].data = np.ones((5, 6), dtype=np.uint8)
+        widget.autosaver.flush()
+    assert not data.exists()
+    assert not notified
+
+
+def test_a_folder_that_cannot_be_made_is_told_once(saved_in, data, dock, viewer, engine, wait, notified):
+    data.mkdir()
+    (data / "autosave").write_text("a file where the folder should be")
+    widget = dock(LabelSlicesWidget, load_engine=engine.load)
+    paint(viewer.layers["labels"])
     wait(lambda: "could not be saved by themselves" in widget.message.value())
-    assert notified
+    assert "cannot be written (File exists)" in notified[0]
+    widget.autosaver.flush()
+    assert len(notified) == 1
+    viewer.window.remove_dock_widget(widget)
+    assert widget.labels.value() is None, "the dock has let go of the viewer"

@@ -18,6 +18,7 @@ from napari_rada._qt.predict import PredictWidget
 from napari_rada.data.classes import ClassInfo, ClassTable
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import RunFolderError
+from napari_rada.events import Notice
 from napari_rada.inference.cleanup import CleanUp
 from napari_rada.io import read_volume
 from napari_rada.training.run_folder import RunFolder
@@ -197,6 +198,57 @@ def test_what_cannot_be_accepted_is_told(ready, viewer, notified):
     ready.accept()
     assert "press New labels" in ready.message.value()
     assert len(notified) == 3
+
+
+def test_a_slice_is_accepted_only_where_the_image_lies(ready, viewer, notified):
+    scan, labels = viewer.layers["scan"], viewer.layers["labels"]
+    go_to(viewer, scan, AnnotatedSlice(0, 2))
+    astray = viewer.add_labels(
+        np.zeros_like(labels.data), name="astray", scale=scan.scale, translate=(500, 0, 0), units=scan.units
+    )
+    ready.labels.setValue(astray)
+    ready.accept()
+    assert "'astray' does not fit image 'scan'" in ready.message.value()
+    assert notified == [ready.message.value()]
+    assert not astray.data.any()
+
+
+@pytest.mark.filterwarnings("ignore:Non-orthogonal slicing:UserWarning")  # napari's own, said of what is tilted
+def test_no_slice_of_a_rotated_image_is_accepted(ready, viewer, notified):
+    for name in ("scan", "labels"):
+        viewer.layers[name].rotate = (0, 25, 0)
+    viewer.dims.order = (0, 1, 2)
+    ready.accept()
+    assert "'scan' is rotated, and napari paints beside its slices" in ready.message.value()
+    assert notified == [ready.message.value()]
+
+
+def test_what_the_engine_had_to_say_is_told_with_the_result(widget, viewer, wait, engine, monkeypatch):
+    plain = engine.predict
+
+    def with_notices(*arguments, listener, **settings):
+        for sentence in ("The largest part is left out.", "Memory ran out.", "Memory ran out."):
+            listener(Notice(sentence))
+        return plain(*arguments, listener=listener, **settings)
+
+    monkeypatch.setattr(engine, "predict", with_notices)
+    widget.predict()
+    wait(lambda: not widget.job.is_running)
+    assert widget.message.value().startswith("Added 'scan mask' (label 1")
+    assert widget.message.value().endswith(". The largest part is left out. Memory ran out.")
+    monkeypatch.setattr(engine, "predict", plain)
+    widget.predict()
+    wait(lambda: not widget.job.is_running)
+    assert "Memory" not in widget.message.value(), "that was said of another prediction"
+
+
+def test_the_known_slices_are_read_without_looking_through_the_labels(ready, viewer, wait, engine, monkeypatch):
+    scan = viewer.layers["scan"]
+    viewer.add_labels(np.zeros(scan.data.shape, np.uint8), metadata={"annotated_slices": [{"axis": 0, "index": 3}]})
+    monkeypatch.setattr("napari_rada._napari.annotation.detect_slices", lambda labels: pytest.fail("looked through"))
+    ready.suggest()
+    wait(lambda: engine.calls[-1][0] == "suggest")
+    assert AnnotatedSlice(0, 3) in engine.calls[-1][1]
 
 
 def test_a_mask_is_saved_by_naparis_own_writers(ready, viewer, tmp_path, monkeypatch, qtbot):

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from napari.layers import Layer
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QGuiApplication
 from tests.engine import ball_case, tiny_config
 
 from napari_rada import pipeline
+from napari_rada._napari.files import read_layers
 from napari_rada._napari.job import RunState
-from napari_rada._napari.layers import placement_of_grid
+from napari_rada._napari.layers import case_to_layer_data, new_labels_data, placement_of_grid
+from napari_rada._napari.preview import add_layers
 from napari_rada._napari.session import session_of
 from napari_rada._qt.dock import WIDTH
 from napari_rada._qt.folder_edit import data_folder
 from napari_rada._qt.train import TrainWidget
 from napari_rada.data.grid import Grid
-from napari_rada.errors import InputError
+from napari_rada.errors import InputError, Stopped
 from napari_rada.events import Notice
 from napari_rada.io import write_volume
 from napari_rada.presets import COHORT
@@ -379,6 +383,70 @@ def test_a_run_is_loaded_after_a_restart(viewer, dock, qtbot, wait, tmp_path):
     assert "is not a run folder" in widget.message.value()
 
 
+@pytest.fixture
+def scan_run(tmp_path):
+    """A run on a scan that lies in a file."""
+    case = replace(ball_case("liver"), source=tmp_path / "liver.nii.gz")
+    write_volume(case.source, case.image, case.grid)
+    pipeline.train([case], tmp_path / "run", tiny_config(training__iterations=1))
+    return tmp_path / "run"
+
+
+def test_new_labels_do_not_stand_for_those_of_the_run(scan_run, viewer, dock, wait, tmp_path):
+    (data,) = read_layers(str(tmp_path / "liver.nii.gz"))
+    (image,) = add_layers(viewer, [data])
+    (empty,) = add_layers(viewer, [new_labels_data(image)])
+    widget = dock(TrainWidget)
+    widget.load_run(scan_run)
+    wait(lambda: not widget.loading_job.is_running)
+    assert widget.image.value() is image
+    assert widget.labels.value() is not empty
+    assert len(widget.annotated) == 3
+    count = len(viewer.layers)
+    widget.load_run(scan_run)
+    wait(lambda: not widget.loading_job.is_running)
+    assert len(viewer.layers) == count, "what the run brought is found again under its number"
+
+
+def test_labels_with_paint_are_kept_when_their_run_is_loaded(scan_run, viewer, dock, wait, tmp_path):
+    (data,) = read_layers(str(tmp_path / "liver.nii.gz"))
+    (image,) = add_layers(viewer, [data])
+    (painted,) = add_layers(viewer, [new_labels_data(image)])
+    painted.data_setitem(tuple(np.array([index]) for index in (3, 3, 3)), 1)
+    widget = dock(TrainWidget)
+    widget.load_run(scan_run)
+    wait(lambda: not widget.loading_job.is_running)
+    assert (widget.image.value(), widget.labels.value()) == (image, painted)
+
+
+def test_a_scan_of_the_same_name_and_shape_does_not_stand_for_that_of_the_run(scan_run, viewer, dock, wait, tmp_path):
+    (tmp_path / "other").mkdir()
+    other = replace(ball_case("liver", seed=1), source=tmp_path / "other" / "liver.nii.gz")
+    write_volume(other.source, other.image, other.grid)
+    (data,) = read_layers(str(other.source))
+    (image,) = add_layers(viewer, [data])
+    widget = dock(TrainWidget)
+    widget.load_run(scan_run)
+    wait(lambda: not widget.loading_job.is_running)
+    assert widget.image.value() is not image
+    np.testing.assert_allclose(widget.image.value().data, ball_case("liver").image)
+
+
+def test_a_scan_without_a_file_is_known_by_its_voxels(viewer, dock, wait, tmp_path):
+    case = ball_case("liver")
+    pipeline.train([case], tmp_path / "run", tiny_config(training__iterations=1))
+    image, labels = (viewer.add_layer(Layer.create(*data)) for data in case_to_layer_data(case))
+    widget = dock(TrainWidget)
+    widget.load_run(tmp_path / "run")
+    wait(lambda: not widget.loading_job.is_running)
+    assert (widget.image.value(), widget.labels.value()) == (image, labels)
+    viewer.layers.remove(labels)
+    image.data = image.data[::-1]
+    widget.load_run(tmp_path / "run")
+    wait(lambda: not widget.loading_job.is_running)
+    assert widget.image.value() is not image
+
+
 def test_settings_are_copied_as_script_and_command(widget, viewer, tmp_path):
     entries = widget.buttons.more.entries
     entries["Copy as script"].trigger()
@@ -461,10 +529,10 @@ def test_selected_layers_and_a_folder_make_a_cohort(widget, viewer, wait, engine
     widget.cohort.layers.setChecked(False)
     assert widget.config() == single
     widget.cohort.layers.setChecked(True)
-    viewer.layers.selection = {scan}
-    assert widget.config() == single
-    viewer.layers.selection = {scan, plain}
-    assert widget.config() == shown
+    assert widget.cohort.listing.text() == "And 1 more: plain."
+    for painted in ({viewer.layers["labels"]}, {scan}):
+        viewer.layers.selection = painted
+        assert widget.config() == shown
     widget.cohort.setValue(tmp_path)
     widget.start()
     wait(lambda: widget.state is RunState.IDLE)
@@ -514,3 +582,49 @@ def test_a_run_without_guidance_fits_a_screen(viewer, dock, engine, qtbot, wait,
     width = WIDTH - 30  # the margins of napari's column and a scroll bar
     assert layout.hasHeightForWidth()
     assert layout.heightForWidth(width) < 1000
+
+
+def test_several_images_may_be_selected_after_the_box_is_ticked(widget, viewer):
+    scan = viewer.layers["scan"]
+    plain = viewer.add_image(scan.data[::-1], name="plain", scale=(2.0, 2.0, 2.0))
+    widget.image.setValue(scan)
+    viewer.layers.selection = {viewer.layers["labels"]}
+    widget.cohort.layers.setChecked(True)
+    assert not widget.config().cohort
+    assert widget.cohort.listing.text() == "Select further image layers in the layer list."
+    viewer.layers.selection = {scan, plain}
+    assert widget.config().cohort
+    viewer.layers.remove(plain)
+    assert not widget.config().cohort
+
+
+def test_after_a_failed_run_the_next_one_gets_a_folder_of_its_own(widget, wait, engine, tmp_path):
+    widget.folder.setValue(tmp_path / "mine" / "first")
+    engine.error = InputError("Memory ran out.")
+    (tmp_path / "mine" / "first").mkdir(parents=True)
+    widget.start()
+    wait(lambda: "Memory ran out." in widget.message.value())
+    proposed = widget.folder.value()
+    assert proposed.parent == tmp_path / "mine"
+    assert not proposed.exists()
+    widget._on_layers_changed()
+    assert widget.folder.value() == proposed
+
+
+def test_a_run_that_is_stopped_while_its_scans_are_read_is_told(widget, wait, engine):
+    engine.error = Stopped()
+    widget.start()
+    wait(lambda: widget.message.value() == "Stopped before the first iteration; nothing was trained.")
+    assert widget.state is RunState.IDLE
+
+
+def test_closing_the_dock_stops_the_run_and_says_where_it_is(widget, wait, engine, monkeypatch):
+    told = []
+    monkeypatch.setattr("napari_rada._qt.train.show_info", told.append)
+    engine.iterations = 10_000
+    widget.start()
+    wait(lambda: widget.state is RunState.TRAINING)
+    run_dir = widget.run_dir
+    widget.shut()
+    assert str(run_dir) in told[0]
+    assert widget.job._control.stop_requested

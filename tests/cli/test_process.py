@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -9,12 +10,14 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.engine import ball_case
 
 from napari_rada.cli import console, main
 from napari_rada.cli.console import Console
 from napari_rada.cli.signals import SIGNALS, stop_on_signals
 from napari_rada.control import RunControl
 from napari_rada.events import Notice, Stage, StageProgress
+from napari_rada.io import save_labels, write_volume
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -187,3 +190,17 @@ def test_a_log_file_gets_few_lines(monkeypatch: pytest.MonkeyPatch, capsys: pyte
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (75, "1:15"), (3700, "1:01:40")])
 def test_durations(seconds: float, text: str) -> None:
     assert console.duration(seconds) == text
+
+
+def test_a_path_that_the_output_cannot_spell_is_printed_all_the_same(tmp_path: Path) -> None:
+    case, folder = ball_case(), tmp_path / "扫描"
+    folder.mkdir()
+    write_volume(folder / "scan.nii.gz", case.image, case.grid)
+    save_labels(case, folder / "labels.nii.gz")
+    command = [*COMMAND, "propagate", str(folder / "scan.nii.gz"), str(folder / "labels.nii.gz"), "-o"]
+    command += [str(folder / "mask.nii.gz"), "--set", "propagation.method=diffusion"]
+    done = subprocess.run(  # noqa: S603 - our own interpreter
+        command, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONIOENCODING": "cp1252"}
+    )
+    assert "\\u626b\\u63cf" in done.stdout
+    assert (folder / "mask.nii.gz").exists()

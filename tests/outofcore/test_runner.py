@@ -14,7 +14,9 @@ from napari_rada.control import RunControl
 from napari_rada.errors import InputError, RadaError, Stopped
 from napari_rada.io.chunked import ChunkedArray
 from napari_rada.io.lazy import from_array
+from napari_rada.outofcore import runner
 from napari_rada.outofcore.runner import Cluster, Here
+from napari_rada.outofcore.steps import Order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,3 +83,14 @@ def test_a_dask_array_is_predicted_on_a_cluster_as_here(
         array = ChunkedArray.open(result.out / "0")
         found.append(array.read((0, 0, 0), array.shape))
     np.testing.assert_array_equal(found[0], found[1])
+
+
+def test_a_worker_that_stays_opens_networks_and_volume_anew_for_every_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "Site", lambda order: order.call)
+    runner.forget_sites()
+    volume = from_array(np.zeros((16, 16, 16), dtype=np.float32))
+    orders = [Order("run", "best", "cpu", volume, str(tmp_path), call) for call in ("first", "first", "second")]
+    assert [runner._opened(order) for order in orders] == ["first", "first", "second"]
+    runner.forget_sites()

@@ -13,9 +13,13 @@ import pytest
 from tests.engine import ball_case, tiny_config
 
 from napari_rada import pipeline
-from napari_rada.errors import RunFolderError
+from napari_rada.control import RunControl
+from napari_rada.data.case import check_trainable
+from napari_rada.errors import RunFolderError, Stopped
 from napari_rada.events import CheckpointSaved, Event, StepLogged
 from napari_rada.training.checkpoint import load_checkpoint
+from napari_rada.training.run_folder import RunFolder
+from napari_rada.training.snapshot import load_cases, save_snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -127,3 +131,21 @@ def test_lines_that_a_power_cut_left_unreadable_are_dropped(tmp_path: Path, whol
     assert (path / "validation.csv").read_text() == "iteration,dice,propagation_dice\n"
     iterations = [line.split(",")[0] for line in (path / "losses.csv").read_text().splitlines()]
     assert iterations == ["iteration", "1", "2", "3", "4", "5"]
+
+
+def test_many_cases_are_read_and_kept_with_progress_until_a_stop(tmp_path: Path) -> None:
+    cases, told, control = [ball_case("a"), ball_case("b", seed=1)], [], RunControl()
+    folder = RunFolder.create(tmp_path / "run", tiny_config())
+    save_snapshot(folder, cases, check_trainable(cases), control, told.append)
+    read = load_cases(folder, folder.config(), control, told.append)
+    assert [case.name for case in read] == ["a", "b"]
+    progress = [(event.done, event.total, event.message) for event in told]
+    assert progress == [(0, 2, "a"), (1, 2, "b"), (2, 2, "")] * 2
+    control.stop()
+    with pytest.raises(Stopped):
+        load_cases(folder, folder.config(), control)
+    cut_off = RunFolder.create(tmp_path / "cut off", tiny_config())
+    with pytest.raises(Stopped):
+        save_snapshot(cut_off, cases, check_trainable(cases), control)
+    assert folder.is_run
+    assert not cut_off.is_run

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 import numpy as np
 from psygnal import Signal
 
-from napari_rada._napari.layers import annotated_slices, full_resolution, is_lazy, set_annotated_slices, shape_of
+from napari_rada._napari.layers import (
+    annotated_slices,
+    full_resolution,
+    is_lazy,
+    set_annotated_slices,
+    shape_of,
+    watch_edits,
+)
 from napari_rada.data.slices import AnnotatedSlice, detect_slices
 from napari_rada.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
+    from napari.components import ViewerModel
     from napari.layers import Labels
 
 
@@ -113,6 +121,27 @@ class AnnotationModel:
         if not 0 <= plane.index < labels.shape[plane.axis]:
             return 0
         return int(np.count_nonzero(np.asarray(labels[plane.selector()])))
+
+
+def watch_strokes(viewer: ViewerModel, layer: Labels, callback: Callable[[], None]) -> Callable[[], None]:
+    """Call `callback` after edits, not after turns of the viewer; returns a function that ends it.
+
+    napari emits `set_data` when edits are undone, and once for every slice that it turns to: if another part of the
+    layer is shown than at the event before, it is a turn.
+    """
+    shown = _view(viewer)
+
+    def on_event(event: Any) -> None:
+        nonlocal shown
+        before, shown = shown, _view(viewer)
+        if event.type != "set_data" or shown == before:
+            callback()
+
+    return watch_edits(layer, on_event)
+
+
+def _view(viewer: ViewerModel) -> tuple[object, ...]:
+    return viewer.dims.point, viewer.dims.order, viewer.dims.ndisplay
 
 
 def _can_be_scanned(layer: Labels) -> bool:

@@ -193,7 +193,7 @@ def previewing(load: LoadEngine, run_dir: Path, snapshot: Snapshot, device: str,
     """Work that predicts with the latest weights of a run: the annotated slices, or the whole volume."""
 
     def work(control: RunControl, listener: Listener) -> Prediction:
-        engine, case = load(), snapshot.to_case()
+        engine, case = load(), _as_in_run(run_dir, snapshot)
         if whole:
             return engine.predict(run_dir, case, device=device, weights="last", control=control, listener=listener)
         return engine.preview(run_dir, case, device=device, control=control, listener=listener)
@@ -207,10 +207,10 @@ def predicting(
     """Work that predicts snapshots with a run, one after the other, and returns a `Prediction` for each."""
 
     def work(control: RunControl, listener: Listener) -> list[Prediction]:
-        engine = load()
+        engine, cases = load(), (_as_in_run(run_dir, snapshot) for snapshot in snapshots)
         return [
-            engine.predict(run_dir, snapshot.to_case(), device=device, tidy=tidy, control=control, listener=listener)
-            for snapshot in snapshots
+            engine.predict(run_dir, case, device=device, tidy=tidy, control=control, listener=listener)
+            for case in cases
         ]
 
     return work
@@ -220,7 +220,7 @@ def explaining(load: LoadEngine, run_dir: Path, snapshot: Snapshot, value: int, 
     """Work that returns the `Explanation` of where a run's networks look for the class with a label value."""
 
     def work(control: RunControl, listener: Listener) -> Explanation:
-        engine, case = load(), snapshot.to_case()
+        engine, case = load(), _as_in_run(run_dir, snapshot)
         return engine.explain(run_dir, case, str(value), device=device, control=control, listener=listener)
 
     return work
@@ -271,3 +271,11 @@ def _cases(
     if folder is not None:
         cases += io.load_cases([str(folder)], non_finite=config.data.non_finite, control=control, listener=listener)
     return cases
+
+
+def _as_in_run(run_dir: Path, snapshot: Snapshot) -> Case:
+    """Make the case with NaN and infinity treated as the run treats them; without a run the engine says so."""
+    from napari_rada.training.run_folder import RunFolder
+
+    folder = RunFolder(run_dir)
+    return snapshot.to_case(folder.config().data.non_finite) if folder.is_run else snapshot.to_case()

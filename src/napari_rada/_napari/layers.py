@@ -350,7 +350,8 @@ def placement_of_grid(grid: Grid, source: Path | None = None) -> dict[str, Any]:
 
 def placement_of_layer(layer: Image | Labels, **metadata: Any) -> dict[str, Any]:
     """Copy of a layer's whole placement: every transform, units, axis labels, and its metadata with additions."""
-    kept = {key: value for key, value in layer.metadata.items() if key not in (SLICES_KEY, PREVIEW_KEY, CLASSES_KEY)}
+    own = (SLICES_KEY, PREVIEW_KEY, CLASSES_KEY, PROVENANCE_KEY)
+    kept = {key: value for key, value in layer.metadata.items() if key not in own}
     return {
         "scale": np.array(layer.scale),
         "translate": np.array(layer.translate),

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_rada._napari.layers import shape_of
+import numpy as np
+
+from napari_rada._napari.geometry import OBLIQUE
+from napari_rada._napari.layers import shape_of, world_matrix
 from napari_rada.data.slices import AnnotatedSlice
+from napari_rada.errors import InputError
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -15,9 +19,9 @@ if TYPE_CHECKING:
 
 
 def viewed_slice(viewer: ViewerModel, layer: Image | Labels) -> AnnotatedSlice | None:
-    """Return the plane of the layer's volume that the viewer shows; None in 3D or off the volume."""
+    """Return the plane of the layer's volume that the viewer shows; None in 3D, off the volume, or if it is tilted."""
     axis = viewed_axis(viewer, layer)
-    if axis is None:
+    if axis is None or is_tilted(layer, axis):
         return None
     position = layer.world_to_data(viewer.dims.point)[axis]
     index = round(float(position))
@@ -32,24 +36,46 @@ def viewed_axis(viewer: ViewerModel, layer: Image | Labels) -> int | None:
     return axis if axis in (0, 1, 2) else None
 
 
+def is_tilted(layer: Image | Labels, axis: int) -> bool:
+    """Tell whether napari shows other slices through array `axis` than it says, and paints beside them.
+
+    napari slices along the world's axes, so `axis` has to lie along the world axis of the same number, and the two
+    others at right angles to it. If the layer is turned within the slices of `axis` they are shown as they are.
+    """
+    linear = world_matrix(layer)[:3, :3]
+    cosines = np.abs(linear / np.linalg.norm(linear, axis=0))
+    others = [other for other in range(3) if other != axis]
+    return bool(max(cosines[axis, others].max(), cosines[others, axis].max()) > OBLIQUE)
+
+
+def check_untilted(layer: Image | Labels, axis: int | None) -> None:
+    """Raise `InputError` if the slices through array `axis` are tilted; None, as in 3D, is let pass."""
+    if axis is not None and is_tilted(layer, axis):
+        raise InputError(
+            f"Layer '{layer.name}' is rotated, and napari paints beside its slices; open the file with napari-rada, "
+            "or set rotate, shear and affine of the layer back."
+        )
+
+
 def show_plane(viewer: ViewerModel, layer: Image | Labels, axis: int) -> None:
     """Turn the viewer so that it slices the layer's volume through array `axis`, the whole slice in view.
 
-    If the viewer stands beside the volume it goes to the middle slice.
+    If the viewer stands beside the volume it goes to the middle slice, unless the slices are tilted.
     """
     first = viewer.dims.ndim - layer.ndim
     shown = [first + other for other in range(3) if other != axis]
     others = [dim for dim in range(viewer.dims.ndim) if dim < first]
     viewer.dims.ndisplay = 2
     viewer.dims.order = (*others, first + axis, *shown)
-    if viewed_slice(viewer, layer) is None:
+    if viewed_slice(viewer, layer) is None and not is_tilted(layer, axis):
         _set_slice(viewer, layer, AnnotatedSlice(axis, shape_of(layer)[axis] // 2))
     viewer.reset_view()
 
 
 def go_to(viewer: ViewerModel, layer: Image | Labels, plane: AnnotatedSlice) -> None:
-    """Show one plane of the layer's volume; raises `InputError` if it lies outside."""
+    """Show one plane of the layer's volume; raises `InputError` if it lies outside or is tilted."""
     plane.check(shape_of(layer))
+    check_untilted(layer, plane.axis)
     if viewed_axis(viewer, layer) != plane.axis:
         show_plane(viewer, layer, plane.axis)
     _set_slice(viewer, layer, plane)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari.layers import Labels, Layer
 
-from napari_rada._napari.layers import MASK, PREVIEW_KEY, prediction_to_layer_data
+from napari_rada._napari.layers import MASK, PREVIEW_KEY, lies_on, prediction_to_layer_data
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,16 +42,18 @@ def show_preview(
 ) -> Labels:
     """Show a mask that is not final in a layer of its own under the labels it came from.
 
-    The preview of the same kind of the same Labels layer is updated in place, unless somebody painted in it: then it
-    is theirs, and a new one is made.
+    The preview of the same kind of the same Labels layer is updated in place, or replaced if it no longer lies on the
+    image layer. If somebody painted in it, it is theirs, and a new one is made.
     """
     ((mask, settings, _),) = prediction_to_layer_data(prediction, image_layer, (MASK,))
     tag = f"{labels_layer.name} {kind}"
     present = _untouched_preview(viewer, tag)
-    if present is not None and present.data.shape == mask.shape:
+    if present is not None and lies_on(image_layer, present):
         present.data = mask
         present.metadata.update(settings["metadata"])
         return present
+    if present is not None:
+        viewer.layers.remove(present)
     settings = {**settings, "name": tag, "opacity": 0.4}
     preview = Labels(mask, **settings)
     position = viewer.layers.index(labels_layer) if labels_layer in viewer.layers else len(viewer.layers)

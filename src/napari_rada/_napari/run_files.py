@@ -4,30 +4,36 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from napari.layers import Image, Labels
 
 from napari_rada import io
-from napari_rada._napari.layers import case_to_layer_data
+from napari_rada._napari.autosave import latest_autosave
+from napari_rada._napari.layers import (
+    annotated_slices,
+    case_to_layer_data,
+    full_resolution,
+    grid_of,
+    is_output,
+    lies_on,
+    source_of,
+)
 from napari_rada.data.classes import ClassInfo, ClassTable
-from napari_rada.io.annotations import read_classes, to_array, write_sidecar
+from napari_rada.errors import InputError
+from napari_rada.io.annotations import read_classes, to_array
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from numpy.typing import NDArray
+    from napari.components import ViewerModel
 
     from napari_rada._napari.layers import LayerData
     from napari_rada.config import RunConfig
     from napari_rada.data.case import Case
-    from napari_rada.data.grid import Grid
-    from napari_rada.data.slices import AnnotatedSlice
     from napari_rada.events import StepLogged, Validated
     from napari_rada.training.run_folder import RunFolder
-
-AUTOSAVE = "autosave"
-"""Folder, inside a run folder, of the labels as they were last painted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,8 +42,8 @@ class LoadedRun:
 
     Parameters
     ----------
-    layers
-        Per case: the image and, if it was annotated, the labels as they were last painted.
+    cases
+        Each with the labels, if it was annotated, as they were last painted.
     steps, validations
         The curve, that of continued runs included.
     can_predict
@@ -46,10 +52,15 @@ class LoadedRun:
 
     path: Path
     config: RunConfig
-    layers: tuple[tuple[LayerData, ...], ...]
+    cases: tuple[Case, ...]
     steps: tuple[StepLogged, ...]
     validations: tuple[Validated, ...]
     can_predict: bool
+
+    @property
+    def layers(self) -> tuple[tuple[LayerData, ...], ...]:
+        """Per case: the image and, if it was annotated, the labels."""
+        return tuple(tuple(case_to_layer_data(case)) for case in self.cases)
 
 
 def load_run(folder: RunFolder) -> LoadedRun:
@@ -65,14 +76,10 @@ def load_run(folder: RunFolder) -> LoadedRun:
     from napari_rada.training.snapshot import load_cases
 
     config = folder.config()
-    layers = []
-    for case in load_cases(folder, config):
-        latest = _latest(folder, case)
-        layers.append(tuple(case_to_layer_data(latest)))
     return LoadedRun(
         folder.path,
         config,
-        tuple(layers),
+        tuple(_latest(folder, case) for case in load_cases(folder, config)),
         tuple(folder.steps()),
         tuple(folder.validations()),
         folder.last_checkpoint.exists(),
@@ -89,8 +96,8 @@ def classes_of_run(run_dir: Path) -> tuple[ClassInfo, ...]:
 
 def _latest(folder: RunFolder, case: Case) -> Case:
     """Return the case with its labels as they were last painted, if they were saved after Start."""
-    path = autosave_path(folder.path, case.name)
-    if not path.exists():
+    path = latest_autosave(folder.path, case)
+    if path is None:
         return case
     volume = io.read_volume(path)
     slices = io.read_sidecar(path) or ()
@@ -101,20 +108,37 @@ def _latest(folder: RunFolder, case: Case) -> Case:
     return replace(case, labels=painted, annotated=annotated, classes=classes)
 
 
-def autosave_path(folder: Path, name: str) -> Path:
-    """Return where the labels of a case called `name` are saved under a folder."""
-    return folder / AUTOSAVE / f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', name)[:80]}_labels.nii.gz"
+def open_image(viewer: ViewerModel, case: Case, run_dir: Path) -> Image | None:
+    """Return the open layer that shows the image of a run's case: of its name, on its grid and from its file.
+
+    An image that came from no file is known by its voxels, of which the run folder holds a copy.
+    """
+    images = [layer for layer in viewer.layers if isinstance(layer, Image) and not is_output(layer)]
+    named = [layer for layer in images if _is_called(layer, case.name)]
+    return next((layer for layer in named if _shows(layer, case, run_dir)), None)
 
 
-def autosave(
-    path: Path,
-    labels: NDArray[Any],
-    slices: tuple[AnnotatedSlice, ...],
-    grid: Grid,
-    classes: tuple[ClassInfo, ...] = (),
-) -> None:
-    """Write labels and their annotated slices, whole or not at all; raises `InputError`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    smallest = np.min_scalar_type(int(labels.max(initial=0)))
-    io.write_volume(path, labels.astype(smallest), grid, None)
-    write_sidecar(path, slices, classes)
+def open_labels(viewer: ViewerModel, image: Image, name: str) -> Labels | None:
+    """Return the open annotation of an image, of this name: it is newer than any file, unless nothing is in it."""
+    layers = [layer for layer in viewer.layers if isinstance(layer, Labels) and not is_output(layer)]
+    fitting = [layer for layer in layers if _is_called(layer, name) and lies_on(image, layer)]
+    own = [layer for layer in fitting if source_of(layer) == source_of(image)]
+    return next((layer for layer in own if annotated_slices(layer) or np.any(full_resolution(layer))), None)
+
+
+def _is_called(layer: Image | Labels, name: str) -> bool:
+    """Tell whether a layer has this name, also where the viewer numbered it because another one had it too."""
+    return re.fullmatch(rf"{re.escape(name)}( \[\d+\])?", str(layer.name)) is not None
+
+
+def _shows(layer: Image, case: Case, run_dir: Path) -> bool:
+    try:
+        grid, source = grid_of(layer), source_of(layer)
+    except InputError:
+        return False
+    if case.source is None or not grid.matches(case.grid):
+        return False
+    if source is not None:
+        return source.resolve() == case.source.resolve()
+    copied = case.source.resolve().is_relative_to(run_dir.resolve())
+    return copied and np.array_equal(np.asarray(full_resolution(layer), dtype=np.float32), case.image)

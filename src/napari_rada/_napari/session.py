@@ -92,7 +92,11 @@ _sessions: WeakKeyDictionary[ViewerModel, Session] = WeakKeyDictionary()
 
 
 def session_of(viewer: ViewerModel) -> Session:
-    """Return the session of a viewer, the same for every widget in it."""
+    """Return the session of a viewer, the same for every widget in it.
+
+    napari hands every dock a proxy of its own, which dies with the dock; the viewer behind them is one.
+    """
+    viewer = getattr(viewer, "__wrapped__", viewer)
     if viewer not in _sessions:
         _sessions[viewer] = Session()
     return _sessions[viewer]

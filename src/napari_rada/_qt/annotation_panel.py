@@ -8,11 +8,13 @@ from psygnal import Signal
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
 
-from napari_rada._napari.layers import watch_edits
+from napari_rada._napari.annotation import watch_strokes
 from napari_rada._qt.slice_table import SliceTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from napari.components import ViewerModel
 
     from napari_rada._napari.annotation import AnnotationModel
     from napari_rada._qt.theme import Colours
@@ -34,8 +36,9 @@ class AnnotationPanel(QWidget):
     edited = Signal()
     """The labels were painted, filled, undone or replaced, and then left alone for a moment."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    def __init__(self, viewer: ViewerModel, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        self._viewer = viewer
         self._model: AnnotationModel | None = None
         self._grid: Grid | None = None
         self._current: AnnotatedSlice | None = None
@@ -64,19 +67,19 @@ class AnnotationPanel(QWidget):
         if self._unwatch is not None:
             self._unwatch()
         if self._model is not None:
-            self._model.changed.disconnect(self._draw)
+            self._model.changed.disconnect(self.redraw)
         self._timer.stop()
         self._model, self._unwatch = model, None
         if model is not None:
             model.rescan()
-            model.changed.connect(self._draw)
-            self._unwatch = watch_edits(model.layer, self._on_edited)
-        self._draw()
+            model.changed.connect(self.redraw)
+            self._unwatch = watch_strokes(self._viewer, model.layer, self._timer.start)
+        self.redraw()
 
     def set_grid(self, grid: Grid | None) -> None:
         """Take the grid that names the planes."""
         self._grid = grid
-        self._draw()
+        self.redraw()
 
     def set_current(self, plane: AnnotatedSlice | None) -> None:
         """Highlight the slice that the viewer shows, if it is listed."""
@@ -87,7 +90,8 @@ class AnnotationPanel(QWidget):
         """Take the colours of another theme."""
         self.hint.setStyleSheet(f"color: {colours.muted}")
 
-    def _draw(self) -> None:
+    def redraw(self) -> None:
+        """Show the model as it is."""
         self.table.set_data(self._model.rows if self._model else (), self._grid)
         self.table.setEnabled(self._model is not None)
         self.detect_button.setEnabled(self._model is not None)
@@ -99,10 +103,6 @@ class AnnotationPanel(QWidget):
         self.mark_button.setEnabled(
             self._model is not None and self._current is not None and self._current not in complete
         )
-
-    def _on_edited(self, event: object = None) -> None:
-        del event
-        self._timer.start()
 
     def _on_rescan_due(self) -> None:
         if self._model is not None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from psygnal import Signal
-from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QLabel, QVBoxLayout, QWidget
 
 from napari_rada._qt.dock import form
 from napari_rada._qt.folder_edit import FolderEdit
 from napari_rada.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 
@@ -27,15 +28,26 @@ class CohortPanel(QWidget):
             "Learn from every image layer selected in the layer list: where a labels layer on its voxels has annotated "
             "slices, as an annotated scan, else as one that nobody annotated, of which quick makes no use"
         )
+        self.listing = QLabel()
+        self.listing.setWordWrap(True)
         self.folder = FolderEdit("Choose a folder with a cases.csv")
         self.folder.setToolTip("Columns name, image, labels, slices; only image must be filled")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(6)
         layout.addWidget(self.layers)
+        layout.addWidget(self.listing)
         layout.addLayout(form(Folder_of_cases=self.folder))
         self.layers.toggled.connect(lambda _on: self.valueChanged.emit())
         self.folder.valueChanged.connect(lambda _folder: self.valueChanged.emit())
+        self.layers.toggled.connect(self.listing.setVisible)
+        self.set_data([])
+        self.listing.setVisible(False)
+
+    def set_data(self, names: Sequence[str]) -> None:
+        """Show which layers are learned from beside the image above."""
+        several = "Select further image layers in the layer list."
+        self.listing.setText(f"And {len(names)} more: {', '.join(names)}." if names else several)
 
     @property
     def names_folder(self) -> bool:

@@ -8,6 +8,7 @@ from psygnal import Signal
 from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QLineEdit, QVBoxLayout, QWidget
 
 from napari_rada._napari.setting_fields import UNION_KEYS, as_yaml, check_settings, setting_fields
+from napari_rada._qt.dock import WheelGuard
 from napari_rada._qt.message import Message
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class ConfigForm(QWidget):
         self._drawn = False
         self.fields: dict[str, QLineEdit | QComboBox] = {}
         self.problem = Message()
+        self._wheel = WheelGuard(self)
         self._body = QWidget()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -95,6 +97,7 @@ class ConfigForm(QWidget):
         layout = self.layout()
         assert layout is not None
         layout.replaceWidget(self._body, body)
+        self._wheel.watch(body)
         self._body.deleteLater()
         self._body = body
 

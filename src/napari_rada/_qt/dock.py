@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from napari.qt.threading import create_worker
 from napari.utils.notifications import show_error
-from qtpy.QtCore import QEvent, QSize, Qt, QTimer
+from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
 from qtpy.QtGui import QGuiApplication
-from qtpy.QtWidgets import QDockWidget, QFormLayout, QFrame, QLabel, QMainWindow, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QAbstractSpinBox,
+    QComboBox,
+    QDockWidget,
+    QFormLayout,
+    QFrame,
+    QLabel,
+    QMainWindow,
+    QScrollArea,
+    QSlider,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_rada._napari.devices import list_devices
 from napari_rada._napari.session import session_of
@@ -47,6 +59,7 @@ class Dock(QWidget):
         self.message = Message()
         self._cleanup: list[Callable[[], None]] = []
         self._docked = False
+        self._wheel = WheelGuard(self)
         content = QWidget()
         self.column = QVBoxLayout(content)
         self.column.setContentsMargins(8, 8, 8, 8)
@@ -76,10 +89,14 @@ class Dock(QWidget):
         self._cleanup.append(action)
 
     def shut(self) -> None:
-        """Let go of the viewer; called when the dock is closed, harmless if called again."""
+        """Let go of the viewer; called when the dock is closed, harmless if called again.
+
+        What was added last is done first, and all of it is done, also where a part fails.
+        """
         actions, self._cleanup = self._cleanup, []
-        for action in reversed(actions):
-            action()
+        with ExitStack() as stack:
+            for action in actions:
+                stack.callback(action)
 
     def apply_colours(self, colours: Colours) -> None:
         """Take the colours of a theme; widgets with more to colour extend this."""
@@ -101,7 +118,9 @@ class Dock(QWidget):
         show_error(sentence)
 
     def event(self, event: QEvent | None) -> bool:
-        """Notice being docked and, when the dock is closed, being taken out of it."""
+        """Notice being shown for the first time, being docked and, when the dock is closed, being taken out of it."""
+        if event is not None and event.type() == QEvent.Type.Polish:
+            self._wheel.watch(self)
         if event is not None and event.type() == QEvent.Type.ParentChange:
             self._on_parent_changed()
         return bool(super().event(event))
@@ -138,6 +157,25 @@ class Dock(QWidget):
 
     def _on_theme_changed(self) -> None:
         self.apply_colours(self.colours)
+
+
+class WheelGuard(QObject):
+    """Leaves the mouse wheel to the scroll area: a field takes it only after it was clicked or tabbed into."""
+
+    def watch(self, root: QWidget) -> None:
+        """Guard every field that is in `root` now."""
+        for kind in (QComboBox, QAbstractSpinBox, QSlider):
+            for field in root.findChildren(kind):
+                field.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+                field.installEventFilter(self)
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """Pass the wheel on to the widget around a field without focus."""
+        if isinstance(watched, QWidget) and event is not None and event.type() == QEvent.Type.Wheel:
+            if not watched.hasFocus():
+                event.ignore()
+                return True
+        return super().eventFilter(watched, event)
 
 
 def copy_text(text: str) -> None:

@@ -15,8 +15,15 @@ from napari_rada._napari.brush_lock import BrushLock
 from napari_rada._napari.edits import accept_plane, copy_nearest
 from napari_rada._napari.engine import load_pipeline, propagation, suggesting
 from napari_rada._napari.job import Job
-from napari_rada._napari.layers import check_aligned, full_resolution, new_labels_data, shape_of, take_snapshot
-from napari_rada._napari.planes import describe
+from napari_rada._napari.layers import (
+    check_aligned,
+    full_resolution,
+    lies_on,
+    new_labels_data,
+    shape_of,
+    take_snapshot,
+)
+from napari_rada._napari.planes import check_untilted, describe, viewed_axis
 from napari_rada._napari.preview import add_layers, show_preview
 from napari_rada._napari.windows import apply_window
 from napari_rada._qt import shortcuts
@@ -85,8 +92,9 @@ class LabelSlicesWidget(Dock):
         self._suggestion_pump = JobPump(self.suggestion_job, self)
         self.image = LayerCombo(napari_viewer, Image, empty="no image open")
         self.labels = LayerCombo(napari_viewer, Labels, empty="no labels yet")
+        self.labels.setPlaceholderText("no labels of this image")
         self.navigator = SliceNavigator(napari_viewer)
-        self.panel = AnnotationPanel()
+        self.panel = AnnotationPanel(napari_viewer)
         self.classes = ClassPanel()
         self.painting = PaintingPanel()
         self.lock = BrushLock()
@@ -149,7 +157,7 @@ class LabelSlicesWidget(Dock):
             image, labels = self.image.value(), self.labels.value()
             if image is None:
                 raise InputError("There is no Image layer; open a scan first.")
-            rows = self.session.annotation(labels).rows if labels else ()
+            rows = () if labels is None else self._checked_model().rows
             painted = None if labels is None else full_resolution(labels)
             listed = [row.plane for row in rows]
             planes = first_slices(shape_of(image), painted, listed)
@@ -310,6 +318,8 @@ class LabelSlicesWidget(Dock):
 
     def _checked_plane(self) -> AnnotatedSlice:
         plane = self.current_slice
+        if plane is None and self.navigator.grid is not None:
+            check_untilted(self.image.value(), viewed_axis(self.viewer, self.image.value()))
         if plane is None:
             raise InputError("The viewer shows no slice of the image; turn to axial, coronal or sagittal first.")
         return plane
@@ -317,9 +327,10 @@ class LabelSlicesWidget(Dock):
     def _checked_model(self) -> AnnotationModel:
         """Return the annotation of the chosen labels once they are sure to fit the image."""
         image, labels = self.image.value(), self.labels.value()
-        if image is None or labels is None:
-            missing = "Image" if image is None else "Labels"
-            raise InputError(f"There is no {missing} layer; {'open a scan' if image is None else 'press New labels'}.")
+        if image is None:
+            raise InputError("There is no Image layer; open a scan.")
+        if labels is None:
+            raise InputError(f"No labels of '{image.name}' are chosen; press New labels to make some.")
         check_aligned(image, labels)
         return self.session.annotation(labels)
 
@@ -327,9 +338,21 @@ class LabelSlicesWidget(Dock):
         self.navigator.set_layer(layer)
         self.panel.set_grid(self.navigator.grid)
         self.new_button.setEnabled(layer is not None)
+        self._choose_labels()
         self.autosaver.set_layers(layer, self.labels.value())
         self._preview = None
         self.message.setValue("")
+
+    def _choose_labels(self) -> None:
+        """Choose labels that lie on the image, or none if there are none, unless those chosen do."""
+        image, labels = self.image.value(), self.labels.value()
+        if image is None or (labels is not None and lies_on(image, labels)):
+            return
+        fitting = self.session.labels_on(self.viewer, image)
+        if fitting is None:
+            self.labels.setCurrentIndex(-1)
+        else:
+            self.labels.setValue(fitting)
 
     def _on_labels_changed(self, layer: Labels | None) -> None:
         model = None if layer is None else self.session.annotation(layer)
@@ -357,7 +380,10 @@ class LabelSlicesWidget(Dock):
         if self.job.is_running:
             self._follow.start()
         elif self.auto.isChecked() and self.annotated:
-            self.propagate()
+            with self.telling_errors(keep_message=True):
+                question = self._question()
+                if self._preview is None or self._preview[0] != question:
+                    self._propagate(question, then_suggest=False)
 
     def _on_window_chosen(self, window: Window | None) -> None:
         if self.image.value() is not None:
@@ -376,6 +402,7 @@ class LabelSlicesWidget(Dock):
     def _on_complete_changed(self, plane: AnnotatedSlice, complete: bool) -> None:
         with self.telling_errors():
             self._checked_model().set_complete(plane, complete)
+        self.panel.redraw()  # a tick that was refused goes back
 
     def _on_remove_requested(self, plane: AnnotatedSlice) -> None:
         with self.telling_errors():

@@ -8,7 +8,7 @@ from psygnal import Signal
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from napari_rada._napari.layers import grid_of
-from napari_rada._napari.planes import describe, go_to, show_plane, viewed_axis, viewed_slice
+from napari_rada._napari.planes import describe, go_to, is_tilted, show_plane, viewed_axis, viewed_slice
 from napari_rada._qt.plane_buttons import PlaneButtons
 from napari_rada.errors import InputError
 
@@ -110,14 +110,16 @@ class SliceNavigator(QWidget):
         if self._grid is not None and self._layer is not None:
             plane, axis = viewed_slice(self._viewer, self._layer), viewed_axis(self._viewer, self._layer)
         self.planes.setValue(axis)
-        self.where.setText(self._sentence(plane))
+        self.where.setText(self._sentence(plane, axis))
         if plane != self._value:
             self._value = plane
             self.valueChanged.emit(plane)
 
-    def _sentence(self, plane: AnnotatedSlice | None) -> str:
-        if self._grid is None:
+    def _sentence(self, plane: AnnotatedSlice | None, axis: int | None) -> str:
+        if self._grid is None or self._layer is None:
             return "Open a 3D scan to begin."
+        if axis is not None and is_tilted(self._layer, axis):
+            return "This layer is rotated: napari shows no whole slice of it in this direction"
         if plane is not None:
             return f"You are in {describe(self._grid, plane)}"
         return "You are in 3D" if self._viewer.dims.ndisplay == 3 else "You are beside the volume"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ from napari_rada._napari.layers import (
     DISAGREEMENT,
     MASK,
     OUTPUTS,
+    annotated_slices,
     check_aligned,
     explanation_to_layer_data,
     grid_of,
@@ -31,7 +33,7 @@ from napari_rada._napari.layers import (
     selected_images,
     take_snapshot,
 )
-from napari_rada._napari.planes import describe, go_to, viewed_slice
+from napari_rada._napari.planes import check_untilted, describe, go_to, viewed_axis, viewed_slice
 from napari_rada._napari.preferences import preferences
 from napari_rada._napari.preview import add_layers
 from napari_rada._napari.recipes import predict_command
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_rada._napari.engine import LoadEngine
+    from napari_rada._napari.job import Work
     from napari_rada._qt.theme import Colours
     from napari_rada.data.slices import AnnotatedSlice
     from napari_rada.events import Event
@@ -89,6 +92,7 @@ class PredictWidget(Dock):
         self._images: list[Image] = []
         self._image: Image | None = None
         self._explained: Image | None = None
+        self._notices: dict[Job, list[str]] = {}
         self.job = Job("prediction", spawn)
         self._pump = JobPump(self.job, self)
         self.suggestion_job = Job("suggestion", spawn)
@@ -124,12 +128,12 @@ class PredictWidget(Dock):
             if folder is not None:
                 self._check_chunked(images)
                 volume = volume_of_layer(images[0])
-                self.job.start(predicting_volume(run_dir, volume, folder, self.device.value()))
+                self._start(self.job, predicting_volume(run_dir, volume, folder, self.device.value()))
                 self._images = images
                 return
             snapshots = [take_snapshot(images[0], labels, self._annotated(labels)), *map(take_snapshot, images[1:])]
             work = predicting(self._load_engine, run_dir, snapshots, self.device.value(), self.clean_up.value())
-            self.job.start(work)
+            self._start(self.job, work)
             self._images = images
 
     def cancel(self) -> None:
@@ -148,7 +152,8 @@ class PredictWidget(Dock):
                 raise InputError(f"{run_dir} has no class beside background, so there is nothing to look for.")
             self._check_labels(image, labels)
             snapshot = take_snapshot(image, labels, self._annotated(labels))
-            self.explain_job.start(explaining(self._load_engine, run_dir, snapshot, value, self.device.value()))
+            work = explaining(self._load_engine, run_dir, snapshot, value, self.device.value())
+            self._start(self.explain_job, work)
             self._explained = image
             self.explain_section.setValue(True)
 
@@ -254,23 +259,25 @@ class PredictWidget(Dock):
             raise InputError("There is no prediction yet; predict first.")
         plane = viewed_slice(self.viewer, self._image)
         if plane is None:
+            check_untilted(self._image, viewed_axis(self.viewer, self._image))
             raise InputError("The viewer shows no slice of the predicted image; turn to a plane first.")
         labels = self.labels.value() or self.session.labels_on(self.viewer, self._image)
         if labels is None:
             raise InputError(
                 f"No Labels layer lies on '{self._image.name}'; press New labels in the dock Label slices first."
             )
+        check_aligned(self._image, labels)
         return self._image, labels, plane
 
     def _annotated(self, labels: Labels | None) -> Sequence[AnnotatedSlice] | None:
-        return None if labels is None else self.session.annotation(labels).complete
+        return None if labels is None else annotated_slices(labels)
 
     def _known_slices(self) -> list[AnnotatedSlice]:
         """Slices annotated on the predicted image in any Labels layer: they need not be suggested again."""
         assert self.prediction is not None
         shape = self.prediction.mask.shape
         layers = [layer for layer in self.viewer.layers if isinstance(layer, Labels) and layer.data.shape == shape]
-        return sorted({plane for layer in layers for plane in self.session.annotation(layer).complete})
+        return sorted({plane for layer in layers for plane in annotated_slices(layer)})
 
     def _build(self) -> None:
         self.several.setToolTip("Predict every image layer that is selected in the layer list, not only the one above")
@@ -317,7 +324,7 @@ class PredictWidget(Dock):
         self.row.cancelRequested.connect(self.cancel)
         self.explain_panel.row.startRequested.connect(self.explain)
         self.explain_panel.row.cancelRequested.connect(self.explain_job.stop)
-        self.explain_job.event.connect(self._on_event)
+        self.explain_job.event.connect(partial(self._on_event, self.explain_job))
         self.explain_job.succeeded.connect(self._on_explained)
         self.explain_job.failed.connect(self.show_error)
         self.image.valueChanged.connect(lambda image: self.chunks.set_data(image, self.run.value()))
@@ -331,7 +338,7 @@ class PredictWidget(Dock):
         self.handover_job.failed.connect(self.show_error)
         self.run.refused.connect(self.show_error)
         self.job.state_changed.connect(self._on_state_changed)
-        self.job.event.connect(self._on_event)
+        self.job.event.connect(partial(self._on_event, self.job))
         self.job.succeeded.connect(self._on_predicted)
         self.job.failed.connect(self.show_error)
         self.suggestion_job.succeeded.connect(self._on_suggested)
@@ -356,9 +363,19 @@ class PredictWidget(Dock):
             button.setEnabled(ready)
         self.save_button.setEnabled(ready and self.mask_layer is not None)
 
-    def _on_event(self, event: Event) -> None:
+    def _start(self, job: Job, work: Work) -> None:
+        self._notices[job] = []
+        job.start(work)
+
+    def _on_event(self, job: Job, event: Event) -> None:
         if isinstance(event, Notice):
+            self._notices[job].append(event.message)
             self.message.setValue(event.message, "warning")
+
+    def _tell_done(self, job: Job, told: str) -> None:
+        """Tell what was added, and everything that the job had to say on the way, each sentence once."""
+        notices = dict.fromkeys(self._notices[job])
+        self.message.setValue(" ".join([told, *notices]), "warning" if notices else "info")
 
     def _on_predicted(self, predictions: list[Prediction] | VolumeResult) -> None:
         if not isinstance(predictions, list):
@@ -374,7 +391,7 @@ class PredictWidget(Dock):
                 if self.prediction is None or image is images[0]:
                     self.prediction, self._image = prediction, image
                     self.mask_layer = next((layer for layer in added if isinstance(layer, Labels)), None)
-            self.message.setValue(" ".join(told))
+            self._tell_done(self.job, " ".join(told))
         self._draw_buttons()
 
     def _show_volume(self, result: VolumeResult) -> None:
@@ -383,7 +400,7 @@ class PredictWidget(Dock):
         self.prediction, self._image, self.mask_layer = None, None, None
         with self.telling_errors():
             (layer,) = add_layers(self.viewer, [result_to_layer_data(result, image)])
-            self.message.setValue(f"Added '{layer.name}', which is read from {result.out}.")
+            self._tell_done(self.job, f"Added '{layer.name}', which is read from {result.out}.")
         self._draw_buttons()
 
     def _on_run_changed(self, run_dir: Path | None) -> None:
@@ -399,7 +416,7 @@ class PredictWidget(Dock):
         with self.telling_errors():
             (layer,) = add_layers(self.viewer, [explanation_to_layer_data(explanation, image)])
             guidance = explanation.provenance.get("guidance", "none")
-            self.message.setValue(f"Added '{layer.name}' (guidance: {guidance}).")
+            self._tell_done(self.explain_job, f"Added '{layer.name}' (guidance: {guidance}).")
 
     def _on_suggested(self, suggestion: Suggestion) -> None:
         if self._image is None or self._image not in self.viewer.layers:

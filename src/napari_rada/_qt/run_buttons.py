@@ -37,7 +37,9 @@ class RunButtons(QWidget):
         self._state = RunState.IDLE
         self.start = self._button("Start", "Train new networks on a copy of the layers as they are now", 0, 0)
         self.pause = self._button("Pause", "Wait after the present iteration", 0, 1)
-        self.stop = self._button("Stop", "End after the present iteration; a checkpoint is saved", 0, 2)
+        self.stop = self._button(
+            "Stop", "End at once, on a graphics card after the present iteration; a checkpoint is saved", 0, 2
+        )
         self.proceed = self._button("Continue training", "", 1, 0)
         self.check = self._button(
             "Check", "Can it start, how much memory will it take, and how long? Nothing is trained", 1, 1

@@ -16,14 +16,13 @@ from napari_rada._napari.history import History
 from napari_rada._napari.job import Job, RunState
 from napari_rada._napari.layers import (
     check_aligned,
-    full_resolution,
-    is_output,
     selected_images,
     source_of,
     take_snapshot,
 )
 from napari_rada._napari.preview import add_layers
 from napari_rada._napari.recipes import Scan, train_command, train_script
+from napari_rada._napari.run_files import open_image, open_labels
 from napari_rada._qt.cohort_panel import CohortPanel
 from napari_rada._qt.dock import Dock, copy_text, fill_devices, form
 from napari_rada._qt.folder_edit import FolderEdit, data_folder, fresh_run_folder
@@ -45,10 +44,11 @@ if TYPE_CHECKING:
 
     from napari_rada._napari.engine import LoadEngine
     from napari_rada._napari.job import Work
-    from napari_rada._napari.layers import Snapshot
+    from napari_rada._napari.layers import LayerData, Snapshot
     from napari_rada._napari.run_files import LoadedRun
     from napari_rada._qt.theme import Colours
     from napari_rada.config import RunConfig
+    from napari_rada.data.case import Case
     from napari_rada.data.slices import AnnotatedSlice
     from napari_rada.events import Event
     from napari_rada.pipeline import TrainingResult
@@ -83,6 +83,7 @@ class TrainWidget(Dock):
         self.history = History()
         self.run_dir: Path | None = None
         self._can_continue = False
+        self._selected: list[Image] = []
         self.job = Job("training", spawn)
         self._pump = JobPump(self.job, self)
         self.checking_job = Job("check", spawn)
@@ -107,7 +108,7 @@ class TrainWidget(Dock):
         self._connect()
         self.apply_colours(self.colours)
         self._on_settings_changed()
-        self._on_layers_changed()
+        self._on_image_changed()
         self._on_state_changed(self.job.state)
         fill_devices(self.settings.device)
 
@@ -209,8 +210,9 @@ class TrainWidget(Dock):
         return [Scan(image, labels, self.annotated), *map(self._scan_of, self._other_images())]
 
     def _other_images(self) -> list[Image]:
-        wanted = selected_images(self.viewer) if self.cohort.layers.isChecked() else []
-        return [layer for layer in wanted if layer is not self.image.value()]
+        """Return the images that were selected when several were; a click on one, to paint, is no choice."""
+        here = [layer for layer in self._selected if layer in self.viewer.layers]
+        return [layer for layer in here if layer is not self.image.value()]
 
     def _scan_of(self, image: Image) -> Scan:
         labels = self.session.labels_on(self.viewer, image)
@@ -255,7 +257,7 @@ class TrainWidget(Dock):
         self.settings.valueChanged.connect(self._on_settings_changed)
         self.cohort.valueChanged.connect(self._on_scans_changed)
         self.viewer.layers.selection.events.changed.connect(self._on_scans_changed)
-        self.image.valueChanged.connect(self._on_layers_changed)
+        self.image.valueChanged.connect(self._on_image_changed)
         self.labels.valueChanged.connect(self._on_layers_changed)
         self.session.annotation_changed.connect(self._on_annotation_changed)
         self.preview.checkpointRequested.connect(self.job.request_checkpoint)
@@ -265,7 +267,7 @@ class TrainWidget(Dock):
         self.job.event.connect(self._on_event)
         self.job.succeeded.connect(self._on_succeeded)
         self.job.interrupted.connect(self._on_nothing_trained)
-        self.job.failed.connect(self.show_error)
+        self.job.failed.connect(self._on_failed)
         self.checking_job.succeeded.connect(self._on_checked)
         self.checking_job.failed.connect(self.show_error)
         self.loading_job.succeeded.connect(self._on_loaded)
@@ -275,8 +277,20 @@ class TrainWidget(Dock):
         for part in (self.image, self.labels):
             self.on_shut(part.shut)
         self.on_shut(self._redraw.stop)
-        for job in (self.job, self.checking_job, self.loading_job, self.preview.job):
+        self.on_shut(self._leave_run)
+        for job in (self.checking_job, self.loading_job, self.preview.job):
             self.on_shut(job.stop)
+
+    def _leave_run(self) -> None:
+        """Stop the run that is left behind, and say where it is: nobody is here to hear of its end."""
+        if not self.job.is_running:
+            return
+        self.job.stop()
+        if self.run_dir is not None and self._can_continue:
+            self.session.add_run(self.run_dir, self.run_dir.name)
+        show_info(
+            f"Training was stopped, since its dock was closed. Load run… in the dock Train brings {self.run_dir} back."
+        )
 
     def _on_settings_changed(self) -> None:
         try:
@@ -287,15 +301,23 @@ class TrainWidget(Dock):
     def _on_scans_changed(self, change: object = None) -> None:
         """Show the settings for as many scans as are chosen: one, or several that share one network."""
         del change
+        if not self.cohort.layers.isChecked():
+            self._selected = []
+        elif len(selected := selected_images(self.viewer)) > 1 or not self._other_images():
+            self._selected = selected
+        self.cohort.set_data([layer.name for layer in self._other_images()])
         if not self.job.is_running:
             self.settings.set_cohort(bool(self._other_images()) or self.cohort.names_folder)
+
+    def _on_image_changed(self, layer: object = None) -> None:
+        self._on_layers_changed(layer)
+        if not self.job.is_running:
+            self._propose_folder()
 
     def _on_layers_changed(self, layer: object = None) -> None:
         del layer
         self._on_annotation_changed()
         self._on_scans_changed()
-        if not self.job.is_running:
-            self._propose_folder()
 
     def _on_annotation_changed(self) -> None:
         if self.job.is_running:
@@ -309,15 +331,11 @@ class TrainWidget(Dock):
             text = f"{count} annotated slice{'s' if count > 1 else ''} will be learned from."
         self.summary.setText(text)
 
-    def _propose_folder(self) -> None:
-        """Propose a fresh run folder: beside the image file if one can write there, else among the user's data."""
+    def _propose_folder(self, base: Path | None = None) -> None:
+        """Propose a fresh run folder: in `base`, else beside the image file or among the user's data."""
         image = self.image.value()
-        source = None if image is None else _source(image)
-        if source is not None and os.access(source.parent, os.W_OK):
-            base = source.parent / "rada-runs"
-        else:
-            base = data_folder()
-        self.folder.setValue(fresh_run_folder("run" if image is None else str(image.name), base))
+        name = "run" if image is None else str(image.name)
+        self.folder.setValue(fresh_run_folder(name, base or _base_for(image)))
 
     def _on_copy_requested(self, what: str) -> None:
         with self.telling_errors():
@@ -387,24 +405,27 @@ class TrainWidget(Dock):
             self.session.add_run(result.run_dir, result.run_dir.name)
         if result.reason is FinishReason.COMPLETED:
             show_info(f"Training finished after {result.iteration} iterations.{dice}")
-        self._propose_folder()
+        self._propose_next()
 
     def _on_nothing_trained(self) -> None:
         self.message.setValue("Stopped before the first iteration; nothing was trained.")
+        self._propose_next()
+
+    def _on_failed(self, message: str) -> None:
+        self.show_error(message)
+        self._propose_next()
+
+    def _propose_next(self) -> None:
+        """Propose a folder beside that of the run that has ended, however it did."""
+        self._propose_folder(self.run_dir.parent if self.run_dir else None)
 
     def _on_checked(self, found: Preflight) -> None:
         lines = [f"Ready to start: about {duration(found.seconds)} of training.", str(found.memory), *found.hints]
         self.message.setValue(" ".join(lines), "info" if found.memory.fits and not found.hints else "warning")
 
     def _on_loaded(self, run: LoadedRun) -> None:
-        for layers in run.layers:
-            names = [str(settings["name"]) for _data, settings, _kind in layers]
-            present = [self._open_layer(name, data.shape) for name, (data, *_) in zip(names, layers, strict=True)]
-            added = [there or add_layers(self.viewer, [data])[0] for there, data in zip(present, layers, strict=True)]
-            self.image.setValue(added[0])
-            if len(added) > 1:
-                self.labels.setValue(added[1])
-                self.viewer.layers.selection.active = added[1]
+        for case, layers in zip(run.cases, run.layers, strict=True):
+            self._show_case(case, layers, run.path)
         self.settings.setValue(run.config)
         self.history = History.of(run.steps, run.validations)
         self.plot.set_data(self.history)
@@ -417,12 +438,23 @@ class TrainWidget(Dock):
         last = f" {len(run.steps)} logged iterations." if run.steps else ""
         self.message.setValue(f"Loaded {run.path.name}.{last}")
 
-    def _open_layer(self, name: str, shape: tuple[int, ...]) -> Image | Labels | None:
-        """Return the layer of this name and shape if it is open: what is painted in it is newer than any file."""
-        for layer in self.viewer.layers:
-            if layer.name == name and isinstance(layer, Image | Labels) and not is_output(layer):
-                return layer if full_resolution(layer).shape == shape else None
-        return None
+    def _show_case(self, case: Case, layers: tuple[LayerData, ...], run_dir: Path) -> None:
+        """Choose the layers of a case; those that are not open are added."""
+        image_data, *labels_data = layers
+        image = open_image(self.viewer, case, run_dir) or add_layers(self.viewer, [image_data])[0]
+        self.image.setValue(image)
+        for data in labels_data:
+            labels = open_labels(self.viewer, image, str(data[1]["name"])) or add_layers(self.viewer, [data])[0]
+            self.labels.setValue(labels)
+            self.viewer.layers.selection.active = labels
+
+
+def _base_for(image: Image | None) -> Path:
+    """Return where runs on an image go: beside its file if one can write there, else among the user's data."""
+    source = None if image is None else _source(image)
+    if source is not None and os.access(source.parent, os.W_OK):
+        return source.parent / "rada-runs"
+    return data_folder()
 
 
 def _source(image: Image) -> Path | None:

@@ -83,3 +83,17 @@ def test_a_set_without_a_cohort_is_told(datasets_file: Path, tmp_path: Path, tin
         run_cohort(
             only, [trained("quick", tiny)], CohortTask(), ResultLog(tmp_path / "r"), tmp_path, control=RunControl()
         )
+
+
+def test_one_that_was_cut_off_while_its_cases_were_written_begins_again(
+    datasets_file: Path, tmp_path: Path, tiny: dict[str, object]
+) -> None:
+    control = RunControl()
+
+    def stop_at_once(event: Event) -> None:
+        control.stop()
+
+    method = trained("quick", tiny)
+    with pytest.raises(Stopped):
+        run(datasets_file, method, tmp_path, control=control, listener=stop_at_once)
+    assert len(run(datasets_file, method, tmp_path)) == 2

@@ -105,3 +105,20 @@ def test_labels_of_another_shape(tmp_path: Path) -> None:
     nib.save(nib.Nifti1Image(labels[1:], np.eye(4)), tmp_path / "a_label.nii.gz")
     with pytest.raises(InputError, match="two equal 3D volumes are needed"):
         read_source(find_sources(tmp_path, LA)[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("scan.nii.gz", b"version https://git-lfs.github.com/spec/v1"),
+        ("scan.nii", bytes(400)),
+        ("scan.nrrd", b"NRRD0004\ntype: float\ndimension: 3\nsizes: 4 4 4\nencoding: raw\n\n"),
+    ],
+)
+def test_damaged_scans_are_one_sentence(tmp_path: Path, name: str, content: bytes) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    if name.endswith("nrrd"):
+        pytest.importorskip("nrrd", reason="pynrrd is not installed")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_source(Source("scan", path, None))

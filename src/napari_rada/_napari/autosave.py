@@ -1,0 +1,229 @@
+"""Labels as they are painted, kept in files: copied from their layer, written when they changed, and found again."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import zlib
+from dataclasses import dataclass
+from functools import cached_property, partial
+from threading import Lock
+from typing import TYPE_CHECKING, Any, TypeAlias
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from napari_rada import io
+from napari_rada._napari.layers import (
+    annotated_slices,
+    class_infos,
+    full_resolution,
+    grid_of,
+    is_lazy,
+    is_output,
+    lies_on,
+    source_of,
+)
+from napari_rada.data.classes import ClassInfo
+from napari_rada.data.slices import AnnotatedSlice
+from napari_rada.durable import REMEDY, reason_of
+from napari_rada.errors import InputError
+from napari_rada.io.annotations import write_sidecar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from napari.layers import Image, Labels
+    from numpy.typing import NDArray
+
+    from napari_rada.data.case import Case
+    from napari_rada.data.grid import Grid
+
+FOLDER = "autosave"
+"""Folder, inside a run folder or among the user's data, of labels as they were last painted."""
+OLD = ".1"
+"""What the name of a kept older file ends in."""
+
+Mark: TypeAlias = tuple[int, tuple[AnnotatedSlice, ...], tuple[ClassInfo, ...]]
+"""Tells whether an annotation has changed: a checksum of the voxels, the annotated slices, the classes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Annotation:
+    """What is painted in a Labels layer and said about it.
+
+    Parameters
+    ----------
+    labels
+        (z, y, x) label values.
+    planes
+        The slices marked as annotated, in array axes.
+    classes
+        The classes that were named.
+    grid
+        Where the voxels lie.
+    """
+
+    labels: NDArray[Any]
+    planes: tuple[AnnotatedSlice, ...]
+    classes: tuple[ClassInfo, ...]
+    grid: Grid
+
+    @classmethod
+    def of(cls, layer: Labels) -> Annotation:
+        """Copy what a layer holds now; raises `InputError` if it is not a single 3D volume."""
+        return cls(np.array(full_resolution(layer)), annotated_slices(layer), class_infos(layer), grid_of(layer))
+
+    @cached_property
+    def mark(self) -> Mark:
+        """Another one if anything changed."""
+        return _mark(self.labels, self.planes, self.classes)
+
+    def write(self, path: Path, *, keep_old: bool = False) -> None:
+        """Write labels and sidecar, whole or not at all, into a folder that is made if it is missing.
+
+        Parameters
+        ----------
+        keep_old
+            Keep what is painted in the file that is replaced, under a name that ends in `.1`. This is also done
+            where nothing is painted in the new one.
+
+        Raises
+        ------
+        InputError
+            If that cannot be done.
+        """
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if keep_old or not self.labels.any():
+                _keep(path)
+        except OSError as problem:
+            raise InputError(f"{path} cannot be written ({reason_of(problem)}); {REMEDY}.") from None
+        smallest = np.min_scalar_type(int(self.labels.max(initial=0)))
+        io.write_volume(path, self.labels.astype(smallest), self.grid, None)
+        write_sidecar(path, self.planes, self.classes)
+
+
+class LabelsKeeper:
+    """Keeps one Labels layer at a time in a file of its own; what was taken last is what stays.
+
+    Kept are labels in memory that lie on their image and are no output of this plugin, once they differ from what
+    they were when they were chosen first.
+
+    Parameters
+    ----------
+    folder
+        Tells the run folder, or the folder among the user's data, of the moment.
+    """
+
+    def __init__(self, folder: Callable[[], Path]) -> None:
+        self._folder = folder
+        self._layers: tuple[Image, Labels] | None = None
+        self._marks: WeakKeyDictionary[Labels, Mark] = WeakKeyDictionary()
+        self._files: WeakKeyDictionary[Labels, Path] = WeakKeyDictionary()
+        self._writing = Lock()
+        self._taken = 0
+        self._written = 0
+
+    def set_layers(self, image: Image | None, labels: Labels | None) -> None:
+        """Keep other labels from now on; `flush` those before first."""
+        self._layers = None
+        if image is None or labels is None or labels.ndim != 3 or is_lazy(labels) or is_output(labels):
+            return
+        self._layers = (image, labels)
+        if labels not in self._marks:
+            self._marks[labels] = _mark(full_resolution(labels), annotated_slices(labels), class_infos(labels))
+
+    def take(self) -> Callable[[], Path | None] | None:
+        """Copy the labels, in the main thread; None if they are not to be kept.
+
+        The function that is returned may run in any thread. It writes the copy and returns the file, or None if
+        nothing has changed or something newer was written meanwhile; it raises `InputError` if it cannot write.
+        """
+        if self._layers is None or not lies_on(*self._layers):
+            return None
+        image, labels = self._layers
+        path = autosave_path(self._folder(), image, labels)
+        self._taken += 1
+        return partial(self._write, self._taken, labels, Annotation.of(labels), path)
+
+    def flush(self) -> Path | None:
+        """Write the labels in this thread; returns and raises what the function of `take` does."""
+        write = self.take()
+        return None if write is None else write()
+
+    def _write(self, number: int, layer: Labels, annotation: Annotation, path: Path) -> Path | None:
+        with self._writing:
+            if number < self._written or annotation.mark == self._marks[layer]:
+                return None
+            annotation.write(path, keep_old=self._files.get(layer) != path)
+            self._marks[layer], self._files[layer], self._written = annotation.mark, path, number
+        return path
+
+
+def autosave_path(folder: Path, image: Image, labels: Labels) -> Path:
+    """Return where labels on an image are kept under a folder: each image and each Labels layer has a file of its own.
+
+    Raises
+    ------
+    InputError
+        If a layer is not a single 3D volume.
+    """
+    key = _image_key(folder, str(image.name), grid_of(image), source_of(image))
+    own = _digest(str(labels.name), str(source_of(labels)))
+    return folder / FOLDER / f"{_safe(str(image.name))}-{_safe(str(labels.name))}-{key}-{own}_labels.nii.gz"
+
+
+def latest_autosave(folder: Path, case: Case) -> Path | None:
+    """Return the file of the labels that were painted last on a case's image, if they were kept under this folder."""
+    patterns = [f"[!.]*-{key}-????????_labels.nii.gz" for key in _case_keys(folder, case)]
+    found = [path for pattern in patterns for path in (folder / FOLDER).glob(pattern)]
+    return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
+
+
+def _case_keys(folder: Path, case: Case) -> Iterator[str]:
+    yield _image_key(folder, case.name, case.grid, case.source)
+    if case.source is not None and case.source.resolve().is_relative_to(folder.resolve()):
+        # The run's own copy of an image that came from no file, and may have been painted on before it had one.
+        yield _image_key(folder, case.name, case.grid, None)
+
+
+def _image_key(folder: Path, name: str, grid: Grid, source: Path | None) -> str:
+    """Eight digits that tell images apart: by file, which may move together with the folder, or by name and grid."""
+    if source is None:
+        affine = grid.affine.astype(np.float32) + 0.0  # as precise as NIfTI stores it, and no negative zeros
+        return _digest(name, str(grid.shape), str(affine.tolist()))
+    file, root = source.resolve(), folder.resolve()
+    return _digest(file.relative_to(root).as_posix() if file.is_relative_to(root) else str(file))
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
+
+
+def _safe(name: str) -> str:
+    """Return the start of a name without what file systems or shells take for something else."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", name).lstrip(".")[:40]
+
+
+def _mark(labels: NDArray[Any], planes: tuple[AnnotatedSlice, ...], classes: tuple[ClassInfo, ...]) -> Mark:
+    return zlib.crc32(np.ascontiguousarray(labels).data), planes, classes
+
+
+def _keep(path: Path) -> None:
+    """Copy labels, if any are painted in the file, and their sidecar to names that end in `.1`."""
+    if not path.exists() or not _is_painted(path):
+        return
+    for file in (path, io.sidecar_path(path)):
+        if file.exists():
+            shutil.copyfile(file, file.with_name(file.name + OLD))
+
+
+def _is_painted(path: Path) -> bool:
+    """Tell whether a file holds paint; of a damaged one nobody knows."""
+    try:
+        return bool(io.read_volume(path).array.any())
+    except InputError:
+        return True

@@ -1,0 +1,144 @@
+"""Labels kept in files while they are painted: what is written, where, and what is left alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from napari.layers import Image, Labels
+
+from napari_rada._napari.autosave import Annotation, LabelsKeeper, autosave_path, latest_autosave
+from napari_rada._napari.layers import PROVENANCE_KEY, grid_of, placement_of_grid, set_annotated_slices, take_snapshot
+from napari_rada.data.slices import AnnotatedSlice
+from napari_rada.errors import InputError
+from napari_rada.io import load_case, read_sidecar, read_volume, write_volume
+
+MORE = AnnotatedSlice(0, 2)
+
+
+@pytest.fixture
+def keeper(tmp_path, image, labels) -> LabelsKeeper:
+    keeper = LabelsKeeper(lambda: tmp_path)
+    keeper.set_layers(image, labels)
+    return keeper
+
+
+def paint(labels: Labels, value: int = 1) -> None:
+    labels.data_setitem(tuple(np.array([index]) for index in (0, 0, 0)), value)
+
+
+def scan_in(folder, volume) -> Image:
+    """Return an image layer that lies in a file called imaging.nii.gz."""
+    folder.mkdir()
+    grid = grid_of(Image(volume))
+    write_volume(folder / "imaging.nii.gz", volume, grid)
+    return Image(volume, name="imaging", **placement_of_grid(grid, folder / "imaging.nii.gz"))
+
+
+def test_only_what_has_changed_is_written(keeper, tmp_path, image, labels):
+    assert keeper.flush() is None, "nothing was painted since the labels were chosen"
+    paint(labels)
+    path = keeper.flush()
+    assert path == autosave_path(tmp_path, image, labels)
+    np.testing.assert_array_equal(read_volume(path).array, labels.data)
+    assert keeper.flush() is None
+    set_annotated_slices(labels, [MORE])
+    assert keeper.flush() == path
+    assert len(read_sidecar(path)) == 1
+
+
+def test_strokes_that_could_not_be_written_stay_due(keeper, tmp_path, image, labels):
+    (tmp_path / "autosave").write_text("a file where the folder should be")
+    paint(labels)
+    with pytest.raises(InputError, match=r"cannot be written \(File exists\)"):
+        keeper.flush()
+    (tmp_path / "autosave").unlink()
+    keeper.set_layers(None, None)
+    keeper.set_layers(image, labels)
+    assert keeper.flush() is not None
+
+
+def test_labels_that_lie_on_no_image_or_are_an_output_are_not_kept(keeper, image, labels, volume):
+    moved = Image(volume, name="moved", scale=image.scale, translate=(50, 0, 0), units=image.units)
+    output = Labels(labels.data.copy(), scale=image.scale, units=image.units, metadata={PROVENANCE_KEY: {}})
+    flat, flat_image = Labels(np.zeros((5, 6), dtype=np.uint8)), Image(volume[0])
+    for pair in ((moved, labels), (image, output), (flat_image, flat), (image, None), (None, labels)):
+        keeper.set_layers(*pair)
+        for layer in (labels, output):
+            paint(layer, 3)
+        assert keeper.take() is None
+        assert keeper.flush() is None
+
+
+def test_each_image_and_each_labels_layer_has_a_file(tmp_path, volume, labels):
+    first, second = scan_in(tmp_path / "a", volume), scan_in(tmp_path / "b", volume)
+    folder = tmp_path / "run"
+    paths = {autosave_path(folder, image, labels) for image in (first, second)}
+    labels.name = "labels?"
+    paths |= {autosave_path(folder, first, labels)}
+    labels.name = "labels!"
+    paths |= {autosave_path(folder, first, labels)}
+    assert len(paths) == 4
+    assert {path.parent for path in paths} == {folder / "autosave"}
+
+
+def test_names_are_safe_for_files(tmp_path, image, labels):
+    image.name, labels.name = "..scan: a/b [1]", "x" * 300
+    name = autosave_path(tmp_path, image, labels).name
+    assert name.startswith("scan_a_b_1_-xxx")
+    assert len(name) < 150
+
+
+def test_the_latest_labels_of_a_case_are_found_by_its_image(tmp_path, volume, labels):
+    first, second = scan_in(tmp_path / "a", volume), scan_in(tmp_path / "b", volume)
+    annotation = Annotation.of(labels)
+    for image, name in ((first, "one"), (first, "two"), (second, "three")):
+        labels.name = name
+        annotation.write(autosave_path(tmp_path / "run", image, labels))
+    labels.name = "two"
+    case = take_snapshot(first).to_case()
+    assert latest_autosave(tmp_path / "run", case) == autosave_path(tmp_path / "run", first, labels)
+    assert latest_autosave(tmp_path / "other run", case) is None
+
+
+def test_labels_on_an_image_without_a_file_are_found_by_the_copy_in_the_run(tmp_path, volume, labels):
+    image = Image(
+        volume, name="scan", scale=(3.1, 1 / 3, 0.7), rotate=20.0, translate=(1 / 7, 0, -5), units=("mm",) * 3
+    )
+    path = autosave_path(tmp_path, image, labels)
+    Annotation.of(labels).write(path)
+    copy = tmp_path / "000_scan_image.nii"
+    write_volume(copy, volume, grid_of(image))
+    assert latest_autosave(tmp_path, load_case(copy, name="scan")) == path
+
+
+def test_paint_is_not_lost_to_an_empty_layer(keeper, labels):
+    paint(labels)
+    path = keeper.flush()
+    painted, sidecar = path.read_bytes(), path.with_name(path.name.replace(".nii.gz", ".slices.json"))
+    labels.data = np.zeros_like(labels.data)
+    assert keeper.flush() == path
+    assert not read_volume(path).array.any()
+    assert path.with_name(path.name + ".1").read_bytes() == painted
+    assert sidecar.with_name(sidecar.name + ".1").exists()
+
+
+def test_paint_is_not_lost_to_another_layer_of_the_same_name(keeper, image, labels):
+    paint(labels)
+    path = keeper.flush()
+    painted = path.read_bytes()
+    other = Labels(np.zeros_like(labels.data), name=labels.name, scale=image.scale, units=image.units)
+    keeper.set_layers(image, other)
+    assert keeper.flush() is None
+    for value in (1, 2):
+        paint(other, value)
+        assert keeper.flush() == path
+    assert path.with_name(path.name + ".1").read_bytes() == painted, "later strokes leave the older file alone"
+
+
+def test_what_was_taken_last_stays(keeper, labels):
+    paint(labels, 1)
+    early = keeper.take()
+    paint(labels, 2)
+    path = keeper.flush()
+    assert early() is None
+    assert read_volume(path).array[0, 0, 0] == 2
