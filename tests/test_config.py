@@ -239,8 +239,6 @@ def test_a_chosen_patch_can_be_planned_all_the_same() -> None:
 
 
 def test_text_is_read_once_on_its_way_to_a_cohort(tmp_path: Path) -> None:
-    path = written(tmp_path, "preset: quick\nguidance:\n  prompts: {a: 'CT: a left kidney', b: 'tumor #2'}\n")
+    path = written(tmp_path, "preset: quick\nguidance:\n  prompts: {1: 'CT: a left kidney', 2: 'tumor #2'}\n")
     config = load_config(path)
-    assert (
-        config.for_cohort().guidance.prompts == config.guidance.prompts == {"a": "CT: a left kidney", "b": "tumor #2"}
-    )
+    assert config.for_cohort().guidance.prompts == config.guidance.prompts == {1: "CT: a left kidney", 2: "tumor #2"}

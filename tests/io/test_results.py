@@ -34,7 +34,7 @@ def test_labels_and_sidecar_come_back(tmp_path: Path, case: Case) -> None:
     path = tmp_path / "scan_labels.nii.gz"
     io.save_labels(case, path)
     content = json.loads((tmp_path / "scan_labels.slices.json").read_text())
-    assert content == {"annotated_slices": [{"axis": 0, "index": 4}, {"axis": 2, "index": 0}]}
+    assert content == {"format": "NIfTI", "annotated_slices": [{"axis": 0, "index": 4}, {"axis": 2, "index": 0}]}
     np.testing.assert_array_equal(nib.load(path).affine, AFFINE)
     assert nib.load(path).get_data_dtype() == np.uint8
     assert case.source is not None
@@ -46,7 +46,7 @@ def test_labels_and_sidecar_come_back(tmp_path: Path, case: Case) -> None:
 def test_labels_as_tiff_count_their_slices_as_tiff(tmp_path: Path, case: Case) -> None:
     io.save_labels(case, tmp_path / "labels.tif")
     content = json.loads((tmp_path / "labels.slices.json").read_text())
-    assert content == {"annotated_slices": [{"axis": 0, "index": 0}, {"axis": 2, "index": 4}]}
+    assert content == {"format": "TIFF", "annotated_slices": [{"axis": 0, "index": 0}, {"axis": 2, "index": 4}]}
 
 
 def test_labels_of_a_case_without_a_file(tmp_path: Path, image_ijk: Any, labels_ijk: Any) -> None:
