@@ -153,10 +153,14 @@ def load_case_like(path):
     return Case.create(case.image, ball(), slices=list(enumerate(CENTRE)), grid=case.grid, source=case.source)
 
 
-def test_one_that_was_cut_off_before_it_was_a_run_can_be_started_again(run, tmp_path):
-    control = RunControl()
-    control.stop()
+def test_one_that_was_cut_off_before_it_was_a_run_can_be_started_again(run, tmp_path, monkeypatch):
+    def cut_off(*_):
+        raise Stopped
+
+    monkeypatch.setattr(pipeline, "save_snapshot", cut_off)
     with pytest.raises(Stopped):
-        pipeline.continue_training(run, [ball_case()], tmp_path / "new", control=control)
+        pipeline.continue_training(run, [ball_case()], tmp_path / "new")
+    monkeypatch.undo()
     assert not RunFolder(tmp_path / "new").is_run
+    assert load_checkpoint(tmp_path / "new" / "checkpoints" / "last.pt").state.iteration > 0
     assert pipeline.continue_training(run, [ball_case()], tmp_path / "new").iteration == 8

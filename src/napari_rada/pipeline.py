@@ -137,7 +137,7 @@ def train(
     Raises
     ------
     Stopped
-        If a stop was requested before the cases were written: there is no run then.
+        If a stop was requested before all of several cases were written: there is no run then.
     InputError
         If the cases cannot teach anything.
     ConfigError, MissingDependencyError, WeightsError
@@ -175,7 +175,7 @@ def resume(
     Raises
     ------
     Stopped
-        If a stop was requested while the cases were read.
+        If a stop was requested while several cases were read.
     RunFolderError
         If `run_dir` is no run folder, is in use, is damaged, or an image has changed since.
     """

@@ -19,11 +19,16 @@ def told(
 ) -> Iterator[tuple[int, T]]:
     """Yield every item with its position; before each its name is told as part of the preparation.
 
+    A single one is over soon: nothing is told of it, and a stop is left to what comes next.
+
     Raises
     ------
     Stopped
-        If a stop was requested.
+        If a stop was requested and there are several.
     """
+    if len(items) == 1:
+        yield 0, items[0]
+        return
     for position, (item, name) in enumerate(zip(items, names, strict=True)):
         if control is not None:
             control.check()

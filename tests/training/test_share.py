@@ -110,7 +110,8 @@ def test_networks_keep_their_weights_and_take_a_batch_of_nothing(architecture: A
             logits = model(nothing)
         logits.sum().backward()
         assert logits.shape == (3, 0, 2, 8, 8, 8)
-        gradients = [parameter.grad for parameter in model.parameters()]
+        gradients = [parameter.grad for parameter in model.networks.parameters()]
+        assert model.reference is None or not any(weights.requires_grad for weights in model.reference.parameters())
         assert all(gradient is not None and not gradient.any() for gradient in gradients)
 
 

@@ -190,4 +190,4 @@ def _shared(layer: nn.Module, team: Team, rows: Rows) -> nn.Module | None:
     else:
         return None
     made.load_state_dict(layer.state_dict())
-    return made
+    return made.requires_grad_(all(weights.requires_grad for weights in layer.parameters()))
