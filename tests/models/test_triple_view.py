@@ -81,3 +81,10 @@ def test_what_they_begin_as_does_not_learn() -> None:
 
 def test_a_vnet_begins_without_a_reference() -> None:
     assert TripleViewModel(2, tiny_config().model).reference is None
+
+
+@pytest.mark.parametrize("architecture", ["vnet", "completer"])
+def test_building_leaves_the_global_random_state_alone(architecture: str) -> None:
+    before = torch.get_rng_state()
+    TripleViewModel(2, tiny_config(model__architecture=architecture, model__norm="instance").model)
+    assert torch.equal(before, torch.get_rng_state())

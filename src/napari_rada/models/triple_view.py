@@ -44,7 +44,7 @@ class TripleViewModel(nn.Module):
                 make_network(num_classes, config, generator, *_part(guide, view))
                 for view, generator in enumerate(generators)
             )
-        self.reference = make_reference(num_classes, config)
+            self.reference = make_reference(num_classes, config)
         self.stride: int = self.networks[0].stride  # type: ignore[assignment]
         self.memory_format = torch.contiguous_format
         """Of weights and inputs; see `place_on`."""
