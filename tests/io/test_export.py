@@ -15,6 +15,7 @@ from napari_rada.data.case import Case
 from napari_rada.data.classes import ClassInfo, ClassTable
 from napari_rada.errors import InputError
 from napari_rada.io import read_sidecar, read_volume, write_volume
+from napari_rada.io.annotations import to_array
 from napari_rada.io.export import export_nnunet, export_volume, with_ignore
 
 CLASSES = ClassTable((ClassInfo(0, "nothing"), ClassInfo(3, "liver"), ClassInfo(7, "tumour")))
@@ -139,3 +140,17 @@ def test_types_that_nifti_does_not_know_are_written_as_ones_that_hold_them(tmp_p
     found = read_volume(export_volume(tmp_path / "mask.tif", tmp_path / "mask.nii.gz"))
     assert found.array.dtype == stored
     np.testing.assert_array_equal(found.array, ball())
+
+
+def test_a_sidecar_that_names_no_format_stays_that_of_the_nifti_file(tmp_path):
+    case = ball_case()
+    io.save_labels(case, tmp_path / "labels.nii.gz")
+    sidecar = tmp_path / "labels.slices.json"
+    written = json.loads(sidecar.read_text())
+    del written["format"]
+    sidecar.write_text(json.dumps(written))
+    export_volume(tmp_path / "labels.nii.gz", tmp_path / "labels.tif")
+    assert json.loads(sidecar.read_text()) == written
+    for name in ("labels.nii.gz", "labels.tif"):
+        volume = read_volume(tmp_path / name)
+        assert set(to_array(read_sidecar(tmp_path / name), volume)) == set(case.annotated)

@@ -14,7 +14,7 @@ from napari_rada.data.classes import MAX_LABEL, ClassInfo
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.durable import write_text
 from napari_rada.errors import InputError
-from napari_rada.io.files import format_of, stem_of
+from napari_rada.io.files import SUFFIXES, Format, format_of, stem_of
 from napari_rada.io.volume import file_axis
 from napari_rada.text import read_json
 
@@ -62,12 +62,19 @@ def sidecar_path(labels: Path) -> Path:
 
 
 def _is_of(sidecar: Path, labels: Path) -> bool:
-    """Tell whether a sidecar counts axes as a label file does; one that does not say so is taken to."""
+    """Tell whether a sidecar counts axes as a label file does.
+
+    One that does not say how is that of a NIfTI file, if there is one of its name, else of whatever is there.
+    """
     try:
-        content, own = _content(sidecar), format_of(labels).value
+        content, own = _content(sidecar), format_of(labels)
     except InputError:  # told when it is read
         return True
-    return not isinstance(content, dict) or content.get(FORMAT, own) == own
+    named = content.get(FORMAT) if isinstance(content, dict) else None
+    if named is not None:
+        return bool(named == own.value)
+    stem, niftis = stem_of(labels), (suffix for suffix, kind in SUFFIXES.items() if kind is Format.NIFTI)
+    return own is Format.NIFTI or not any(labels.with_name(stem + suffix).exists() for suffix in niftis)
 
 
 def read_sidecar(labels: Path) -> tuple[FileSlice, ...] | None:

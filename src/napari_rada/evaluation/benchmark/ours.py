@@ -146,7 +146,7 @@ class OwnTraining:
         Raises
         ------
         Stopped
-            If a stop was requested; the run folder keeps a checkpoint.
+            If a stop was requested; called again it goes on with what the run folder holds.
         """
         if RunFolder(run_dir).is_run:
             result = pipeline.resume(run_dir, control=control, listener=listener)
