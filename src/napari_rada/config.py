@@ -352,6 +352,11 @@ class InferenceConfig(_Frozen):
         False,
         description="Networks that are mixed with the propagation keep the size that it gives every class in the scan.",
     )
+    edge_aware: bool = Field(
+        False,
+        description="In a scan with annotated slices, what was found on a coarser grid follows the edges of the image "
+        "on the scan's own (guided filter).",
+    )
     largest_part: bool = Field(
         False, description="Keep only the largest connected part of every class; for structures that are one piece."
     )

@@ -26,6 +26,7 @@ from napari_rada.models.device import computing
 from napari_rada.prediction import Explanation, Prediction, disagreement
 from napari_rada.preparation import (
     Work,
+    image_in_box,
     network_inputs,
     own_grids,
     propagated,
@@ -48,7 +49,7 @@ from napari_rada.training.team import ALONE
 from napari_rada.training.trained import TrainedRun
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from napari_rada.data.classes import ClassTable
     from napari_rada.data.slices import AnnotatedSlice
@@ -101,13 +102,8 @@ def propagate(
     work = Work(case, classes, config, control, listener)
     with computing(config.threads):
         found = propagated(work, own_grids(work), held_out=False)
-        return assemble(
-            case,
-            classes,
-            [Part(working, pseudo.probability, pseudo.disagreement) for pseudo, working in found],
-            keep_annotated=config.inference.keep_annotated,
-            provenance={"method": f"propagation: {found[0].pseudo.method}"},
-        )
+        parts = [Part(working, pseudo.probability, pseudo.disagreement) for pseudo, working in found]
+        return _assembled(work, parts, {"method": f"propagation: {found[0].pseudo.method}"})
 
 
 @shortage_explained
@@ -308,8 +304,7 @@ def predict(
     with computing(config.threads):
         model = run.model(device)
         parts = _predict(work, model, working_grids(work))
-        keep = config.inference.keep_annotated
-        prediction = assemble(case, classes, parts, keep_annotated=keep, provenance=run.provenance())
+        prediction = _assembled(work, parts, run.provenance())
     tidy = tidy or CleanUp()
     tidy = replace(tidy, largest_part=tidy.largest_part or config.inference.largest_part)
     return clean_up(prediction, tidy, case.known if config.inference.keep_annotated else None)
@@ -450,6 +445,16 @@ def _with_classes(case: Case, classes: ClassTable) -> Case:
             "gain a class afterwards, start a new run."
         )
     return replace(case, classes=classes)
+
+
+def _assembled(work: Work, parts: Sequence[Part], provenance: Mapping[str, str | int | float]) -> Prediction:
+    """Decide every voxel of the scan, along its edges if it is configured so."""
+    case, settings = work.case, work.config.inference
+    edges = image_in_box(work, parts[0].working.box) if settings.edge_aware and case.is_labelled else None
+    keep, control = settings.keep_annotated, work.control
+    return assemble(
+        case, work.classes, parts, keep_annotated=keep, provenance=provenance, image_zyx=edges, control=control
+    )
 
 
 def _predict(work: Work, model: TripleViewModel, grids: Sequence[WorkingCase]) -> list[Part]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from napari_rada.data.working import WorkingCase, make_working_cases
+from napari_rada.data.working import WorkingCase, box_selector, make_working_cases, normalise
 from napari_rada.events import Listener, Stage, StageProgress
 from napari_rada.inference.sliding import VolumeInput, blank_prior
 from napari_rada.propagation import make_propagator
@@ -19,10 +19,14 @@ from napari_rada.training.volumes import Volume, cues_without, make_volume
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from napari_rada.config import RunConfig
     from napari_rada.control import RunControl
     from napari_rada.data.case import Case
     from napari_rada.data.classes import ClassTable
+    from napari_rada.data.working import Box
     from napari_rada.propagation.base import PseudoLabels
 
 PROPAGATION_MARGIN = 0.25
@@ -52,6 +56,12 @@ def working_grids(work: Work) -> list[WorkingCase]:
         percentiles=data.percentiles,
         window=data.window,
     )
+
+
+def image_in_box(work: Work, box: Box) -> NDArray[np.float32]:
+    """Return a part of the scan on its own grid (z, y, x), its intensities mapped to 0..1 as on the working grid."""
+    data = work.config.data
+    return normalise(work.case.image, data.percentiles, data.window, work.case.name)[box_selector(box)]
 
 
 def own_grids(work: Work) -> list[WorkingCase]:

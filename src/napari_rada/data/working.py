@@ -99,10 +99,17 @@ class WorkingCase:
 
         Interpolates linearly, voxel centres kept in place; outside the box everything is background.
         """
-        inside = upsample(values, self.factors, box_shape(self.box), self.padding)
+        return self.box_to_full(self.to_box(values))
+
+    def to_box(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Bring class probabilities (C, Z, Y, X), or other maps, to the voxels of the full grid inside the box."""
+        return upsample(values, self.factors, box_shape(self.box), self.padding)
+
+    def box_to_full(self, inside: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Put class probabilities of the box onto the full grid; outside everything is background."""
         if inside.shape[1:] == self.full_shape:
             return inside
-        full = np.zeros((len(values), *self.full_shape), dtype=np.float32)
+        full = np.zeros((len(inside), *self.full_shape), dtype=np.float32)
         full[0] = 1.0
         full[(slice(None), *box_selector(self.box))] = inside
         return full
@@ -110,7 +117,7 @@ class WorkingCase:
     def map_to_full(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Bring one map (Z, Y, X) to the full grid (z, y, x); 0 outside the box."""
         full = np.zeros(self.full_shape, dtype=np.float32)
-        full[box_selector(self.box)] = upsample(values[None], self.factors, box_shape(self.box), self.padding)[0]
+        full[box_selector(self.box)] = self.to_box(values[None])[0]
         return full
 
 

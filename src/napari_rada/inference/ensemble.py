@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from napari_rada.data.working import mean_of
+from napari_rada.control import RunControl
+from napari_rada.data.working import box_selector, mean_of
+from napari_rada.inference.edges import along_edges
 from napari_rada.prediction import Prediction
 
 if TYPE_CHECKING:
@@ -37,17 +39,30 @@ def assemble(
     *,
     keep_annotated: bool,
     provenance: Mapping[str, str | int | float],
+    image_zyx: NDArray[np.float32] | None = None,
+    control: RunControl | None = None,
 ) -> Prediction:
     """Bring probability and disagreement to the full grid and decide every voxel.
 
     Parameters
     ----------
     parts
-        One or more, on grids of the same case; their mean counts.
+        One or more, on grids of the same case that cover the same box; their mean counts.
     keep_annotated
         Voxels of annotated slices keep what was painted.
+    image_zyx
+        The image inside the box of the parts, mapped to 0..1: the probability then follows its edges.
+
+    Raises
+    ------
+    Stopped
+        If a stop was requested.
     """
-    probability = mean_of(part.working.to_full(part.probability_CZYX) for part in parts)
+    grid = parts[0].working
+    inside = mean_of(part.working.to_box(part.probability_CZYX) for part in parts)
+    if image_zyx is not None:
+        inside = along_edges(inside, image_zyx, case.grid.spacing, control or RunControl())
+    probability = grid.box_to_full(inside)
     doubted = [part.working.map_to_full(part.disagreement_ZYX) for part in parts if part.disagreement_ZYX is not None]
     certain = mean_of(doubted) if doubted else None
     if keep_annotated and case.labels is not None:
@@ -56,9 +71,12 @@ def assemble(
         probability[:, known] = np.eye(len(classes), dtype=np.float32)[painted].T
         if certain is not None:
             certain[known] = 0.0
+    box = box_selector(grid.box)
+    mask = np.full(case.grid.shape, classes.values[0], dtype=classes.dtype)
+    mask[box] = classes.decode(probability[(slice(None), *box)].argmax(axis=0))
     return Prediction(
         name=case.name,
-        mask=classes.decode(probability.argmax(axis=0)),
+        mask=mask,
         probability=probability,
         disagreement=certain,
         grid=case.grid,

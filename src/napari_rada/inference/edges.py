@@ -1,0 +1,148 @@
+"""Bringing a probability that was found on a coarse grid to the edges of the image on the scan's own grid.
+
+Interpolated from coarse voxels, a boundary knows nothing of where within one of them the image has its edge. The guided
+filter (He, Sun and Tang, 2013) writes the probability as a linear function of the intensities around every voxel, so
+that it follows their edges where there are some and is averaged where there are none. How strong an edge must be to
+count depends on the noise: in a noisy image more is averaged. The size of every class stays as it was.
+
+Shape legend: C classes, z y x full grid or a box of it, n voxels.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import ndimage
+
+from napari_rada.inference.blending import sized_like
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from napari_rada.control import RunControl
+    from napari_rada.data.grid import Spacing
+
+    Window = tuple[int, int, int]
+    Slab = tuple[slice, slice, slice]
+
+REACH = 1.0
+"""Distance to the farthest voxels that are looked at, in units of the finest spacing."""
+NOISE = 0.016
+"""Median variance of the intensities (0..1) around a voxel from which on edges count for less than the noise."""
+FLAT = 1e-6
+"""Variance below which nothing is an edge."""
+SURE = 0.999
+"""Probability that neither filter nor size can turn."""
+SLAB = 2**21
+"""Voxels that are filtered at a time."""
+SAMPLE = 2**20
+"""Voxels from which the noise is told."""
+
+
+def along_edges(
+    probability_Czyx: NDArray[np.float32], image_zyx: NDArray[np.float32], spacing: Spacing, control: RunControl
+) -> NDArray[np.float32]:
+    """Return the probability along the edges of the image, with as many voxels of every class as before.
+
+    Parameters
+    ----------
+    probability_Czyx
+        Sums to 1 over C.
+    image_zyx
+        Intensities mapped to 0..1.
+    spacing
+        mm along (z, y, x).
+
+    Raises
+    ------
+    Stopped
+        If a stop was requested.
+    """
+    window = _window(spacing)
+    where = _doubtful(probability_Czyx, window)
+    found, inside = probability_Czyx.copy(), probability_Czyx[(slice(None), *where)]
+    if not inside.size:
+        return found
+    followed = _followed(inside, image_zyx[where], window, control)
+    moving = np.minimum(followed.max(axis=0), inside.max(axis=0)) < SURE
+    followed[:, moving] = sized_like(followed[:, moving], inside[:, moving])
+    found[(slice(None), *where)] = followed
+    return found
+
+
+def _doubtful(probability_Czyx: NDArray[np.float32], window: Window) -> tuple[slice, ...]:
+    """Box around all voxels that are not sure of their class, and what their filter looks at; empty if all are sure."""
+    doubtful, where = probability_Czyx.max(axis=0) < SURE, []
+    for axis, width in enumerate(window):
+        found = np.flatnonzero(doubtful.any(axis=tuple(other for other in range(3) if other != axis)))
+        where.append(slice(max(0, int(found[0]) - width), int(found[-1]) + width + 1) if found.size else slice(0))
+    return tuple(where)
+
+
+def _followed(
+    probability_Czyx: NDArray[np.float32], image_zyx: NDArray[np.float32], window: Window, control: RunControl
+) -> NDArray[np.float32]:
+    """Filter every class, slab by slab; background is what is left."""
+    slabs = list(_slabs(image_zyx.shape, window))
+    epsilon = _epsilon(image_zyx, window, slabs, control)
+    found = np.empty_like(probability_Czyx)
+    for inner, outer, within in slabs:
+        control.check()
+        followed = _guided(image_zyx[outer], probability_Czyx[1:, outer], window, epsilon)
+        np.clip(followed[:, within], 0.0, 1.0, out=found[1:, inner])
+    np.subtract(1.0, found[1:].sum(axis=0), out=found[0])
+    np.maximum(found[0], 0.0, out=found[0])
+    if len(found) > 2:  # clipped one by one, several classes can come to more than 1
+        found /= found.sum(axis=0)
+    return found
+
+
+def _window(spacing: Spacing) -> Window:
+    """Voxels along (z, y, x) that are averaged: `REACH` to either side."""
+    z, y, x = (2 * round(REACH * min(spacing) / step) + 1 for step in spacing)
+    return (z, y, x)
+
+
+def _epsilon(image_zyx: NDArray[np.float32], window: Window, slabs: Sequence[Slab], control: RunControl) -> float:
+    """Variance that an edge has to have: the more the noisier the image, faster than its noise."""
+    step, some = max(1, image_zyx.size // SAMPLE), []
+    for _, outer, within in slabs:
+        control.check()
+        part = image_zyx[outer]
+        some.append(_variance(part, _mean(part, window), window)[within].ravel()[::step])
+    return max((float(np.median(np.concatenate(some))) / NOISE) ** 2, FLAT)
+
+
+def _slabs(shape: tuple[int, ...], window: Window) -> Iterator[Slab]:
+    """Parts along z: which part, that part with what its filter looks at, and where the part lies within that."""
+    thickness = max(1, SLAB // (shape[1] * shape[2]))
+    margin = window[0] - 1  # half a window for the coefficients, and half for their mean
+    for first in range(0, shape[0], thickness):
+        last = min(first + thickness, shape[0])
+        start = max(0, first - margin)
+        yield slice(first, last), slice(start, min(last + margin, shape[0])), slice(first - start, last - start)
+
+
+def _guided(
+    image_zyx: NDArray[np.float32], values_Czyx: NDArray[np.float32], window: Window, epsilon: float
+) -> NDArray[np.float32]:
+    """Filter each of the values by the guided filter, the image being the guide."""
+    level = _mean(image_zyx, window)
+    variance = _variance(image_zyx, level, window)
+    found = np.empty_like(values_Czyx)
+    for index, values in enumerate(values_Czyx):
+        mean = _mean(values, window)
+        slope = (_mean(image_zyx * values, window) - level * mean) / (variance + np.float32(epsilon))
+        found[index] = _mean(slope, window) * image_zyx + _mean(mean - slope * level, window)
+    return found
+
+
+def _mean(values: NDArray[np.float32], window: Window) -> NDArray[np.float32]:
+    return np.asarray(ndimage.uniform_filter(values, window))
+
+
+def _variance(image: NDArray[np.float32], level: NDArray[np.float32], window: Window) -> NDArray[np.float32]:
+    return np.asarray(np.maximum(_mean(image * image, window) - level * level, np.float32(0.0)))
