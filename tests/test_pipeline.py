@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from tests.engine import CENTRE, SHAPE, ball, ball_case, ball_image, tiny_config
 
 from napari_rada import pipeline, preparation
@@ -14,12 +15,14 @@ from napari_rada.control import RunControl
 from napari_rada.data.case import Case, check_trainable
 from napari_rada.data.grid import Grid
 from napari_rada.data.slices import AnnotatedSlice
-from napari_rada.data.working import upsample
+from napari_rada.data.working import box_selector, upsample
 from napari_rada.errors import ConfigError, InputError, MissingDependencyError, RunFolderError, Stopped
 from napari_rada.events import FinishReason, Notice, Stage, StageProgress, StepLogged
+from napari_rada.inference import ensemble
+from napari_rada.inference.edges import along_edges
 from napari_rada.inference.ensemble import Part, assemble
 from napari_rada.models.completer import load_completer
-from napari_rada.preparation import Work, propagated, working_grids
+from napari_rada.preparation import Work, image_in_box, propagated, working_grids
 from napari_rada.training.checkpoint import load_checkpoint
 from napari_rada.training.plan import plan
 from napari_rada.training.run_folder import RunFolder
@@ -82,10 +85,38 @@ def test_labelled_cases_of_a_cohort_are_propagated_on_grids_of_their_own(tmp_pat
     assert [name for name, _ in seen] == ["a"]
 
 
+def test_what_was_found_coarsely_follows_the_edges_of_the_scan(tmp_path, monkeypatch):
+    case = ball_case()
+    plain, edge_aware = (
+        tiny_config(
+            data__max_voxels=4096, model__completion=False, training__iterations=1, inference__edge_aware=wanted
+        )
+        for wanted in (False, True)
+    )
+    coarse, fine = (pipeline.propagate(case, config) for config in (plain, edge_aware))
+    assert not np.allclose(fine.probability, coarse.probability, atol=0.1)
+    np.testing.assert_array_equal(fine.mask[case.known], case.labels[case.known])
+    work = Work(case, check_trainable([case]), edge_aware, RunControl(), lambda event: None)
+    box = working_grids(work)[0].box
+    inside = box_selector(box)
+    unknown = ~case.known[inside]
+    expected = along_edges(
+        coarse.probability[(slice(None), *inside)], image_in_box(work, box), case.grid.spacing, RunControl()
+    )
+    deep = ndimage.minimum_filter(unknown, 5)  # away from what was painted, which is put in afterwards
+    assert np.abs(fine.probability[(slice(None), *inside)] - expected)[:, deep].max() < 0.1
+    pipeline.train([case], tmp_path / "run", edge_aware)
+    seen = []
+    monkeypatch.setattr(ensemble, "along_edges", lambda *given: seen.append(given[1]) or along_edges(*given))
+    pipeline.predict(tmp_path / "run", case, device="cpu")
+    np.testing.assert_array_equal(seen.pop(), image_in_box(work, box))
+    pipeline.predict(tmp_path / "run", ball_case("another", 1, labelled=False), device="cpu")
+    assert not seen  # nobody annotated it
+
+
 def test_both_alignments_count_in_propagation_and_prediction(tmp_path):
     case = ball_case()
-    settings = {"data__max_voxels": 4096, "training__iterations": 1}
-    config = tiny_config(**settings)
+    config = tiny_config(data__max_voxels=4096, training__iterations=1, inference__edge_aware=False)
     told = []
     found = pipeline.propagate(case, config, listener=told.append)
     classes = check_trainable([case])
