@@ -10,15 +10,17 @@ Shape legend: C classes, z y x full grid or a box of it, n voxels.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from scipy import ndimage
 
 from napari_rada.inference.blending import sized_like
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
@@ -36,7 +38,7 @@ FLAT = 1e-6
 """Variance below which nothing is an edge."""
 SURE = 0.999
 """Probability that neither filter nor size can turn."""
-SLAB = 2**21
+SLAB = 2**20
 """Voxels that are filtered at a time."""
 SAMPLE = 2**20
 """Voxels from which the noise is told."""
@@ -85,14 +87,29 @@ def _doubtful(probability_Czyx: NDArray[np.float32], window: Window) -> tuple[sl
 def _followed(
     probability_Czyx: NDArray[np.float32], image_zyx: NDArray[np.float32], window: Window, control: RunControl
 ) -> NDArray[np.float32]:
-    """Filter every class, slab by slab; background is what is left."""
+    """Filter every class, slab by slab; background is what is left.
+
+    The noisier the image the stronger an edge has to be, faster than its noise.
+    """
     slabs = list(_slabs(image_zyx.shape, window))
-    epsilon = _epsilon(image_zyx, window, slabs, control)
+    step = max(1, image_zyx.size // SAMPLE)
     found = np.empty_like(probability_Czyx)
-    for inner, outer, within in slabs:
+
+    def some_variances(slab: Slab) -> NDArray[np.float32]:
         control.check()
+        part = image_zyx[slab[1]]
+        return _variance(part, _mean(part, window), window)[slab[2]].ravel()[::step]
+
+    def follow(slab: Slab) -> None:
+        control.check()
+        inner, outer, within = slab
         followed = _guided(image_zyx[outer], probability_Czyx[1:, outer], window, epsilon)
         np.clip(followed[:, within], 0.0, 1.0, out=found[1:, inner])
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+        noise = float(np.median(np.concatenate(list(threads.map(some_variances, slabs)))))
+        epsilon = max((noise / NOISE) ** 2, FLAT)
+        list(threads.map(follow, slabs))
     np.subtract(1.0, found[1:].sum(axis=0), out=found[0])
     np.maximum(found[0], 0.0, out=found[0])
     if len(found) > 2:  # clipped one by one, several classes can come to more than 1
@@ -104,16 +121,6 @@ def _window(spacing: Spacing) -> Window:
     """Voxels along (z, y, x) that are averaged: `REACH` to either side."""
     z, y, x = (2 * round(REACH * min(spacing) / step) + 1 for step in spacing)
     return (z, y, x)
-
-
-def _epsilon(image_zyx: NDArray[np.float32], window: Window, slabs: Sequence[Slab], control: RunControl) -> float:
-    """Variance that an edge has to have: the more the noisier the image, faster than its noise."""
-    step, some = max(1, image_zyx.size // SAMPLE), []
-    for _, outer, within in slabs:
-        control.check()
-        part = image_zyx[outer]
-        some.append(_variance(part, _mean(part, window), window)[within].ravel()[::step])
-    return max((float(np.median(np.concatenate(some))) / NOISE) ** 2, FLAT)
 
 
 def _slabs(shape: tuple[int, ...], window: Window) -> Iterator[Slab]:
