@@ -2,7 +2,6 @@ import csv
 import itertools
 import json
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -28,7 +27,6 @@ from napari_rada.training.checkpoint import load_checkpoint
 from napari_rada.training.plan import plan
 from napari_rada.training.run_folder import RunFolder
 from napari_rada.training.snapshot import load_cases
-from napari_rada.training.trained import TrainedNetworks
 
 
 def dice(mask, reference):
@@ -114,45 +112,6 @@ def test_what_was_found_coarsely_follows_the_edges_of_the_scan(tmp_path, monkeyp
     np.testing.assert_array_equal(seen.pop(), image_in_box(work, box))
     pipeline.predict(tmp_path / "run", ball_case("another", 1, labelled=False), device="cpu")
     assert not seen  # nobody annotated it
-
-
-def test_networks_that_are_not_clearly_better_do_not_change_the_mask(tmp_path):
-    case, told = ball_case(), []
-    config = tiny_config(data__max_voxels=4096, training__iterations=2, inference__least_gain=1.0)
-    result = pipeline.train([case], tmp_path / "run", config)
-    propagated_alone = pipeline.propagate(case, config)
-    found = pipeline.predict(tmp_path / "run", case, device="cpu", listener=told.append)
-    np.testing.assert_array_equal(found.mask, propagated_alone.mask)
-    np.testing.assert_allclose(found.probability, propagated_alone.probability, atol=1e-6)
-    assert found.disagreement is not None
-    assert not np.allclose(found.disagreement, propagated_alone.disagreement, atol=0.01)  # that of the networks
-    assert found.provenance["method"] == pipeline.PROPAGATION_KEPT
-    (notice,) = [event.message for event in told if isinstance(event, Notice) and "annotate next" in event.message]
-    assert f"{result.propagation_dice:.4f}" in notice
-
-    run = RunFolder(tmp_path / "run")
-    run.config_file.write_text(run.config_file.read_text().replace("least_gain: 1.0", "least_gain: null"))
-    told.clear()
-    mixed = pipeline.predict(tmp_path / "run", case, device="cpu", listener=told.append)
-    assert not np.allclose(mixed.probability, propagated_alone.probability, atol=0.01)
-    assert mixed.provenance["method"] == "three networks"
-    assert not [event for event in told if isinstance(event, Notice)]
-
-
-@pytest.mark.parametrize(
-    ("least", "dice_found", "of_propagation", "trails"),
-    [(0.001, 0.9012, 0.9, False), (0.001, 0.9008, 0.9, True), (0.0, 0.9, 0.9, False), (0.0, 0.89, 0.9, True),
-     (None, 0.5, 0.9, False), (0.001, None, None, False)],
-)  # fmt: skip
-def test_what_counts_as_clearly_better(run, least, dice_found, of_propagation, trails):
-    read = TrainedNetworks.read(run)
-    state = replace(read.checkpoint.state, dice=dice_found, propagation_dice=of_propagation)
-    changed = replace(
-        read,
-        config=read.config.with_settings({"inference.least_gain": least}),
-        checkpoint=replace(read.checkpoint, state=state),
-    )
-    assert changed.trails_propagation() is trails
 
 
 def test_both_alignments_count_in_propagation_and_prediction(tmp_path):

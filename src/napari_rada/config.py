@@ -352,13 +352,6 @@ class InferenceConfig(_Frozen):
         False,
         description="Networks that are mixed with the propagation keep the size that it gives every class in the scan.",
     )
-    least_gain: float | None = Field(
-        None,
-        ge=0,
-        le=1,
-        description="Dice on held-out slices by which networks must be ahead of the propagation to change its mask of "
-        "a scan with annotated slices; None mixes them in whatever it is.",
-    )
     edge_aware: bool = Field(
         False,
         description="In a scan with annotated slices, what was found on a coarser grid follows the edges of the image "

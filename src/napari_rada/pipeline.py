@@ -60,10 +60,6 @@ if TYPE_CHECKING:
     from napari_rada.training.volumes import Volume
 
 
-PROPAGATION_KEPT = "propagation; three networks were not clearly better on held-out slices"
-"""What a mask says of itself that trained networks do not change (`inference.least_gain`)."""
-
-
 @dataclass(frozen=True)
 class TrainingResult:
     """How training ended.
@@ -304,15 +300,11 @@ def predict(
     run = TrainedRun.open(run_dir, case, weights)
     config, classes, case = run.config, run.classes, run.case
     run.check_completable()
-    kept = case.is_labelled and run.trails_propagation()
-    if kept:
-        config = config.with_settings({"inference.blend": 0.0})
-        listener(Notice(_why_kept(case, run)))
     work = Work(case, classes, config, control, listener)
     with computing(config.threads):
         model = run.model(device)
         parts = _predict(work, model, working_grids(work))
-        prediction = _assembled(work, parts, run.provenance(PROPAGATION_KEPT) if kept else run.provenance())
+        prediction = _assembled(work, parts, run.provenance())
     tidy = tidy or CleanUp()
     tidy = replace(tidy, largest_part=tidy.largest_part or config.inference.largest_part)
     return clean_up(prediction, tidy, case.known if config.inference.keep_annotated else None)
@@ -453,16 +445,6 @@ def _with_classes(case: Case, classes: ClassTable) -> Case:
             "gain a class afterwards, start a new run."
         )
     return replace(case, classes=classes)
-
-
-def _why_kept(case: Case, run: TrainedRun) -> str:
-    """Say that the networks do not change the mask, and what they are good for."""
-    state = run.checkpoint.state
-    return (
-        f"{case.name}: on slices that they were not shown the networks have a Dice of {state.dice:.4f}, the "
-        f"propagation {state.propagation_dice:.4f}. That is no clear gain, so the mask is the propagation's; where the "
-        "networks disagree still says which slice to annotate next."
-    )
 
 
 def _assembled(work: Work, parts: Sequence[Part], provenance: Mapping[str, str | int | float]) -> Prediction:

@@ -30,14 +30,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "validate_every": 10,
             "bfloat16": True,
         },
-        "inference": {
-            "overlap": 0.25,
-            "tiles_per_batch": 4,
-            "blend": 0.5,
-            "keep_size": True,
-            "least_gain": 0.001,
-            "edge_aware": True,
-        },
+        "inference": {"overlap": 0.25, "tiles_per_batch": 4, "blend": 0.5, "keep_size": True, "edge_aware": True},
     },
     # One GPU: the lineage's networks correct the propagation at full resolution.
     "standard": {
@@ -84,7 +77,6 @@ COHORT: dict[str, dict[str, Any]] = {
         "training.pseudo_weight": 1.0,
         "training.decay.warmup": 0.05,
         "training.validate_every": 150,
-        "inference.least_gain": None,
         "inference.edge_aware": False,
     },
     "standard": {"data.crop_margin": None, "training.augment": "deform"},

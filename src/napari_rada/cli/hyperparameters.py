@@ -87,7 +87,6 @@ ORIGINS: dict[str, tuple[Source, str]] = {
     "inference.overlap": ("ours", "the paper overlaps and does not say how much"),
     "inference.tiles_per_batch": ("ours", "changes no result"),
     "inference.keep_size": ("paper", "the networks say what is there"),
-    "inference.least_gain": ("paper", "the networks say what is there"),
     "inference.edge_aware": ("ours", "networks see the scan's own grid"),
     "inference.largest_part": ("ours", "parts are not mentioned"),
     "inference.blend": ("paper", "the mean of the networks alone"),

@@ -59,16 +59,6 @@ class TrainedNetworks:
                 "in it, or train on several cases to predict scans that nobody annotated."
             )
 
-    def trails_propagation(self) -> bool:
-        """Tell whether held-out slices show that the networks are not far enough ahead of the propagation to change it.
-
-        If nothing could be held out, they are trusted as the settings say.
-        """
-        least, state = self.config.inference.least_gain, self.checkpoint.state
-        if least is None or state.dice is None or state.propagation_dice is None:
-            return False
-        return state.dice - state.propagation_dice < least
-
     def model(self, device: str) -> TripleViewModel:
         """Return the networks on a device."""
         guide = guide_in(self.checkpoint.model, self.config.guidance)
