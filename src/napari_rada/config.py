@@ -354,8 +354,8 @@ class InferenceConfig(_Frozen):
     )
     edge_aware: bool = Field(
         False,
-        description="In a scan with annotated slices, what was found on a coarser grid follows the edges of the image "
-        "on the scan's own (guided filter).",
+        description="In a scan with annotated slices the result follows the edges of the image on the scan's own grid "
+        "(guided filter).",
     )
     largest_part: bool = Field(
         False, description="Keep only the largest connected part of every class; for structures that are one piece."

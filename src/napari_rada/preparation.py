@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from napari_rada.data.working import WorkingCase, box_selector, make_working_cases, normalise
+from napari_rada.data.working import WorkingCase, box_selector, intensity_range, make_working_cases, to_unit_range
 from napari_rada.events import Listener, Stage, StageProgress
 from napari_rada.inference.sliding import VolumeInput, blank_prior
 from napari_rada.propagation import make_propagator
@@ -61,7 +61,8 @@ def working_grids(work: Work) -> list[WorkingCase]:
 def image_in_box(work: Work, box: Box) -> NDArray[np.float32]:
     """Return a part of the scan on its own grid (z, y, x), its intensities mapped to 0..1 as on the working grid."""
     data = work.config.data
-    return normalise(work.case.image, data.percentiles, data.window, work.case.name)[box_selector(box)]
+    low, high = intensity_range(work.case.image, data.percentiles, data.window)
+    return to_unit_range(work.case.image[box_selector(box)], low, high)
 
 
 def own_grids(work: Work) -> list[WorkingCase]:

@@ -116,6 +116,28 @@ def test_slab_by_slab_it_is_the_same(planes: int, monkeypatch: pytest.MonkeyPatc
     np.testing.assert_allclose(follow(before, image), whole, atol=1e-4)
 
 
+def test_a_sample_is_enough_for_noise_and_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = balls((11, 10, 9), (12, 17, 22))
+    before, image = seen_coarsely(truth), image_of(truth, 0.05)
+    whole = follow(before, image)
+    monkeypatch.setattr(edges, "SAMPLE", 3000)
+    sizes = [np.bincount(found.argmax(axis=0).ravel()) for found in (whole, follow(before, image))]
+    np.testing.assert_allclose(sizes[1], sizes[0], rtol=0.05)
+
+
+@pytest.mark.parametrize("shape", [(2, 28, 32), (24, 2, 2), (1, 28, 32)])
+@pytest.mark.parametrize("spacing", [CUBIC, (5.0, 1.0, 1.0)])
+def test_thin_stacks_and_classes_that_are_not_there(
+    shape: tuple[int, int, int], spacing: tuple[float, float, float]
+) -> None:
+    foreground = np.random.default_rng(0).uniform(0.2, 0.8, shape).astype(np.float32)
+    before = np.stack([1 - foreground, foreground, np.zeros(shape, dtype=np.float32)])
+    after = follow(before, foreground, spacing)
+    assert np.isfinite(after).all()
+    np.testing.assert_allclose(after.sum(axis=0), 1.0, atol=1e-5)
+    assert not (after.argmax(axis=0) == 2).any()
+
+
 def test_what_is_sure_is_left_as_it_is_and_nothing_is_written_over() -> None:
     truth = balls((11, 13, 15))
     sure = np.stack([truth == 0, truth == 1]).astype(np.float32)

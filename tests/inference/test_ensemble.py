@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from tests.engine import ball_case
 
+from napari_rada.control import RunControl
 from napari_rada.data.case import check_trainable
 from napari_rada.data.working import make_working_cases
+from napari_rada.inference.edges import along_edges
 from napari_rada.inference.ensemble import Part, assemble
 
 CASE = ball_case()
@@ -43,6 +45,21 @@ def test_what_was_painted_stays_and_is_not_doubted(numbers: list[int]) -> None:
     np.testing.assert_array_equal(found.mask[CASE.known], CASE.labels[CASE.known])
     assert not found.disagreement[CASE.known].any()
     assert found.disagreement.any()
+
+
+def test_a_grid_that_is_not_coarsened_follows_edges_too_and_its_own_values_stay() -> None:
+    (grid,) = make_working_cases(CASE, CLASSES, aligned=True)
+    assert grid.factors == (1, 1, 1)
+    foreground = np.random.default_rng(0).uniform(0.3, 0.7, grid.shape).astype(np.float32)
+    probability = np.stack([1 - foreground, foreground])
+    before = probability.copy()
+    found = assemble(
+        CASE, CLASSES, [Part(grid, probability)], keep_annotated=False, provenance={}, image_zyx=grid.image
+    )
+    np.testing.assert_array_equal(probability, before)
+    expected = along_edges(before, grid.image, CASE.grid.spacing, RunControl())
+    np.testing.assert_array_equal(found.probability, expected)
+    assert not np.allclose(expected, before, atol=0.05)
 
 
 def test_without_doubts_there_is_no_map_of_them() -> None:

@@ -366,9 +366,7 @@ def normalise(
     name: str,
 ) -> NDArray[np.float32]:
     """Map the intensities between two percentiles, or inside a window, linearly to 0..1 and clip the rest."""
-    low, high = window or (float(v) for v in np.percentile(image, percentiles))
-    if not high > low:
-        low, high = float(image.min()), float(image.max())
+    low, high = intensity_range(image, percentiles, window)
     normal = to_unit_range(image, low, high)
     if normal.min() == normal.max():
         raise InputError(
@@ -376,6 +374,14 @@ def normalise(
             f"{image.min():g} to {image.max():g}."
         )
     return normal
+
+
+def intensity_range(
+    image: NDArray[np.float32], percentiles: tuple[float, float], window: tuple[float, float] | None
+) -> tuple[float, float]:
+    """Return the window, or the intensities at two percentiles; those of all voxels where these are one value."""
+    low, high = window or (float(v) for v in np.percentile(image, percentiles))
+    return (low, high) if high > low else (float(image.min()), float(image.max()))
 
 
 def to_unit_range(image: NDArray[np.float32], low: float, high: float) -> NDArray[np.float32]:

@@ -39,6 +39,11 @@ def sized_like(probability: NDArray[np.float32], reference: NDArray[np.float32])
 
     A class that the reference does not have anywhere stays as it is.
     """
+    return shifted(probability, size_offsets(probability, reference))
+
+
+def size_offsets(probability: NDArray[np.float32], reference: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Find the constant in log-odds (C,) for each class by which it is as large as in a reference, all (C, …)."""
     classes = len(probability)
     wanted = np.bincount(reference.argmax(axis=0).ravel(), minlength=classes)
     scores_Cn = np.log(np.maximum(probability, np.float32(FLOOR))).reshape(classes, -1)
@@ -49,8 +54,15 @@ def sized_like(probability: NDArray[np.float32], reference: NDArray[np.float32])
             offsets[index] = _offset(scores_Cn, offsets, int(index), int(wanted[index]))
         if np.abs(offsets - before).max() < SETTLED:
             break
-    moved = np.exp(scores_Cn + offsets[:, None])
-    return np.asarray((moved / moved.sum(axis=0)).reshape(probability.shape), dtype=np.float32)
+    return offsets
+
+
+def shifted(probability: NDArray[np.float32], offsets_C: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return a probability (C, …) with a constant added to the log-odds of each class."""
+    moved = np.maximum(probability, np.float32(FLOOR))
+    moved *= np.exp(offsets_C).reshape(-1, *[1] * (moved.ndim - 1))
+    moved /= moved.sum(axis=0)
+    return moved
 
 
 def _offset(scores_Cn: NDArray[np.float32], offsets: NDArray[np.float32], index: int, wanted: int) -> float:

@@ -1,6 +1,7 @@
-"""Bringing a probability that was found on a coarse grid to the edges of the image on the scan's own grid.
+"""Bringing a probability to the edges of the image on the scan's own grid.
 
-Interpolated from coarse voxels, a boundary knows nothing of where within one of them the image has its edge. The guided
+Interpolated from coarse voxels, a boundary knows nothing of where within one of them the image has its edge, and on the
+scan's own voxels it is as rough as the image. The guided
 filter (He, Sun and Tang, 2013) writes the probability as a linear function of the intensities around every voxel, so
 that it follows their edges where there are some and is averaged where there are none. How strong an edge must be to
 count depends on the noise: in a noisy image more is averaged. The size of every class stays as it was.
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from napari_rada.inference.blending import sized_like
+from napari_rada.inference.blending import shifted, size_offsets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,14 +41,14 @@ SURE = 0.999
 """Probability that neither filter nor size can turn."""
 SLAB = 2**20
 """Voxels that are filtered at a time."""
-SAMPLE = 2**20
-"""Voxels from which the noise is told."""
+SAMPLE = 2**21
+"""Voxels, those of all classes together, from which noise and sizes are told."""
 
 
 def along_edges(
     probability_Czyx: NDArray[np.float32], image_zyx: NDArray[np.float32], spacing: Spacing, control: RunControl
 ) -> NDArray[np.float32]:
-    """Return the probability along the edges of the image, with as many voxels of every class as before.
+    """Return the probability along the edges of the image, with about as many voxels of every class as before.
 
     Parameters
     ----------
@@ -69,9 +70,12 @@ def along_edges(
     if not inside.size:
         return found
     followed = _followed(inside, image_zyx[where], window, control)
-    moving = np.minimum(followed.max(axis=0), inside.max(axis=0)) < SURE
-    followed[:, moving] = sized_like(followed[:, moving], inside[:, moving])
-    found[(slice(None), *where)] = followed
+    some = np.flatnonzero(np.minimum(followed.max(axis=0), inside.max(axis=0)) < SURE)
+    some = some[:: max(1, len(found) * some.size // SAMPLE)]
+    offsets_C = size_offsets(*(values.reshape(len(values), -1)[:, some] for values in (followed, inside)))
+    for inner, _, _ in _slabs(followed.shape[1:], window):
+        control.check()
+        found[(slice(None), *where)][:, inner] = shifted(followed[:, inner], offsets_C)
     return found
 
 

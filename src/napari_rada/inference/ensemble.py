@@ -52,6 +52,8 @@ def assemble(
         Voxels of annotated slices keep what was painted.
     image_zyx
         The image inside the box of the parts, mapped to 0..1: the probability then follows its edges.
+    control
+        Asked whether to stop while edges are followed.
 
     Raises
     ------
@@ -59,6 +61,7 @@ def assemble(
         If a stop was requested.
     """
     grid = parts[0].working
+    assert all(part.working.box == grid.box for part in parts)
     inside = mean_of(part.working.to_box(part.probability_CZYX) for part in parts)
     if image_zyx is not None:
         inside = along_edges(inside, image_zyx, case.grid.spacing, control or RunControl())

@@ -155,6 +155,8 @@ def _volumes(shapes: Sequence[Shape], spacings: Sequence[Spacing] | None, num_cl
     completion = 4 * (num_classes + cues) * 2 if config.model.completion else 0
     full = max(prod(shape) for shape in shapes)
     networks = config.model.networks
-    grids = 3 if config.data.working_aligned else 2  # of two alignments there is a sum beside what is added to it
-    predicted = max(working) * num_classes * FLOAT * (2 * networks + 2) + full * FLOAT * (grids * num_classes + 2)
+    edges = config.inference.edge_aware  # needs the image, and what is found beside what was there
+    grids = 3 if config.data.working_aligned or edges else 2  # of two alignments there is a sum beside what is added
+    maps = grids * num_classes + 2 + edges
+    predicted = max(working) * num_classes * FLOAT * (2 * networks + 2) + full * FLOAT * maps
     return sum(prod(shape) for shape in shapes) * (FLOAT + 2) + max(sum(working) * (labelled + completion), predicted)
