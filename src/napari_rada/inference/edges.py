@@ -1,10 +1,10 @@
 """Bringing a probability to the edges of the image on the scan's own grid.
 
 Interpolated from coarse voxels, a boundary knows nothing of where within one of them the image has its edge, and on the
-scan's own voxels it is as rough as the image. The guided
-filter (He, Sun and Tang, 2013) writes the probability as a linear function of the intensities around every voxel, so
-that it follows their edges where there are some and is averaged where there are none. How strong an edge must be to
-count depends on the noise: in a noisy image more is averaged. The size of every class stays as it was.
+scan's own voxels it is as rough as the image. The guided filter (He, Sun and Tang, 2013) writes the probability as a
+linear function of the intensities around every voxel: it follows their edges where there are some, and is averaged
+where there are none. How strong an edge must be to count depends on the noise: in a noisy image more is averaged. The
+size of every class stays about as it was.
 
 Shape legend: C classes, z y x full grid or a box of it, n voxels.
 """
