@@ -110,8 +110,8 @@ class _Level(nn.Module):
 
     def after_first(self, x: Tensor) -> Tensor:
         """Go on from what the first convolution returned."""
-        first = F.leaky_relu(self.norms[0](x), 0.01)
-        return F.leaky_relu(self.norms[1](self.second(first)), 0.01) + first
+        first = F.leaky_relu(self.norms[0](x), 0.01, inplace=True)
+        return F.leaky_relu(self.norms[1](self.second(first)), 0.01, inplace=True) + first
 
 
 class _Encoder(_Level):
