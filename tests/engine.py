@@ -56,6 +56,7 @@ def tiny_config(**settings: Any) -> RunConfig:
     tiny = {
         "data.max_voxels": 300_000,
         "model.architecture": "vnet",
+        "propagation.method": "diffusion",
         "training.patch_voxels": None,
         "training.learning_rate": 3e-3,
         "training.decay.warmup": 0.05,

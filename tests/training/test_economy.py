@@ -92,8 +92,7 @@ STAGES: dict[str, tuple[Any, str, int]] = {
 }
 
 
-@pytest.mark.parametrize("kind", ["CUDA", "CPU"])
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(("stage", "kind"), [*((stage, "CUDA") for stage in STAGES), ("forward", "CPU")])
 def test_training_steps_down_once_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, kind: str
 ) -> None:
@@ -256,8 +255,13 @@ def predict(control: RunControl | None = None, **changes: Any) -> tuple[Any, lis
     return result, told
 
 
-@pytest.mark.parametrize("kind", SHORTAGES)
-@pytest.mark.parametrize("stage", [(TripleViewModel, "forward"), (torch, "softmax"), (sliding, "as_tensor")])
+@pytest.mark.parametrize(
+    ("stage", "kind"),
+    [
+        *(((TripleViewModel, "forward"), kind) for kind in SHORTAGES),
+        *((stage, "CUDA") for stage in ((torch, "softmax"), (sliding, "as_tensor"))),
+    ],
+)
 def test_prediction_steps_down_and_gives_nearly_the_same(
     monkeypatch: pytest.MonkeyPatch, stage: tuple[Any, str], kind: str
 ) -> None:

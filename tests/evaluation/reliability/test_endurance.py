@@ -52,8 +52,8 @@ def test_open_files_and_threads_are_seen(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "text"),
     [
-        (["endurance", "--iterations", "20"], "20 iterations: resident memory "),
-        (["rounds", "--count", "3"], "3 rounds of training and prediction: resident memory "),
+        (["endurance", "--iterations", "4"], "4 iterations: resident memory "),
+        (["rounds", "--count", "2"], "2 rounds of training and prediction: resident memory "),
     ],
 )
 def test_the_commands_print_their_figures(command: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:

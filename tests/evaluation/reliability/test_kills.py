@@ -31,7 +31,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     """One real process is killed, which takes the import of torch; the others run in this one."""
     monkeypatch.setattr(kills, "_finish", lambda command: cli.main(command[4:]))
     monkeypatch.setattr(kills, "STEP_S", 0.2)
-    assert main(["kills", "--count", "1", "--iterations", "60"]) == 0
+    assert main(["kills", "--count", "1", "--iterations", "30"]) == 0
     assert re.search(r"Survived 1 of 1 kills; (\d) of \1 killed runs ended with the weights", capsys.readouterr().out)
 
 
