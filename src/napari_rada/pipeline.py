@@ -398,19 +398,8 @@ def explain(
 
 
 def suggest(prediction: Prediction, annotated: Sequence[AnnotatedSlice] = ()) -> Suggestion:
-    """Name the slice whose annotation should help most next.
-
-    Raises
-    ------
-    InputError
-        If the prediction has no disagreement, as that of a propagation by diffusion.
-    """
-    if prediction.disagreement is None:
-        raise InputError(
-            "This mask has no disagreement to suggest a slice from; propagate with method combined, or train two "
-            "networks or more and predict."
-        )
-    return suggest_slice(prediction.disagreement, annotated)
+    """Name the slice whose annotation should help most next."""
+    return suggest_slice(prediction.doubt, annotated)
 
 
 def _train(job: Job, checkpoint: Checkpoint | None) -> TrainingResult:

@@ -58,6 +58,11 @@ class Prediction:
         """(z, y, x) probability of not being background."""
         return np.asarray(1.0 - self.probability[0], dtype=np.float32)
 
+    @property
+    def doubt(self) -> NDArray[np.float32]:
+        """(z, y, x) probability that the likeliest class is the wrong one."""
+        return np.asarray(1.0 - self.probability.max(axis=0), dtype=np.float32)
+
     def volumes_ml(self) -> dict[str, float]:
         """Volume of every foreground class in millilitres."""
         per_voxel = self.grid.voxel_volume_ml

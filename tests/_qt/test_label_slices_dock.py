@@ -445,14 +445,14 @@ def test_nothing_is_suggested_where_it_is_no_longer_wanted(widget, viewer, wait,
     assert [name for name, _ in engine.calls] == ["propagate"]
 
 
-def test_a_propagation_that_is_in_no_doubt_says_why_it_suggests_nothing(widget, wait, engine, monkeypatch):
+def test_what_goes_wrong_while_a_slice_is_suggested_is_told(widget, wait, engine, monkeypatch):
     def refuse(prediction, annotated):
-        raise InputError("This mask has no disagreement to suggest a slice from.")
+        raise InputError("Memory ran out while a slice was looked for.")
 
     monkeypatch.setattr(engine, "suggest", refuse)
     widget.detect()
     widget.suggest()
-    wait(lambda: "no disagreement" in widget.message.value())
+    wait(lambda: "Memory ran out" in widget.message.value())
 
 
 def test_the_lock_holds_the_brush_back(widget, viewer):

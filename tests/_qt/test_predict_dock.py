@@ -76,7 +76,7 @@ def test_the_suggested_slice_is_shown(widget, viewer, qtbot, wait, engine):
     widget.predict()
     wait(lambda: widget.suggest_button.isEnabled())
     click(qtbot, widget.suggest_button)
-    told = "Annotate coronal slice 3 of 14 next: 75% of the disagreement lies around it."
+    told = "Annotate coronal slice 3 of 14 next: 75% of the doubt lies around it."
     wait(lambda: widget.message.value() == told)
     assert viewed_slice(viewer, viewer.layers["scan"]) == AnnotatedSlice(1, 3)
     assert engine.calls[-1] == ("suggest", (AnnotatedSlice(0, 6),))

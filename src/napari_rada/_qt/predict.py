@@ -282,7 +282,7 @@ class PredictWidget(Dock):
     def _build(self) -> None:
         self.several.setToolTip("Predict every image layer that is selected in the layer list, not only the one above")
         self.suggest_button = QPushButton("Suggest next slice")
-        tip = "Show the slice around which the networks disagree most"
+        tip = "Show the slice around which the mask is most in doubt"
         self.suggest_button.setToolTip(shortcuts.with_key(tip, shortcuts.SUGGEST))
         self.accept_button = QPushButton("Accept into annotation")
         tip = "Write the predicted slice that is shown into the labels, to be corrected by hand; Ctrl+Z takes it back"
@@ -425,7 +425,7 @@ class PredictWidget(Dock):
         with self.telling_errors():
             go_to(self.viewer, self._image, suggestion.plane)
             where = describe(grid_of(self._image), suggestion.plane)
-            self.message.setValue(f"Annotate {where} next: {suggestion.score:.0%} of the disagreement lies around it.")
+            self.message.setValue(f"Annotate {where} next: {suggestion.score:.0%} of the doubt lies around it.")
 
     def _on_handed_over(self, path: Path) -> None:
         self.message.setValue(f"Wrote {path}.")

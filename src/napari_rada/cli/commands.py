@@ -46,11 +46,8 @@ def propagate(args: argparse.Namespace, console: Console, control: RunControl) -
     prediction = rada.propagate(case, config, control=control, listener=console)
     _save(prediction, out, labels)
     data, text = {**_summary(prediction), **asdict(out)}, _sentence(prediction, out.mask)
-    if prediction.disagreement is None:
-        console.result({**data, "next": None}, text)
-    else:
-        suggested, sentence = _suggested(prediction, case)
-        console.result({**data, "next": suggested}, f"{text}\nNext slice worth annotating: {sentence}")
+    suggested, sentence = _suggested(prediction, case)
+    console.result({**data, "next": suggested}, f"{text}\nNext slice worth annotating: {sentence}")
     return True
 
 

@@ -1,4 +1,4 @@
-"""Which slice to annotate next: the one near which the opinions contradict each other most."""
+"""Which slice to annotate next: the one near which the mask is most in doubt."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-REACH = 0.5
+REACH = 0.25
 """How far an annotated slice settles doubt to either side of it, as a share of how far doubt spreads along that axis
 (its standard deviation)."""
 
@@ -27,22 +27,22 @@ class Suggestion:
     score: float
 
 
-def suggest_slice(disagreement: NDArray[np.float32], annotated: Sequence[AnnotatedSlice]) -> Suggestion:
+def suggest_slice(doubt: NDArray[np.float32], annotated: Sequence[AnnotatedSlice]) -> Suggestion:
     """Return the slice, not annotated yet, that should settle the most doubt.
 
-    That is the sum of the disagreement in all slices parallel to it, each counted exp(-d / r): d is the distance
-    between them, r the `REACH`. Slices of all axes compete, so that it does not matter how thick or how many they are.
-    What lies around annotated slices need not be told apart, as there is little disagreement.
+    That is the sum of the doubt in all slices parallel to it, each counted exp(-d / r): d is the distance between them,
+    r the `REACH`. Slices of all axes compete, so that it does not matter how thick or how many they are. What lies
+    around annotated slices need not be told apart, as there is little doubt.
 
     Parameters
     ----------
-    disagreement
-        (z, y, x), not negative.
+    doubt
+        (z, y, x), not negative: how likely each voxel is wrong.
     """
-    total = float(disagreement.sum(dtype=np.float64))
+    total = float(doubt.sum(dtype=np.float64))
     best = Suggestion(AnnotatedSlice(0, 0), 0.0)
     for axis in range(3):
-        settled = _settled(disagreement, axis)
+        settled = _settled(doubt, axis)
         settled[[plane.index for plane in annotated if plane.axis == axis]] = 0.0
         index = int(np.argmax(settled))
         if total > 0 and settled[index] > best.score * total:
@@ -50,12 +50,12 @@ def suggest_slice(disagreement: NDArray[np.float32], annotated: Sequence[Annotat
     return best
 
 
-def _settled(disagreement: NDArray[np.float32], axis: int) -> NDArray[np.float64]:
+def _settled(doubt: NDArray[np.float32], axis: int) -> NDArray[np.float64]:
     """Doubt that each slice along an axis would settle."""
-    doubt = disagreement.sum(axis=tuple(a for a in range(3) if a != axis), dtype=np.float64)
-    index = np.arange(len(doubt))
-    if not doubt.any():
-        return np.asarray(doubt)
-    middle = np.average(index, weights=doubt)
-    reach = max(1.0, REACH * np.sqrt(np.average((index - middle) ** 2, weights=doubt)))
-    return np.asarray(np.exp(-np.abs(index[:, None] - index) / reach) @ doubt)
+    by_slice = doubt.sum(axis=tuple(a for a in range(3) if a != axis), dtype=np.float64)
+    index = np.arange(len(by_slice))
+    if not by_slice.any():
+        return np.asarray(by_slice)
+    middle = np.average(index, weights=by_slice)
+    reach = max(1.0, REACH * np.sqrt(np.average((index - middle) ** 2, weights=by_slice)))
+    return np.asarray(np.exp(-np.abs(index[:, None] - index) / reach) @ by_slice)

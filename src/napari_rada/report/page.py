@@ -170,7 +170,7 @@ def _case(result: _Result, classes: ClassTable) -> str:
         return f"{heading}{_table(facts)}<p>Not annotated.</p>"
     if result.suggestion is not None:
         suggestion = result.suggestion
-        share = f"{suggestion.score:.0%} of the disagreement lies around it"
+        share = f"{suggestion.score:.0%} of the doubt lies around it"
         facts.append(("Annotate next", f"{_name(case, suggestion.plane)}; {share}"))
     parts = [heading, _table(facts)]
     if prediction is not None:
