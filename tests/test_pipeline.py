@@ -42,7 +42,7 @@ def run(tmp_path_factory):
 
 
 def test_propagation_needs_no_training():
-    prediction = pipeline.propagate(ball_case(), tiny_config())
+    prediction = pipeline.propagate(ball_case(), tiny_config(propagation__method="combined"))
     assert dice(prediction.mask, ball()) > 0.85
     assert prediction.disagreement is not None  # of random walker and completer: where it guesses
     assert 0 <= prediction.disagreement.min() <= prediction.disagreement.max() <= 1
