@@ -12,7 +12,7 @@ from napari_rada.events import Event, Stage, StageProgress, ignore
 from napari_rada.preparation import Work, network_inputs, own_grids, propagated, training_volume, working_grids
 from napari_rada.propagation.regridding import regridded
 
-COARSE = {"data__max_voxels": 4096}
+COARSE = {"propagation__method": "combined", "data__max_voxels": 4096}
 
 
 def work(case: Case | None = None, **settings: object) -> Work:
