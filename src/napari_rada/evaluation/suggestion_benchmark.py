@@ -6,7 +6,7 @@ Each scan starts with its slice of largest area per axis. Then, round by round, 
 from the dense ones, and training continues from the run before; with ``--propagation`` nothing is trained, and the
 slices are propagated. Three ways to choose the slice are compared; all start from the same mask:
 
-- *suggested*: what `suggest` names, from the disagreement of the networks, or of the opinions of propagation;
+- *suggested*: what `suggest` names, from how likely each voxel of the mask is wrong;
 - *random*: any slice that meets the predicted mask and is not annotated, all equally likely;
 - *even*: the axes in turn, the middle of the widest gap between annotated slices, within the predicted mask's extent.
 
