@@ -20,7 +20,7 @@ from napari_rada.errors import ConfigError, InputError, MissingDependencyError, 
 from napari_rada.events import FinishReason, Notice, Stage, StageProgress, StepLogged
 from napari_rada.inference import ensemble
 from napari_rada.inference.edges import along_edges
-from napari_rada.inference.ensemble import Part, assemble
+from napari_rada.inference.ensemble import Part, assemble, averaged
 from napari_rada.models.completer import load_completer
 from napari_rada.preparation import Work, image_in_box, propagated, working_grids
 from napari_rada.training.checkpoint import load_checkpoint
@@ -62,8 +62,8 @@ def test_labelled_cases_of_a_cohort_are_propagated_on_grids_of_their_own(tmp_pat
     seen = []
     make = preparation.make_propagator
 
-    def watched(config, pools):
-        propagator = make(config, pools=pools)
+    def watched(config, shared):
+        propagator = make(config, shared=shared)
         propagate = propagator.propagate
 
         def noting(case, **kwargs):
@@ -123,7 +123,7 @@ def test_both_alignments_count_in_propagation_and_prediction(tmp_path):
     work = Work(case, classes, config, RunControl(), lambda event: None)
     made = propagated(work, working_grids(work), held_out=False)
     parts = [Part(working, pseudo.probability) for pseudo, working in made]
-    each = [assemble(case, classes, [part], keep_annotated=True, provenance={}).probability for part in parts]
+    each = [assemble(case, classes, averaged([part]), keep_annotated=True, provenance={}).probability for part in parts]
     assert not np.allclose(*each, atol=0.05)
     np.testing.assert_allclose(found.probability, np.mean(each, axis=0), atol=1e-6)
     done = [event.done / event.total for event in told if isinstance(event, StageProgress)]

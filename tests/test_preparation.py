@@ -50,8 +50,25 @@ def test_the_progress_of_both_alignments_is_one() -> None:
 
 
 def test_opinions_weigh_the_same_in_both_alignments() -> None:
-    first, second = (made.pseudo.pools for made in propagated(work(), working_grids(work()), held_out=False))
-    assert first[None] is second[None]
+    first, second = (made.pseudo.shared for made in propagated(work(), working_grids(work()), held_out=False))
+    assert first is not None
+    assert second is not None
+    assert first.pools[None] is second.pools[None]
+
+
+def test_flow_carries_on_a_finer_grid_once_for_both_alignments() -> None:
+    grids = working_grids(work(propagation__flow__max_voxels=10_000))
+    assert [grid.finer.shape for grid in grids if grid.finer] == [grids[0].finer.shape] * 2
+    assert np.prod(grids[0].shape) < np.prod(grids[0].finer.shape) <= 10_000
+    first, second = (made.pseudo.opinions for made in propagated(work(), grids, held_out=False))
+    assert first[2].case is grids[0].finer
+    assert first[2] is second[2]
+    without = (
+        work(ball_case(labelled=False)),
+        work(propagation__method="diffusion"),
+        work(data__propagation_voxels=6000),
+    )
+    assert all(grid.finer is None for asked in without for grid in working_grids(asked))
 
 
 def test_networks_learn_on_the_first_alignment_and_predict_on_both() -> None:
@@ -60,12 +77,12 @@ def test_networks_learn_on_the_first_alignment_and_predict_on_both() -> None:
     working, volume = training_volume(asked)
     assert working.padding == grids[0].padding
     assert volume.prior is not None
-    inputs = network_inputs(asked, grids)
-    for grid, (seen, pseudo) in zip(grids, inputs, strict=True):
-        assert pseudo is not None
+    inputs, made = network_inputs(asked, grids)
+    for grid, seen, (pseudo, made_on) in zip(grids, inputs, made, strict=True):
+        assert made_on is grid
         np.testing.assert_array_equal(seen.image, grid.image)
-        assert pseudo.probability.shape[1:] == grid.shape
-    np.testing.assert_allclose(volume.prior[3], inputs[0][0].prior, atol=1e-3)  # float16
+        np.testing.assert_array_equal(seen.prior, pseudo.probability)
+    np.testing.assert_allclose(volume.prior[3], inputs[0].prior, atol=1e-3)  # float16
 
 
 def test_what_was_propagated_on_own_grids_comes_to_that_of_the_networks() -> None:
@@ -81,5 +98,5 @@ def test_networks_that_need_no_propagation_get_none(labelled: bool) -> None:
     asked = work(
         ball_case(labelled=labelled), model__completion=False, model__architecture="vnet", inference__blend=1.0
     )
-    for _, pseudo in network_inputs(asked, working_grids(asked)):
-        assert pseudo is None
+    inputs, made = network_inputs(asked, working_grids(asked))
+    assert (len(inputs), made) == (len(working_grids(asked)), [])

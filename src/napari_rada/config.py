@@ -119,7 +119,7 @@ class FlowConfig(_Frozen):
     max_voxels: int = Field(
         MOST_VOXELS,
         ge=4096,
-        description="Carry on a grid of at most this many voxels; in combined, on that of diffusion.",
+        description="Carry on a grid of at most this many voxels; in combined it can be finer than that of diffusion.",
     )
 
 
@@ -143,7 +143,7 @@ class CombinedConfig(_Frozen):
         "None keeps the usual weights.",
     )
     diffusion: DiffusionConfig = DiffusionConfig()
-    flow: FlowConfig = FlowConfig()
+    flow: FlowConfig = FlowConfig(max_voxels=300_000)
 
 
 PropagationConfig: TypeAlias = Annotated[

@@ -17,7 +17,7 @@ from napari_rada.events import FinishReason, Listener, Notice, Stage, StageProgr
 from napari_rada.guidance.files import find_files
 from napari_rada.inference.blending import blended
 from napari_rada.inference.cleanup import CleanUp, clean_up
-from napari_rada.inference.ensemble import Part, assemble
+from napari_rada.inference.ensemble import Inside, Part, assemble, averaged, mean_doubt
 from napari_rada.inference.explain import class_heat
 from napari_rada.inference.sliding import predict_volume
 from napari_rada.inference.suggest import Suggestion, suggest_slice
@@ -35,6 +35,7 @@ from napari_rada.preparation import (
     working_grids,
 )
 from napari_rada.propagation import make_propagator
+from napari_rada.propagation.regridding import in_box, placed
 from napari_rada.training.checkpoint import Checkpoint, load_checkpoint, save_weights
 from napari_rada.training.economy import check_alike
 from napari_rada.training.guiding import built_alike
@@ -102,8 +103,9 @@ def propagate(
     work = Work(case, classes, config, control, listener)
     with computing(config.threads):
         found = propagated(work, own_grids(work), held_out=False)
-        parts = [Part(working, pseudo.probability, pseudo.disagreement) for pseudo, working in found]
-        return _assembled(work, parts, {"method": f"propagation: {found[0].pseudo.method}"})
+        doubt = mean_doubt([(working, pseudo.disagreement) for pseudo, working in found])
+        inside = Inside(found[0].case, in_box(found, control), doubt)
+        return _assembled(work, inside, {"method": f"propagation: {found[0].pseudo.method}"})
 
 
 @shortage_explained
@@ -303,8 +305,8 @@ def predict(
     work = Work(case, classes, config, control, listener)
     with computing(config.threads):
         model = run.model(device)
-        parts = _predict(work, model, working_grids(work))
-        prediction = _assembled(work, parts, run.provenance())
+        inside = _predict(work, model, working_grids(work))
+        prediction = _assembled(work, inside, run.provenance())
     tidy = tidy or CleanUp()
     tidy = replace(tidy, largest_part=tidy.largest_part or config.inference.largest_part)
     return clean_up(prediction, tidy, case.known if config.inference.keep_annotated else None)
@@ -385,7 +387,7 @@ def explain(
         model = run.model(device)
         work = Work(case, classes, config, control, listener)
         working = working_grids(work)[0]
-        inputs, _ = network_inputs(work, [working])[0]
+        (inputs,), _ = network_inputs(work, [working])
 
         def on_network(done: int, total: int) -> None:
             listener(StageProgress(Stage.PREDICT, done, total))
@@ -436,21 +438,22 @@ def _with_classes(case: Case, classes: ClassTable) -> Case:
     return replace(case, classes=classes)
 
 
-def _assembled(work: Work, parts: Sequence[Part], provenance: Mapping[str, str | int | float]) -> Prediction:
+def _assembled(work: Work, inside: Inside, provenance: Mapping[str, str | int | float]) -> Prediction:
     """Decide every voxel of the scan, along its edges if it is configured so."""
     case, settings = work.case, work.config.inference
-    edges = image_in_box(work, parts[0].working.box) if settings.edge_aware and case.is_labelled else None
+    edges = image_in_box(work, inside.working.box) if settings.edge_aware and case.is_labelled else None
     keep, control = settings.keep_annotated, work.control
     return assemble(
-        case, work.classes, parts, keep_annotated=keep, provenance=provenance, image_zyx=edges, control=control
+        case, work.classes, inside, keep_annotated=keep, provenance=provenance, image_zyx=edges, control=control
     )
 
 
-def _predict(work: Work, model: TripleViewModel, grids: Sequence[WorkingCase]) -> list[Part]:
-    """Predict on each grid: the mean of the networks, mixed with the propagation where there is one."""
+def _predict(work: Work, model: TripleViewModel, grids: Sequence[WorkingCase]) -> Inside:
+    """Predict inside the box of the grids: the mean of the networks, mixed with the propagation where there is one."""
     config, listener = work.config, work.listener
     parts = []
-    for number, (working, (inputs, pseudo)) in enumerate(zip(grids, network_inputs(work, grids), strict=True)):
+    every, made = network_inputs(work, grids)
+    for number, (working, inputs) in enumerate(zip(grids, every, strict=True)):
         softmax_NCZYX = predict_volume(
             model,
             inputs,
@@ -461,8 +464,9 @@ def _predict(work: Work, model: TripleViewModel, grids: Sequence[WorkingCase]) -
             on_shortage=lambda change: listener(Notice(f"Memory ran out; prediction begins again with {change}.")),
         )
         work.control.check()  # also where all tiles went in one batch
-        mean_CZYX = softmax_NCZYX.mean(axis=0)
-        if pseudo is not None:
-            mean_CZYX = blended(mean_CZYX, pseudo.probability, config.inference)
-        parts.append(Part(working, mean_CZYX, disagreement(softmax_NCZYX)))
-    return parts
+        parts.append(Part(working, softmax_NCZYX.mean(axis=0), disagreement(softmax_NCZYX)))
+    inside = averaged(parts)
+    if not made:
+        return inside
+    propagation = placed(in_box(made, work.control), made[0].case, inside.working)
+    return inside._replace(probability_Czyx=blended(inside.probability_Czyx, propagation, config.inference))

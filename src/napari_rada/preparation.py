@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from napari_rada.config import CombinedConfig
 from napari_rada.data.working import WorkingCase, box_selector, intensity_range, make_working_cases, to_unit_range
 from napari_rada.events import Listener, Stage, StageProgress
 from napari_rada.inference.sliding import VolumeInput, blank_prior
@@ -45,11 +46,13 @@ class Work(NamedTuple):
 
 def working_grids(work: Work) -> list[WorkingCase]:
     """Bring the case to the working grid; where that is asked for, in both alignments with its annotated slices."""
-    data = work.config.data
+    data, way = work.config.data, work.config.propagation
+    propagated_here = work.case.is_labelled and data.propagation_voxels is None
     return make_working_cases(
         work.case,
         work.classes,
         aligned=data.working_aligned and work.case.is_labelled,
+        finer_voxels=way.flow.max_voxels if propagated_here and isinstance(way, CombinedConfig) else None,
         max_voxels=data.max_voxels,
         spacing=data.spacing,
         crop_margin=data.crop_margin,
@@ -80,11 +83,11 @@ def own_grids(work: Work) -> list[WorkingCase]:
 
 
 def propagated(work: Work, grids: Sequence[WorkingCase], *, held_out: bool) -> list[Made]:
-    """Propagate the annotated slices of the case on each of these grids; opinions weigh what they do on the first."""
+    """Propagate the annotated slices on each of these grids of one box; opinions weigh what they do on the first."""
     found: list[Made] = []
     for number, working in enumerate(grids):
         on_progress = partial(tell_part, work.listener, Stage.PROPAGATE, number, len(grids), case=working.name)
-        propagator = make_propagator(work.config.propagation, pools=found[0].pseudo.pools if found else None)
+        propagator = make_propagator(work.config.propagation, shared=found[0].pseudo.shared if found else None)
         pseudo = propagator.propagate(working, held_out=held_out, control=work.control, on_progress=on_progress)
         found.append(Made(pseudo, working))
     return found
@@ -95,12 +98,15 @@ def tell_part(listener: Listener, stage: Stage, number: int, parts: int, done: i
     listener(StageProgress(stage, number * total + done, parts * total, case))
 
 
-def _pseudo_labels(work: Work, grids: Sequence[WorkingCase], *, held_out: bool) -> list[PseudoLabels]:
-    """Propagate for networks that work on these grids."""
+def _pseudo_labels(
+    work: Work, grids: Sequence[WorkingCase], *, held_out: bool
+) -> tuple[list[PseudoLabels], list[Made]]:
+    """Propagate for networks that work on these grids; also what was made for that, on grids of the case's own."""
     if work.config.data.propagation_voxels is None:
-        return [made.pseudo for made in propagated(work, grids, held_out=held_out)]
+        own = propagated(work, grids, held_out=held_out)
+        return [made.pseudo for made in own], own
     own = propagated(work, own_grids(work), held_out=held_out)
-    return [regridded(own, working, work.control) for working in grids]
+    return [regridded(own, working, work.control) for working in grids], own
 
 
 def training_volume(work: Work) -> tuple[WorkingCase, Volume]:
@@ -110,18 +116,18 @@ def training_volume(work: Work) -> tuple[WorkingCase, Volume]:
     work.listener(StageProgress(Stage.PREPARE, 0, 1, work.case.name))
     working = working_grids(work)[0]
     work.listener(StageProgress(Stage.PREPARE, 1, 1, work.case.name))
-    pseudo = _pseudo_labels(work, [working], held_out=True)[0] if working.is_labelled else None
+    pseudo = _pseudo_labels(work, [working], held_out=True)[0][0] if working.is_labelled else None
     return working, make_volume(working, pseudo, config.training.view_pairs, model=config.model)
 
 
-def network_inputs(work: Work, grids: Sequence[WorkingCase]) -> list[tuple[VolumeInput, PseudoLabels | None]]:
-    """Input of the networks on each grid and, where needed, the propagation of the case's own annotated slices."""
+def network_inputs(work: Work, grids: Sequence[WorkingCase]) -> tuple[list[VolumeInput], list[Made]]:
+    """Input of the networks on each grid and, where needed, what the case's own annotated slices were propagated to."""
     model = work.config.model
     needed = model.completion or work.config.inference.blend < 1.0
     if not (needed and work.case.is_labelled):
-        return [(blank_prior(working.image, working.num_classes), None) for working in grids]
-    found: list[tuple[VolumeInput, PseudoLabels | None]] = []
-    for working, pseudo in zip(grids, _pseudo_labels(work, grids, held_out=False), strict=True):
-        cues = cues_without(working, pseudo, None, model.architecture)
-        found.append((VolumeInput(working.image, pseudo.probability, cues), pseudo))
-    return found
+        return [blank_prior(working.image, working.num_classes) for working in grids], []
+    found, made = _pseudo_labels(work, grids, held_out=False)
+    return [
+        VolumeInput(working.image, pseudo.probability, cues_without(working, pseudo, None, model.architecture))
+        for working, pseudo in zip(grids, found, strict=True)
+    ], made

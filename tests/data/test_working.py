@@ -11,12 +11,14 @@ from napari_rada.data.case import Case
 from napari_rada.data.classes import UNKNOWN, ClassTable
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.data.working import (
+    block_mean,
     box_shape,
     coarsening_factors,
     foreground_box,
     make_working_case,
     make_working_cases,
     normalise,
+    regrid,
     upsample,
     view_of_slices,
 )
@@ -254,3 +256,16 @@ def test_an_axis_that_no_slice_shows_is_not_cropped() -> None:
     beside = Case.create(image, empty, slices=[(0, 16), (1, 5)])  # shows nothing of the structure, so no end of it
     assert foreground_box(beside, 0.25)[0][0] == 0
     assert foreground_box(beside, 0.25)[1][0] == 40
+
+
+@pytest.mark.parametrize(("made_on", "wanted"), [(0, 1), (1, 0), (0, 2), (2, 0), (2, 1)])
+def test_values_come_to_another_grid_of_the_box_as_by_way_of_the_full_one(made_on: int, wanted: int) -> None:
+    first, second = make_working_cases(fine_case(), CLASSES, aligned=True, max_voxels=3000, finer_voxels=12_000)
+    assert first.finer is not None
+    assert first.finer is second.finer
+    assert first.finer.padding == (0, 0, 0)
+    assert np.prod(first.shape) < np.prod(first.finer.shape) <= 12_000
+    here, there = ((first, second, first.finer)[number] for number in (made_on, wanted))
+    values = np.random.default_rng(0).random((2, *here.shape), dtype=np.float32)
+    expected = [block_mean(full, there.factors, there.padding) for full in here.to_box(values)]
+    np.testing.assert_allclose(regrid(values, here, there), expected, atol=1e-6)

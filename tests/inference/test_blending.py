@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from napari_rada.config import InferenceConfig
+from napari_rada.inference import blending
 from napari_rada.inference.blending import LARGEST, blended, sized_like
 
 SHAPE = (8, 10, 12)
@@ -67,3 +68,18 @@ def test_a_row_of_voxels_is_mixed_like_a_volume() -> None:
     kept = blended(networks, propagation, InferenceConfig(blend=1.0, keep_size=True))
     assert sizes(kept)[1] == pytest.approx(sizes(propagation)[1], abs=1)
     assert kept.dtype == np.float32
+
+
+def test_sizes_of_many_voxels_are_told_from_some_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    foreground = rng.beta(1, 3, 100_000).astype(np.float32)
+    reference = (rng.random(100_000) < 0.3).astype(np.float32)
+    lean, wanted = (np.stack([1 - values, values]) for values in (foreground, reference))
+    seen = []
+    found = blending.size_offsets
+    monkeypatch.setattr(blending, "SAMPLE", 20_000)
+    monkeypatch.setattr(blending, "size_offsets", lambda *given: seen.append(given[0].size) or found(*given))
+    sized = sized_like(lean, wanted)
+    assert seen == [20_000]
+    assert (sized.argmax(axis=0) == 1).mean() == pytest.approx(0.3, abs=0.01)
+    assert (lean.argmax(axis=0) == 1).mean() < 0.2

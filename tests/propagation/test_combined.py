@@ -114,21 +114,22 @@ def test_folds_are_made_for_the_weights_and_given_only_if_asked_for(one_class):
     assert np.array_equal(with_folds.probability, alone.probability)
 
 
-def test_pools_that_are_known_are_taken_and_need_no_folds(one_class):
+def test_what_another_grid_shares_is_taken_and_needs_no_folds(one_class):
     case, labels = one_class
     other = working(scan(labels).max() - scan(labels), labels)
     first, alone = (run(CombinedPropagator(CombinedConfig()), given, held_out=True) for given in (other, case))
-    assert not np.allclose(first.pools[None].weights_K, alone.pools[None].weights_K)
+    assert not np.allclose(first.shared.pools[None].weights_K, alone.shared.pools[None].weights_K)
     seen = FirstCue()
-    run(CombinedPropagator(CombinedConfig(), pools=first.pools, completer=seen), case)
+    run(CombinedPropagator(CombinedConfig(), shared=first.shared, completer=seen), case)
     assert sum(seen.batches) == 2  # one class without folds, in a batch of two
     for held_out in (False, True):
-        found = run(CombinedPropagator(CombinedConfig(), pools=first.pools), case, held_out=held_out)
-        assert all(found.pools[view] is first.pools[view] for view in found.pools)
-        assert set(found.pools) == ({None, 0, 1, 2} if held_out else {None})
+        found = run(CombinedPropagator(CombinedConfig(), shared=first.shared), case, held_out=held_out)
+        pools = found.shared.pools
+        assert all(pools[view] is first.shared.pools[view] for view in pools)
+        assert set(pools) == ({None, 0, 1, 2} if held_out else {None})
         assert not np.array_equal(found.probability, alone.probability)
         assert np.allclose(found.probability.sum(axis=0), 1.0, atol=1e-5)
-    again = run(CombinedPropagator(CombinedConfig(), pools=alone.pools), case, held_out=True)
+    again = run(CombinedPropagator(CombinedConfig(), shared=alone.shared), case, held_out=True)
     assert np.array_equal(again.probability, alone.probability)
     assert np.array_equal(again.held_out, alone.held_out)
 

@@ -14,7 +14,8 @@ from napari_rada.data.working import WorkingCase, block_mean, make_working_case,
 from napari_rada.errors import Stopped
 from napari_rada.propagation import make_propagator
 from napari_rada.propagation.base import PseudoLabels, distance_to_slices, truth_without
-from napari_rada.propagation.regridding import Made, regridded
+from napari_rada.propagation.regridding import Made, in_box, placed, regridded
+from napari_rada.propagation.stacking import pooled
 
 DENSE = ellipsoids()
 PADDED = np.pad(DENSE, ((6, 4), (8, 4), (4, 4)))
@@ -121,3 +122,52 @@ def test_a_stop_ends_it() -> None:
     control.stop()
     with pytest.raises(Stopped):
         regridded([Made(exact(own), own)], whole, control)
+
+
+def made_in_pair(config: CombinedConfig | DiffusionConfig) -> list[Made]:
+    """Propagate in both alignments, as the preparation does: the second takes over what the first shares."""
+    case = Case.create(scan(PADDED), PADDED, slices=list(PLACED))
+    pair = make_working_cases(
+        case, check_trainable([case]), aligned=True, max_voxels=6000, crop_margin=0.0, finer_voxels=20_000
+    )
+    first = run(make_propagator(config), pair[0])
+    return [Made(first, pair[0]), Made(run(make_propagator(config, shared=first.shared), pair[1]), pair[1])]
+
+
+def test_opinions_of_all_grids_are_pooled_in_the_box() -> None:
+    made = made_in_pair(CombinedConfig())
+    walks, completed = (
+        np.mean([case.to_box(pseudo.opinions[number].probability) for pseudo, case in made], axis=0)
+        for number in range(2)
+    )
+    carried = made[0].pseudo.opinions[2]
+    assert carried.case.factors != made[0].case.factors
+    shared = made[0].pseudo.shared
+    assert shared is not None
+    expected = pooled([walks, completed, carried.case.to_box(carried.probability)], shared.pools[None])
+    found = in_box(made, RunControl())
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    np.testing.assert_allclose(found.sum(axis=0), 1.0, atol=1e-5)
+    np.testing.assert_array_equal(in_box(made, RunControl()), found)  # nothing that was made is changed
+
+
+def test_one_opinion_is_averaged_in_the_box() -> None:
+    made = made_in_pair(DiffusionConfig())
+    expected = np.mean([case.to_box(pseudo.probability) for pseudo, case in made], axis=0)
+    np.testing.assert_allclose(in_box(made, RunControl()), expected, atol=1e-6)
+
+
+def test_a_stop_ends_pooling_in_the_box() -> None:
+    control = RunControl()
+    made = made_in_pair(DiffusionConfig())
+    control.stop()
+    with pytest.raises(Stopped):
+        in_box(made, control)
+
+
+def test_what_is_in_one_box_is_placed_in_another() -> None:
+    own, whole = grids()
+    inside = exact(own).probability
+    assert placed(inside, own, own) is inside
+    np.testing.assert_array_equal(placed(inside, own, whole), own.box_to_full(inside))
+    np.testing.assert_array_equal(placed(own.box_to_full(inside), whole, own), inside)

@@ -70,6 +70,8 @@ class WorkingCase:
         Shape of the case's own grid.
     padding
         Voxels of the full grid, copies of the border, that were put before the box along (z, y, x).
+    finer
+        The case in the same box on another, finer grid, for what needs thinner slices; None if it was not asked for.
     """
 
     name: str
@@ -83,6 +85,7 @@ class WorkingCase:
     box: Box
     full_shape: Shape
     padding: Padding = (0, 0, 0)
+    finer: WorkingCase | None = None
 
     @property
     def shape(self) -> Shape:
@@ -116,8 +119,12 @@ class WorkingCase:
 
     def map_to_full(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Bring one map (Z, Y, X) to the full grid (z, y, x); 0 outside the box."""
+        return self.put_in_full(self.to_box(values[None])[0])
+
+    def put_in_full(self, inside: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Put a map of the box onto the full grid (z, y, x); outside it is 0."""
         full = np.zeros(self.full_shape, dtype=np.float32)
-        full[box_selector(self.box)] = self.to_box(values[None])[0]
+        full[box_selector(self.box)] = inside
         return full
 
 
@@ -163,6 +170,7 @@ def make_working_cases(
     classes: ClassTable,
     *,
     aligned: bool = False,
+    finer_voxels: int | None = None,
     max_voxels: int | None = None,
     spacing: Spacing | None = None,
     crop_margin: float | None = None,
@@ -173,9 +181,13 @@ def make_working_cases(
 
     Aligned slices lie just before the middle of their blocks in the first and just after it in the second. Because
     of the padding such a grid can have one voxel more along an axis than `max_voxels` counts. Where nothing is
-    coarsened both would be the same, and there is one.
+    coarsened both would be the same, and there is one. With `finer_voxels` each has the case on a grid of at most so
+    many voxels beside it (`WorkingCase.finer`), which is not aligned.
     """
     whole = _whole(case, classes, crop_margin, percentiles, window)
+    if finer_voxels is not None:
+        finer = coarsen(whole, coarsening_factors(whole.shape, case.grid.spacing, finer_voxels))
+        whole = replace(whole, finer=finer)
     factors = grid_factors(whole.shape, case.grid.spacing, max_voxels, spacing)
     if not aligned:
         return [coarsen(whole, factors)]
@@ -387,6 +399,26 @@ def intensity_range(
 def to_unit_range(image: NDArray[np.float32], low: float, high: float) -> NDArray[np.float32]:
     """Map the intensities from `low` to `high` linearly to 0..1 and clip the rest."""
     return np.asarray(np.clip((image - low) / (high - low), 0.0, 1.0), dtype=np.float32)
+
+
+def regrid(values: NDArray[np.float32], made_on: WorkingCase, wanted: WorkingCase) -> NDArray[np.float32]:
+    """Bring (C, Z, Y, X) from one working grid to another of the same box.
+
+    As if it was interpolated to the voxels of the full grid, and those were averaged; both work along one axis after
+    the other, so that they come to one small matrix for each.
+    """
+    assert made_on.box == wanted.box
+    for axis, length in enumerate(box_shape(made_on.box)):
+        along_nm = _along(made_on, wanted, axis, length)
+        values = np.tensordot(values, along_nm, axes=(1, 0))  # the new axis comes last, and the next is the second
+    return np.ascontiguousarray(values, dtype=np.float32)
+
+
+def _along(made_on: WorkingCase, wanted: WorkingCase, axis: int, length: int) -> NDArray[np.float32]:
+    """How much each voxel along an axis (n) counts for each one of another grid (m); `length` full voxels."""
+    each = np.eye(made_on.shape[axis], dtype=np.float32)[:, None, None]
+    full = upsample(each, (1, 1, made_on.factors[axis]), (1, 1, length), (0, 0, made_on.padding[axis]))
+    return block_mean(full[:, 0], (1, 1, wanted.factors[axis]), (0, 0, wanted.padding[axis]))[:, 0]
 
 
 def upsample(

@@ -33,7 +33,7 @@ from napari_rada.data.classes import UNKNOWN
 from napari_rada.errors import RadaError
 from napari_rada.evaluation.scans import find_scans, load_scan, scores
 from napari_rada.events import StepLogged, ignore
-from napari_rada.inference.ensemble import Part, assemble
+from napari_rada.inference.ensemble import Part, assemble, averaged
 from napari_rada.inference.sliding import VolumeInput, predict_volume
 from napari_rada.models.device import autocast, computing, resolve_device
 from napari_rada.models.triple_view import NUM_VIEWS
@@ -220,8 +220,8 @@ def _measure(
         working.image, pseudo.probability, cues_without(working, pseudo, None, config.model.architecture)
     )
     softmax_NCZYX = predict_volume(trainer.model, inputs, config.training.patch, config.inference, RunControl())
-    part = Part(working, softmax_NCZYX.mean(axis=0))
-    mask = assemble(case, classes, [part], keep_annotated=True, provenance={}).mask
+    found = averaged([Part(working, softmax_NCZYX.mean(axis=0))])
+    mask = assemble(case, classes, found, keep_annotated=True, provenance={}).mask
     seconds = float(np.median(np.diff([0.0, *elapsed])))
     return Timing(name, len(elapsed), seconds, scores(mask, dense, case.grid.spacing, classes)[0])
 

@@ -22,6 +22,8 @@ LARGEST = 2.0
 """Largest constant, in log-odds: networks that say something else altogether are not turned round."""
 FLOOR = 1e-4
 """Smallest probability that is told from 0."""
+SAMPLE = 2**21
+"""Values, those of all classes together, from which sizes are told."""
 
 
 def blended(
@@ -37,9 +39,12 @@ def blended(
 def sized_like(probability: NDArray[np.float32], reference: NDArray[np.float32]) -> NDArray[np.float32]:
     """Make every foreground class take as many voxels as in a reference, all (C, …), by a constant in log-odds.
 
-    A class that the reference does not have anywhere stays as it is.
+    The constants are found on at most `SAMPLE` values, evenly spread. A class that the reference does not have there
+    stays as it is.
     """
-    return shifted(probability, size_offsets(probability, reference))
+    step = max(1, probability.size // SAMPLE)
+    some = [values.reshape(len(values), -1)[:, ::step] for values in (probability, reference)]
+    return shifted(probability, size_offsets(*some))
 
 
 def size_offsets(probability: NDArray[np.float32], reference: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -32,10 +32,35 @@ class Part(NamedTuple):
     disagreement_ZYX: NDArray[np.float32] | None = None
 
 
+class Inside(NamedTuple):
+    """What was found inside the box of a working grid, on the case's own voxels.
+
+    Probability (C, z, y, x) and disagreement (z, y, x), if any; of the grid its box counts.
+    """
+
+    working: WorkingCase
+    probability_Czyx: NDArray[np.float32]
+    disagreement_zyx: NDArray[np.float32] | None = None
+
+
+def averaged(parts: Sequence[Part]) -> Inside:
+    """Return the mean of what was found on one or more grids of a case that cover the same box."""
+    grid = parts[0].working
+    assert all(part.working.box == grid.box for part in parts)
+    probability = mean_of(part.working.to_box(part.probability_CZYX) for part in parts)
+    return Inside(grid, probability, mean_doubt([(part.working, part.disagreement_ZYX) for part in parts]))
+
+
+def mean_doubt(parts: Sequence[tuple[WorkingCase, NDArray[np.float32] | None]]) -> NDArray[np.float32] | None:
+    """Mean of disagreements (Z, Y, X) on grids of one box, on the case's own voxels there; None if there are none."""
+    known = [grid.to_box(doubt_ZYX[None])[0] for grid, doubt_ZYX in parts if doubt_ZYX is not None]
+    return mean_of(known) if known else None
+
+
 def assemble(
     case: Case,
     classes: ClassTable,
-    parts: Sequence[Part],
+    inside: Inside,
     *,
     keep_annotated: bool,
     provenance: Mapping[str, str | int | float],
@@ -46,12 +71,12 @@ def assemble(
 
     Parameters
     ----------
-    parts
-        One or more, on grids of the same case that cover the same box; their mean counts.
+    inside
+        What was found; its arrays are taken over, and may be changed.
     keep_annotated
         Voxels of annotated slices keep what was painted.
     image_zyx
-        The image inside the box of the parts, mapped to 0..1: the probability then follows its edges.
+        The image inside the box, mapped to 0..1: the probability then follows its edges.
     control
         Asked whether to stop while edges are followed.
 
@@ -60,21 +85,19 @@ def assemble(
     Stopped
         If a stop was requested.
     """
-    grid = parts[0].working
-    assert all(part.working.box == grid.box for part in parts)
-    inside = mean_of(part.working.to_box(part.probability_CZYX) for part in parts)
-    if image_zyx is not None:
-        inside = along_edges(inside, image_zyx, case.grid.spacing, control or RunControl())
-    probability = grid.box_to_full(inside)
-    doubted = [part.working.map_to_full(part.disagreement_ZYX) for part in parts if part.disagreement_ZYX is not None]
-    certain = mean_of(doubted) if doubted else None
-    if keep_annotated and case.labels is not None:
-        known = case.known
-        painted = classes.encode(case.labels[known])
-        probability[:, known] = np.eye(len(classes), dtype=np.float32)[painted].T
-        if certain is not None:
-            certain[known] = 0.0
+    grid, found, doubt = inside
     box = box_selector(grid.box)
+    keep = keep_annotated and case.labels is not None
+    if image_zyx is not None:
+        if keep:
+            _put_in(found, case, classes, box)  # edges are followed from what was painted
+        found = along_edges(found, image_zyx, case.grid.spacing, control or RunControl())
+    probability = grid.box_to_full(found)
+    certain = None if doubt is None else grid.put_in_full(doubt)
+    if keep:
+        _put_in(probability, case, classes)
+        if certain is not None:
+            certain[case.known] = 0.0
     mask = np.full(case.grid.shape, classes.values[0], dtype=classes.dtype)
     mask[box] = classes.decode(probability[(slice(None), *box)].argmax(axis=0))
     return Prediction(
@@ -87,3 +110,13 @@ def assemble(
         source=case.source,
         provenance=dict(provenance),
     )
+
+
+def _put_in(
+    probability: NDArray[np.float32], case: Case, classes: ClassTable, box: tuple[slice, ...] = (slice(None),) * 3
+) -> None:
+    """Make a probability (C, …) in a box of the scan what was painted there, in place."""
+    assert case.labels is not None
+    known = case.known[box]
+    painted = classes.encode(case.labels[box][known])
+    probability[:, known] = np.eye(len(classes), dtype=np.float32)[painted].T

@@ -14,18 +14,18 @@ from napari_rada.propagation.registration import RegistrationPropagator
 
 if TYPE_CHECKING:
     from napari_rada.config import PropagationConfig
-    from napari_rada.propagation.base import Pools, Propagator
+    from napari_rada.propagation.base import Propagator, Shared
 
 
-def make_propagator(config: PropagationConfig, threads: int | None = None, pools: Pools | None = None) -> Propagator:
+def make_propagator(config: PropagationConfig, threads: int | None = None, shared: Shared | None = None) -> Propagator:
     """Return the propagator that a configuration asks for.
 
     Parameters
     ----------
     threads
         Systems that diffusion solves at the same time; None takes as many as torch has threads.
-    pools
-        How several opinions are weighed, as far as that is known, from another grid of the same scan.
+    shared
+        What several opinions on another grid of the same scan left for this one.
 
     Raises
     ------
@@ -38,5 +38,5 @@ def make_propagator(config: PropagationConfig, threads: int | None = None, pools
         return FlowPropagator(config)
     threads = threads or torch.get_num_threads()
     if isinstance(config, CombinedConfig):
-        return CombinedPropagator(config, threads, pools)
+        return CombinedPropagator(config, threads, shared)
     return DiffusionPropagator(config, threads)

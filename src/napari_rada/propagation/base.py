@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
@@ -27,6 +27,33 @@ Pools: TypeAlias = "Mapping[int | None, Pool]"
 
 
 @dataclass(frozen=True, eq=False)
+class Opinion:
+    """One of several opinions: probability (C, Z, Y, X), and the case on the grid that it was formed on."""
+
+    probability: Probability
+    case: WorkingCase
+
+
+@dataclass(frozen=True, eq=False)
+class Shared:
+    """What several opinions on one grid of a scan leave for the other grids of the same box.
+
+    Parameters
+    ----------
+    pools
+        How the opinions are weighed.
+    carried_VCZYX
+        What every view's slices say alone, carried outward on the grid of `carried`.
+    carried
+        All of them together.
+    """
+
+    pools: Pools
+    carried_VCZYX: NDArray[np.float32]
+    carried: Opinion
+
+
+@dataclass(frozen=True, eq=False)
 class PseudoLabels:
     """What propagation says about every voxel of a working grid.
 
@@ -46,8 +73,10 @@ class PseudoLabels:
         them; None where no other slice exists, or if it was not asked for.
     disagreement
         (Z, Y, X) float32 in 0..1: how much the opinions differ that `probability` is made of; None of one alone.
-    pools
-        How the opinions were weighed; empty of one opinion alone.
+    opinions
+        What was pooled, without what was held out; empty of one opinion alone.
+    shared
+        What other grids of the scan can take over; None of one opinion alone.
     """
 
     method: str
@@ -56,7 +85,8 @@ class PseudoLabels:
     distance: NDArray[np.float32]
     held_out: tuple[Probability | None, ...]
     disagreement: NDArray[np.float32] | None = None
-    pools: Pools = field(default_factory=dict)
+    opinions: tuple[Opinion, ...] = ()
+    shared: Shared | None = None
 
 
 class Propagator(Protocol):

@@ -4,23 +4,24 @@ The random walker follows edges and knows nothing of shape or appearance. The co
 the walker's answer beside the image, what intensities the class has, and the outlines in the annotated slices
 (`napari_rada.propagation.cues`), and corrects the log-odds. It has learned that from synthetic scans alone
 (`napari-rada pretrain`), so that it serves any organ and scanner. Optical flow follows what moves from slice to slice,
-also where no edge shows it. How much each is worth differs from scan to scan; the annotated slices tell, each by what
-is said about it without it (`napari_rada.propagation.stacking`).
+also where no edge shows it, and on a finer grid than the other two. How much each is worth differs from scan to scan;
+the annotated slices tell, each by what is said about it without it (`napari_rada.propagation.stacking`).
 
 Shape legend: C classes, K cues, V views (3), Z Y X working grid; B classes and folds in a batch.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 
-from napari_rada.data.working import coarsen, coarsening_factors, relative_factors, upsample
+from napari_rada.data.working import coarsen, coarsening_factors, regrid, relative_factors, upsample
 from napari_rada.models.completer import CUES, LOGIT_LIMIT, TOGETHER, load_completer
 from napari_rada.prediction import disagreement
-from napari_rada.propagation.base import PseudoLabels, distance_to_slices, stamped, truth_without
+from napari_rada.propagation.base import Opinion, PseudoLabels, Shared, distance_to_slices, stamped, truth_without
 from napari_rada.propagation.cues import CueMaker
 from napari_rada.propagation.diffusion import DiffusionPropagator
 from napari_rada.propagation.flow import FlowPropagator
@@ -64,8 +65,8 @@ class CombinedPropagator:
         How the three are weighed; settings of the random walker and of the flow.
     threads
         Systems that the random walker solves at the same time.
-    pools
-        How the opinions are weighed, as far as that is known, from another grid of the same scan.
+    shared
+        What was found on another grid of the same scan: how the opinions are weighed, and what the flow carried.
     completer
         The network; None takes the one in the package.
     """
@@ -74,11 +75,11 @@ class CombinedPropagator:
         self,
         config: CombinedConfig,
         threads: int = 1,
-        pools: Pools | None = None,
+        shared: Shared | None = None,
         completer: Completer | None = None,
     ) -> None:
         self.config = config
-        self.pools = pools or {}
+        self.shared = shared
         self.walker = DiffusionPropagator(config.diffusion, threads)
         self.flow = FlowPropagator(config.flow)
         self.completer = completer or load_completer()
@@ -88,17 +89,19 @@ class CombinedPropagator:
     ) -> PseudoLabels:
         """Form and weigh the opinions on a grid of at most `config.diffusion.max_voxels`; see `Propagator.propagate`.
 
-        The weights need what each opinion is without each view, whether that is asked for or not, unless they are
-        known. Those of the fold without a view are found on the slices of the other views.
+        The flow carries labels on the finer grid that the case has beside this one, if it has. The weights need what
+        each opinion is without each view, whether that is asked for or not, unless they are known. Those of the fold
+        without a view are found on the slices of the other views.
         """
         coarse = coarsen(case, coarsening_factors(case.shape, case.spacing, self.config.diffusion.max_voxels))
-        known = self.pools
+        known: Pools = self.shared.pools if self.shared else {}
         with_folds = held_out or (self.config.caution is not None and None not in known)
         walked = self.walker.propagate(
             coarse, held_out=with_folds, control=control, on_progress=_part(on_progress, *WALKING)
         )
         views = [view for view, without in enumerate(walked.held_out) if without is not None]
-        folds = self._folds(coarse, walked, [None, *views], control, on_progress)
+        carried = self._carried(coarse, control, _part(on_progress, *CARRYING))
+        folds = self._folds(coarse, walked, carried, [None, *views], control, on_progress)
         wanted = [None, *views] if held_out else [None]
         pools = {view: known[view] if view in known else self._pool(coarse, folds, view) for view in wanted}
         relative = relative_factors(coarse, case)
@@ -120,23 +123,33 @@ class CombinedPropagator:
             distance=distance_to_slices(case),
             held_out=tuple(without),
             disagreement=upsample(doubt[None], relative, case.shape)[0],
-            pools=pools,
+            opinions=(*(Opinion(one, coarse) for one in folds[None][:2]), carried.carried),
+            shared=replace(carried, pools=pools),
         )
+
+    def _carried(self, case: WorkingCase, control: RunControl, on_progress: OnProgress) -> Shared:
+        """Carry the annotated slices outward on the finer grid, unless that was done for another grid."""
+        if self.shared is not None:
+            return self.shared
+        finer = case.finer or case
+        carried_VCZYX = self.flow.carry(finer, control, on_progress)
+        return Shared({}, carried_VCZYX, Opinion(self.flow.fused(finer, carried_VCZYX, None), finer))
 
     def _folds(
         self,
         case: WorkingCase,
         walked: PseudoLabels,
+        carried: Shared,
         views: Sequence[int | None],
         control: RunControl,
         on_progress: OnProgress,
     ) -> Folds:
         """Opinions of walk, completer and flow, each (C, Z, Y, X), with all slices and without each view."""
-        carried_VCZYX = self.flow.carry(case, control, _part(on_progress, *CARRYING))
+        finer = carried.carried.case
         known = [_fold(case, walked, view) for view in views]
         completed = self._complete(case, known, control, _part(on_progress, *COMPLETING))
         return {
-            view: (fold.walked, probability, self.flow.fused(case, carried_VCZYX, view))
+            view: (fold.walked, probability, regrid(self.flow.fused(finer, carried.carried_VCZYX, view), finer, case))
             for view, fold, probability in zip(views, known, completed, strict=True)
         }
 

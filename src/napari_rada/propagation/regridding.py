@@ -15,6 +15,7 @@ import numpy as np
 
 from napari_rada.data.working import block_mean, box_selector, mean_of
 from napari_rada.propagation.base import PseudoLabels, distance_to_slices, stamped, truth_without
+from napari_rada.propagation.stacking import pooled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +32,42 @@ class Made(NamedTuple):
 
     pseudo: PseudoLabels
     case: WorkingCase
+
+
+def in_box(parts: Sequence[Made], control: RunControl) -> Probability:
+    """Return the probability (C, z, y, x) of a case on its own voxels inside the box of the grids it was made on.
+
+    The mean over the grids; where several opinions were pooled, the mean of each opinion, pooled anew: what is coarse
+    in one does not blur what is fine in another.
+
+    Parameters
+    ----------
+    parts
+        One or more, made in the same way on grids of one box.
+
+    Raises
+    ------
+    Stopped
+        If a stop was requested.
+    """
+
+    def brought(probability: Probability, case: WorkingCase) -> Probability:
+        control.check()
+        return case.to_box(probability)
+
+    shared = parts[0].pseudo.shared
+    if shared is None:
+        return mean_of(brought(pseudo.probability, case) for pseudo, case in parts)
+    kinds = (dict.fromkeys(same) for same in zip(*(pseudo.opinions for pseudo, _ in parts), strict=True))
+    means = (mean_of(brought(opinion.probability, opinion.case) for opinion in same) for same in kinds)
+    return pooled(means, shared.pools[None])
+
+
+def placed(inside: Probability, made_on: WorkingCase, wanted: WorkingCase) -> Probability:
+    """Bring a probability (C, z, y, x) from the box of one grid to that of another; beyond it all is background."""
+    if made_on.box == wanted.box:
+        return inside
+    return made_on.box_to_full(inside)[(slice(None), *box_selector(wanted.box))]
 
 
 def regridded(parts: Sequence[Made], wanted: WorkingCase, control: RunControl) -> PseudoLabels:

@@ -18,7 +18,7 @@ from scipy.optimize import minimize
 from napari_rada.models.completer import LOGIT_LIMIT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -75,15 +75,23 @@ def fit_pool(views: Sequence[Judged], usual_K: Sequence[float], num_classes: int
     return _pool(minimize(cost, usual, jac=True, method="L-BFGS-B", bounds=bounds).x, len(usual_K))
 
 
-def pooled(opinions: Sequence[Probability], pool: Pool) -> Probability:
-    """Pool opinions (C, …) log-linearly; the result sums to 1 over C, and a class that all exclude stays excluded."""
-    scores = np.zeros_like(opinions[0])
-    for opinion, weight in zip(opinions, pool.weights_K, strict=True):
-        scores += np.float32(weight) * _log(opinion)
+def pooled(opinions: Iterable[Probability], pool: Pool) -> Probability:
+    """Pool opinions (C, …) log-linearly; the result sums to 1 over C, and a class that all exclude stays excluded.
+
+    One after the other is taken, so that not all of them need exist at a time.
+    """
+    weighed = zip(opinions, pool.weights_K.astype(np.float32), strict=True)
+    opinion, weight = next(weighed)
+    scores, excluded = weight * _log(opinion), opinion <= 0.0
+    for opinion, weight in weighed:
+        scores += weight * _log(opinion)
+        excluded &= opinion <= 0.0
     scores += pool.offsets_C.astype(np.float32).reshape(-1, *[1] * (scores.ndim - 1))
-    probability = np.exp(scores - scores.max(axis=0))
-    probability[np.max(opinions, axis=0) <= 0.0] = 0.0
-    return np.asarray(probability / probability.sum(axis=0), dtype=np.float32)
+    scores -= scores.max(axis=0)
+    probability: Probability = np.exp(scores, out=scores)
+    probability[excluded] = 0.0
+    probability /= probability.sum(axis=0)
+    return probability
 
 
 def _pool(found: NDArray[np.float64], opinions: int) -> Pool:

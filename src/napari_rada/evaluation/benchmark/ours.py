@@ -18,7 +18,7 @@ from napari_rada.errors import InputError, Stopped
 from napari_rada.evaluation.benchmark.methods import Conditions, Segmentation
 from napari_rada.events import FinishReason, Listener, ignore
 from napari_rada.guidance.files import find_files
-from napari_rada.inference.ensemble import Part, assemble
+from napari_rada.inference.ensemble import Part, assemble, averaged
 from napari_rada.preparation import Work, image_in_box, propagated, working_grids
 from napari_rada.presets import PRESETS
 from napari_rada.propagation import make_propagator
@@ -91,9 +91,9 @@ class OwnPropagation:
         classes = check_trainable([case])
         work = Work(case, classes, config, control, listener)
         ((pseudo, working),) = propagated(work, working_grids(work)[:1], held_out=self.held_out)
-        part = Part(working, pseudo.probability)
+        made = averaged([Part(working, pseudo.probability)])
         image = image_in_box(work, working.box) if config.inference.edge_aware else None
-        whole = assemble(case, classes, [part], keep_annotated=True, provenance={}, image_zyx=image, control=control)
+        whole = assemble(case, classes, made, keep_annotated=True, provenance={}, image_zyx=image, control=control)
         return Segmentation(whole.mask, _views(case, working, pseudo) if self.views else {})
 
 

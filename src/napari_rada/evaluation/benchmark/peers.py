@@ -16,7 +16,7 @@ from napari_rada.evaluation.benchmark.contours import ContourInterpolation
 from napari_rada.evaluation.benchmark.methods import Conditions, Method, Segmentation
 from napari_rada.evaluation.benchmark.nnunet import NnUNet, make_nnunet
 from napari_rada.events import Listener, ignore
-from napari_rada.inference.ensemble import Part, assemble
+from napari_rada.inference.ensemble import Part, assemble, averaged
 
 if TYPE_CHECKING:
     from napari_rada.control import RunControl
@@ -63,7 +63,7 @@ class RandomWalker:
         )
         probability = np.zeros((len(classes), *working.shape), dtype=np.float32)
         probability[present] = found
-        done = assemble(case, classes, [Part(working, probability)], keep_annotated=True, provenance={})
+        done = assemble(case, classes, averaged([Part(working, probability)]), keep_annotated=True, provenance={})
         return Segmentation(done.mask)
 
 
