@@ -71,10 +71,10 @@ def placed(inside: Probability, made_on: WorkingCase, wanted: WorkingCase) -> Pr
 
 
 def regridded(parts: Sequence[Made], wanted: WorkingCase, control: RunControl) -> PseudoLabels:
-    """Return the pseudo-labels of a case, the mean of those made on other grids of it, on the grid that is wanted.
+    """Return the pseudo-labels of a case, made on other grids of it, on the grid that is wanted.
 
-    Probabilities are interpolated to the full grid and averaged over the voxels of the wanted one; annotated voxels
-    are as they are annotated there.
+    Probabilities are those of `in_box`, those held out the mean over the grids; both are brought to the full grid and
+    averaged over the voxels of the wanted one. Annotated voxels are as they are annotated there.
 
     Parameters
     ----------
@@ -91,10 +91,11 @@ def regridded(parts: Sequence[Made], wanted: WorkingCase, control: RunControl) -
 
     def brought(probability_CZYX: Probability, made_on: WorkingCase) -> Probability:
         control.check()
-        return _averaged(probability_CZYX, made_on, wanted)
+        return _averaged(made_on.to_full(probability_CZYX), wanted)
 
     first = parts[0].pseudo
-    probability = stamped(mean_of(brought(pseudo.probability, case) for pseudo, case in parts), wanted.truth)
+    whole = parts[0].case.box_to_full(in_box(parts, control))
+    probability = stamped(_averaged(whole, wanted), wanted.truth)
     held_out: list[Probability | None] = []
     for view in range(len(first.held_out)):
         known = [(fold, case) for pseudo, case in parts if (fold := pseudo.held_out[view]) is not None]
@@ -123,8 +124,8 @@ def _opinion(pseudo: PseudoLabels, view: int) -> Probability:
     return np.asarray(pseudo.labels[view] == classes, dtype=np.float32)
 
 
-def _averaged(probability_CZYX: Probability, made_on: WorkingCase, wanted: WorkingCase) -> Probability:
-    return np.stack([_pooled(values_zyx, wanted) for values_zyx in made_on.to_full(probability_CZYX)])
+def _averaged(probability_Czyx: Probability, wanted: WorkingCase) -> Probability:
+    return np.stack([_pooled(values_zyx, wanted) for values_zyx in probability_Czyx])
 
 
 def _pooled(values_zyx: NDArray[np.float32], wanted: WorkingCase) -> NDArray[np.float32]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 LARGEST = 2.0
 """Largest weight of an opinion; the smallest is 0."""
+ONE = np.float32(1.0)
 FLOOR = 1.0 / (1.0 + np.exp(LOGIT_LIMIT))
 """Smallest probability that an opinion may give, so that none decides alone."""
 
@@ -82,9 +83,9 @@ def pooled(opinions: Iterable[Probability], pool: Pool) -> Probability:
     """
     weighed = zip(opinions, pool.weights_K.astype(np.float32), strict=True)
     opinion, weight = next(weighed)
-    scores, excluded = weight * _log(opinion), opinion <= 0.0
+    scores, excluded = _log(opinion, weight), opinion <= 0.0
     for opinion, weight in weighed:
-        scores += weight * _log(opinion)
+        scores += _log(opinion, weight)
         excluded &= opinion <= 0.0
     scores += pool.offsets_C.astype(np.float32).reshape(-1, *[1] * (scores.ndim - 1))
     scores -= scores.max(axis=0)
@@ -99,8 +100,12 @@ def _pool(found: NDArray[np.float64], opinions: int) -> Pool:
     return Pool(found[:opinions], np.concatenate([[0.0], found[opinions:]]))
 
 
-def _log(probability: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.asarray(np.log(np.maximum(probability, np.float32(FLOOR))), dtype=np.float32)
+def _log(probability: NDArray[np.float32], weight: np.float32 = ONE) -> NDArray[np.float32]:
+    """Logarithm of a probability, times a weight; one new array."""
+    found: NDArray[np.float32] = np.maximum(probability, np.float32(FLOOR))
+    np.log(found, out=found)
+    found *= weight
+    return found
 
 
 def _cross_entropy(
