@@ -19,6 +19,7 @@ from napari_rada.data.working import box_selector, upsample
 from napari_rada.errors import ConfigError, InputError, MissingDependencyError, RunFolderError, Stopped
 from napari_rada.events import FinishReason, Notice, Stage, StageProgress, StepLogged
 from napari_rada.inference import ensemble
+from napari_rada.inference.blending import blended
 from napari_rada.inference.edges import along_edges
 from napari_rada.inference.ensemble import Part, assemble, averaged
 from napari_rada.models.completer import load_completer
@@ -103,7 +104,7 @@ def test_what_was_found_coarsely_follows_the_edges_of_the_scan(tmp_path, monkeyp
     expected = along_edges(
         coarse.probability[(slice(None), *inside)], image_in_box(work, box), case.grid.spacing, RunControl()
     )
-    deep = ndimage.minimum_filter(unknown, 5)  # away from what was painted, which is put in afterwards
+    deep = ndimage.minimum_filter(unknown, 5)  # away from what was painted, which is put in before
     assert np.abs(fine.probability[(slice(None), *inside)] - expected)[:, deep].max() < 0.1
     pipeline.train([case], tmp_path / "run", edge_aware)
     seen = []
@@ -474,3 +475,28 @@ def test_a_mask_tells_run_iteration_and_annotation(run):
     labels = ball()
     other = Case.create(ball_image(labels), labels, slices=list(enumerate(CENTRE))[:2])
     assert pipeline.predict(run, other, device="cpu").provenance["annotation"] != first["annotation"]
+
+
+@pytest.mark.parametrize("own", [None, 6000])
+def test_networks_are_mixed_with_the_propagation_on_the_scans_own_voxels(tmp_path, monkeypatch, own):
+    """Also where the propagation has grids of its own, in another box."""
+    case = ball_case()
+    config = tiny_config(
+        propagation__method="combined",
+        data__propagation_voxels=own,
+        data__max_voxels=4096,
+        training__iterations=1,
+        inference__edge_aware=False,
+    )
+    pipeline.train([case], tmp_path / "run", config)
+    seen = []
+    monkeypatch.setattr(pipeline, "blended", lambda *given: seen.append(given) or blended(*given))
+    found = pipeline.predict(tmp_path / "run", case, device="cpu").probability
+    ((networks, propagation, settings),) = seen
+    assert networks.shape == propagation.shape == found.shape
+    unknown = ~case.known
+    np.testing.assert_allclose(propagation.sum(axis=0), 1, atol=1e-5)
+    assert not np.allclose(networks[:, unknown], propagation[:, unknown], atol=0.01)
+    np.testing.assert_array_equal(found[:, unknown], blended(networks, propagation, settings)[:, unknown])
+    alone = pipeline.propagate(case, config).probability
+    np.testing.assert_allclose(propagation[:, unknown], alone[:, unknown], atol=1e-5)

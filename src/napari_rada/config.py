@@ -63,8 +63,8 @@ class DataConfig(_Frozen):
     aligned: bool = Field(
         False,
         description="Propagate and predict on two positions of the grid, in which the annotated slices lie just before "
-        "and just after the middle of its voxels, and average; networks learn on the first. For grids that the way to "
-        "propagate does not coarsen further (max_voxels there).",
+        "and just after the middle of its voxels, and take the mean of both; networks learn on the first. For grids that "
+        "the way to propagate does not coarsen further (max_voxels there).",
     )
     percentiles: tuple[float, float] = Field((1.0, 99.0), description="Intensity percentiles mapped to 0 and 1.")
     window: tuple[float, float] | None = Field(None, description="Intensity window (CT: HU) instead of percentiles.")
@@ -119,7 +119,17 @@ class FlowConfig(_Frozen):
     max_voxels: int = Field(
         MOST_VOXELS,
         ge=4096,
-        description="Carry on a grid of at most this many voxels; in combined it can be finer than that of diffusion.",
+        description="Carry on a grid of at most this many voxels.",
+    )
+
+
+class FinerFlowConfig(FlowConfig):
+    """Optical flow as one of several opinions, on a grid of its own."""
+
+    max_voxels: int = Field(
+        300_000,
+        ge=4096,
+        description="Carry on a grid of at most this many voxels, which can be finer than that of the other opinions.",
     )
 
 
@@ -143,7 +153,7 @@ class CombinedConfig(_Frozen):
         "None keeps the usual weights.",
     )
     diffusion: DiffusionConfig = DiffusionConfig()
-    flow: FlowConfig = FlowConfig(max_voxels=300_000)
+    flow: FinerFlowConfig = FinerFlowConfig()
 
 
 PropagationConfig: TypeAlias = Annotated[

@@ -12,7 +12,7 @@ opposite directions.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import ceil, log2
+from math import ceil, log2, prod
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -71,7 +71,8 @@ class WorkingCase:
     padding
         Voxels of the full grid, copies of the border, that were put before the box along (z, y, x).
     finer
-        The case in the same box on another, finer grid, for what needs thinner slices; None if it was not asked for.
+        The case in the same box on a finer grid, for what needs thinner slices; None if there is none, or it was not
+        asked for.
     """
 
     name: str
@@ -182,13 +183,14 @@ def make_working_cases(
     Aligned slices lie just before the middle of their blocks in the first and just after it in the second. Because
     of the padding such a grid can have one voxel more along an axis than `max_voxels` counts. Where nothing is
     coarsened both would be the same, and there is one. With `finer_voxels` each has the case on a grid of at most so
-    many voxels beside it (`WorkingCase.finer`), which is not aligned.
+    many voxels beside it (`WorkingCase.finer`), which is not aligned, where that is finer.
     """
     whole = _whole(case, classes, crop_margin, percentiles, window)
-    if finer_voxels is not None:
-        finer = coarsen(whole, coarsening_factors(whole.shape, case.grid.spacing, finer_voxels))
-        whole = replace(whole, finer=finer)
     factors = grid_factors(whole.shape, case.grid.spacing, max_voxels, spacing)
+    if finer_voxels is not None:
+        finer = coarsening_factors(whole.shape, case.grid.spacing, finer_voxels)
+        if prod(finer) < prod(factors):
+            whole = replace(whole, finer=coarsen(whole, finer))
     if not aligned:
         return [coarsen(whole, factors)]
     paddings = dict.fromkeys(aligning_padding(whole, factors, after=after) for after in (False, True))

@@ -26,7 +26,11 @@ NEEDS: dict[Work, Work] = {"prediction": "quick", "whole": "finished"}
 ON_ONE_SCAN: tuple[Work, ...] = ("propagation", "quick", "prediction", "vnet")
 FULL_RESOLUTION = {"data.max_voxels": None}
 SETTINGS: dict[Work, dict[str, Any]] = {
-    "uncapped": {**FULL_RESOLUTION, "propagation.diffusion.max_voxels": UNLIMITED},
+    "uncapped": {
+        **FULL_RESOLUTION,
+        "propagation.diffusion.max_voxels": UNLIMITED,
+        "propagation.flow.max_voxels": UNLIMITED,
+    },
     "vnet": {**FULL_RESOLUTION, "model.architecture": "vnet", "training.patch_voxels": None},
 }
 """In what the work differs from the quick preset."""

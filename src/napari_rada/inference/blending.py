@@ -5,6 +5,7 @@ Shape legend: C classes, … voxels, as a volume or in a row.
 
 from __future__ import annotations
 
+from math import gcd
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,10 +31,12 @@ def blended(
     networks: NDArray[np.float32], propagation: NDArray[np.float32], config: InferenceConfig
 ) -> NDArray[np.float32]:
     """Mix the probabilities (C, …) of networks and propagation by the configured share, sizes kept if so configured."""
-    if config.keep_size:
-        networks = sized_like(networks, propagation)
+    mixed = sized_like(networks, propagation) if config.keep_size else networks.copy()
     share = np.float32(config.blend)
-    return share * networks + (np.float32(1.0) - share) * propagation
+    mixed *= share
+    for own, other in zip(mixed, propagation, strict=True):  # a class at a time, for large volumes
+        own += (np.float32(1.0) - share) * other
+    return mixed
 
 
 def sized_like(probability: NDArray[np.float32], reference: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -42,7 +45,9 @@ def sized_like(probability: NDArray[np.float32], reference: NDArray[np.float32])
     The constants are found on at most `SAMPLE` values, evenly spread. A class that the reference does not have there
     stays as it is.
     """
-    step = max(1, probability.size // SAMPLE)
+    step = -(-probability.size // SAMPLE)
+    while gcd(step, probability[0].size) > 1:  # else the same few places along an axis
+        step += 1
     some = [values.reshape(len(values), -1)[:, ::step] for values in (probability, reference)]
     return shifted(probability, size_offsets(*some))
 

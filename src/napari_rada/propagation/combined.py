@@ -89,7 +89,8 @@ class CombinedPropagator:
     ) -> PseudoLabels:
         """Form and weigh the opinions on a grid of at most `config.diffusion.max_voxels`; see `Propagator.propagate`.
 
-        The flow carries labels on the finer grid that the case has beside this one, if it has. The weights need what
+        The flow carries labels on the finer grid that the case has beside its own, if it has, else on that, in both
+        cases on at most `config.flow.max_voxels`. The weights need what
         each opinion is without each view, whether that is asked for or not, unless they are known. Those of the fold
         without a view are found on the slices of the other views.
         """
@@ -100,7 +101,7 @@ class CombinedPropagator:
             coarse, held_out=with_folds, control=control, on_progress=_part(on_progress, *WALKING)
         )
         views = [view for view, without in enumerate(walked.held_out) if without is not None]
-        carried = self._carried(coarse, control, _part(on_progress, *CARRYING))
+        carried = self._carried(case, control, _part(on_progress, *CARRYING))
         folds = self._folds(coarse, walked, carried, [None, *views], control, on_progress)
         wanted = [None, *views] if held_out else [None]
         pools = {view: known[view] if view in known else self._pool(coarse, folds, view) for view in wanted}
@@ -128,10 +129,11 @@ class CombinedPropagator:
         )
 
     def _carried(self, case: WorkingCase, control: RunControl, on_progress: OnProgress) -> Shared:
-        """Carry the annotated slices outward on the finer grid, unless that was done for another grid."""
+        """Carry the annotated slices outward, unless that was done for another grid."""
         if self.shared is not None:
             return self.shared
         finer = case.finer or case
+        finer = coarsen(finer, coarsening_factors(finer.shape, finer.spacing, self.config.flow.max_voxels))
         carried_VCZYX = self.flow.carry(finer, control, on_progress)
         return Shared({}, carried_VCZYX, Opinion(self.flow.fused(finer, carried_VCZYX, None), finer))
 
@@ -146,10 +148,16 @@ class CombinedPropagator:
     ) -> Folds:
         """Opinions of walk, completer and flow, each (C, Z, Y, X), with all slices and without each view."""
         finer = carried.carried.case
+
+        def flowed(view: int | None) -> Probability:
+            if view is None:
+                return regrid(carried.carried.probability, finer, case)
+            return regrid(self.flow.fused(finer, carried.carried_VCZYX, view), finer, case)
+
         known = [_fold(case, walked, view) for view in views]
         completed = self._complete(case, known, control, _part(on_progress, *COMPLETING))
         return {
-            view: (fold.walked, probability, regrid(self.flow.fused(finer, carried.carried_VCZYX, view), finer, case))
+            view: (fold.walked, probability, flowed(view))
             for view, fold, probability in zip(views, known, completed, strict=True)
         }
 

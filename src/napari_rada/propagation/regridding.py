@@ -1,8 +1,8 @@
 """Bringing what was propagated on other working grids of a case to one that is wanted, often coarser.
 
 On the grid that several scans share, one annotated structure has few voxels; propagated on a grid of its own it comes
-out better, and what is averaged from there is not too large, as labels by majority on a coarse grid are. Grids in two
-alignments with the annotated slices are averaged on the way.
+out better, and what is averaged from there is not too large, as labels by majority on a coarse grid are. What was
+found on grids in two alignments with the annotated slices comes together on the scan's own voxels.
 
 Shape legend: C classes, V views, Z Y X a working grid, z y x the full grid, along (z, y, x).
 """
@@ -94,8 +94,7 @@ def regridded(parts: Sequence[Made], wanted: WorkingCase, control: RunControl) -
         return _averaged(made_on.to_full(probability_CZYX), wanted)
 
     first = parts[0].pseudo
-    whole = parts[0].case.box_to_full(in_box(parts, control))
-    probability = stamped(_averaged(whole, wanted), wanted.truth)
+    probability = stamped(_averaged(parts[0].case.box_to_full(in_box(parts, control)), wanted), wanted.truth)
     held_out: list[Probability | None] = []
     for view in range(len(first.held_out)):
         known = [(fold, case) for pseudo, case in parts if (fold := pseudo.held_out[view]) is not None]

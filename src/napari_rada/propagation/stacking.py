@@ -81,12 +81,16 @@ def pooled(opinions: Iterable[Probability], pool: Pool) -> Probability:
 
     One after the other is taken, so that not all of them need exist at a time.
     """
-    weighed = zip(opinions, pool.weights_K.astype(np.float32), strict=True)
-    opinion, weight = next(weighed)
-    scores, excluded = _log(opinion, weight), opinion <= 0.0
-    for opinion, weight in weighed:
-        scores += _log(opinion, weight)
-        excluded &= opinion <= 0.0
+    rest = iter(opinions)
+    scores, excluded = None, None
+    for weight in pool.weights_K.astype(np.float32):
+        opinion = next(rest)
+        logs, nowhere = _log(opinion, weight), opinion <= 0.0
+        del opinion  # before the next one is made
+        scores = logs if scores is None else np.add(scores, logs, out=scores)
+        excluded = nowhere if excluded is None else np.logical_and(excluded, nowhere, out=excluded)
+    assert scores is not None
+    assert excluded is not None
     scores += pool.offsets_C.astype(np.float32).reshape(-1, *[1] * (scores.ndim - 1))
     scores -= scores.max(axis=0)
     probability: Probability = np.exp(scores, out=scores)

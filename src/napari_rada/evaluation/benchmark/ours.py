@@ -18,10 +18,11 @@ from napari_rada.errors import InputError, Stopped
 from napari_rada.evaluation.benchmark.methods import Conditions, Segmentation
 from napari_rada.events import FinishReason, Listener, ignore
 from napari_rada.guidance.files import find_files
-from napari_rada.inference.ensemble import Part, assemble, averaged
+from napari_rada.inference.ensemble import Inside, assemble
 from napari_rada.preparation import Work, image_in_box, propagated, working_grids
 from napari_rada.presets import PRESETS
 from napari_rada.propagation import make_propagator
+from napari_rada.propagation.regridding import in_box
 from napari_rada.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -90,10 +91,18 @@ class OwnPropagation:
             return Segmentation(pipeline.propagate(case, config, control=control, listener=listener).mask)
         classes = check_trainable([case])
         work = Work(case, classes, config, control, listener)
-        ((pseudo, working),) = propagated(work, working_grids(work)[:1], held_out=self.held_out)
-        made = averaged([Part(working, pseudo.probability)])
+        made = propagated(work, working_grids(work)[:1], held_out=self.held_out)
+        ((pseudo, working),) = made
         image = image_in_box(work, working.box) if config.inference.edge_aware else None
-        whole = assemble(case, classes, made, keep_annotated=True, provenance={}, image_zyx=image, control=control)
+        whole = assemble(
+            case,
+            classes,
+            Inside(working, in_box(made, control)),
+            keep_annotated=True,
+            provenance={},
+            image_zyx=image,
+            control=control,
+        )
         return Segmentation(whole.mask, _views(case, working, pseudo) if self.views else {})
 
 
