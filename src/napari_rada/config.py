@@ -63,8 +63,8 @@ class DataConfig(_Frozen):
     aligned: bool = Field(
         False,
         description="Propagate and predict on two positions of the grid, in which the annotated slices lie just before "
-        "and just after the middle of its voxels, and take the mean of both; networks learn on the first. For grids that "
-        "the way to propagate does not coarsen further (max_voxels there).",
+        "and just after the middle of its voxels, and take the mean of both; networks learn on the first. For grids "
+        "that the way to propagate does not coarsen further (max_voxels there).",
     )
     percentiles: tuple[float, float] = Field((1.0, 99.0), description="Intensity percentiles mapped to 0 and 1.")
     window: tuple[float, float] | None = Field(None, description="Intensity window (CT: HU) instead of percentiles.")
