@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import ValidationError
 
-from napari_rada.config import RegistrationConfig, RunConfig, load_config, parse
+from napari_rada.config import CombinedConfig, FlowConfig, RegistrationConfig, RunConfig, load_config, parse
 from napari_rada.errors import ConfigError
 from napari_rada.presets import COHORT, PRESETS
 
@@ -96,6 +96,17 @@ def test_another_union_member_brings_its_own_settings() -> None:
     assert changed.with_settings({"propagation.transform": "SyNOnly"}).propagation == RegistrationConfig(
         alpha=0.9, transform="SyNOnly"
     )
+
+
+def test_flow_as_one_of_several_opinions_has_its_finer_grid_whatever_else_is_set() -> None:
+    alone, pooled = (
+        RunConfig.from_preset("paper").with_settings({"propagation.method": method, f"{path}.radius": 3}).propagation
+        for method, path in (("flow", "propagation"), ("combined", "propagation.flow"))
+    )
+    assert isinstance(alone, FlowConfig)
+    assert isinstance(pooled, CombinedConfig)
+    assert (alone.radius, pooled.flow.radius) == (3, 3)
+    assert alone.max_voxels < pooled.flow.max_voxels == 300_000
 
 
 def test_changes_of_one_group_leave_the_others() -> None:
