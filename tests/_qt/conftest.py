@@ -171,6 +171,7 @@ class FakeEngine:
 
     def suggest(self, prediction: Prediction, annotated: Any = ()) -> FakeSuggestion:
         self.calls.append(("suggest", tuple(annotated)))
+        assert prediction.doubt.shape == prediction.mask.shape  # what the real one goes by
         return FakeSuggestion(AnnotatedSlice(1, 3), 0.75)
 
     def _begin(self, name: str, case: Case, argument: Any) -> None:

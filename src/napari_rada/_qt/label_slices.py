@@ -420,8 +420,9 @@ class LabelSlicesWidget(Dock):
             preview = show_preview(self.viewer, prediction, image, labels)
             self.message.setValue(f"Preview in layer '{preview.name}' ({volumes(prediction)}).")
             if (image, labels) == (self.image.value(), self.labels.value()):
-                # The probability is the largest part of a prediction, and of no use here.
-                self._preview = (asked, replace(prediction, probability=np.empty((0, 0, 0, 0), np.float32)))
+                # Probabilities are the largest part of a prediction; that of the likeliest class says where to go next.
+                likeliest = prediction.probability.max(axis=0, keepdims=True)
+                self._preview = (asked, replace(prediction, probability=likeliest))
                 if self._then_suggest:
                     self._suggest_where_in_doubt()
 
