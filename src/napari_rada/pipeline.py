@@ -17,7 +17,7 @@ from napari_rada.events import FinishReason, Listener, Notice, Stage, StageProgr
 from napari_rada.guidance.files import find_files
 from napari_rada.inference.blending import blended
 from napari_rada.inference.cleanup import CleanUp, clean_up
-from napari_rada.inference.ensemble import Inside, Part, assemble, averaged, mean_doubt
+from napari_rada.inference.ensemble import Inside, Part, assemble, averaged, mean_disagreement
 from napari_rada.inference.explain import class_heat
 from napari_rada.inference.sliding import predict_volume
 from napari_rada.inference.suggest import Suggestion, suggest_slice
@@ -103,7 +103,7 @@ def propagate(
     work = Work(case, classes, config, control, listener)
     with computing(config.threads):
         found = propagated(work, own_grids(work), held_out=False)
-        doubt = mean_doubt([(working, pseudo.disagreement) for pseudo, working in found])
+        doubt = mean_disagreement([(working, pseudo.disagreement) for pseudo, working in found])
         inside = Inside(found[0].case, in_box(found, control), doubt)
         return _assembled(work, inside, {"method": f"propagation: {found[0].pseudo.method}"})
 

@@ -48,10 +48,10 @@ def averaged(parts: Sequence[Part]) -> Inside:
     grid = parts[0].working
     assert all(part.working.box == grid.box for part in parts)
     probability = mean_of(part.working.to_box(part.probability_CZYX) for part in parts)
-    return Inside(grid, probability, mean_doubt([(part.working, part.disagreement_ZYX) for part in parts]))
+    return Inside(grid, probability, mean_disagreement([(part.working, part.disagreement_ZYX) for part in parts]))
 
 
-def mean_doubt(parts: Sequence[tuple[WorkingCase, NDArray[np.float32] | None]]) -> NDArray[np.float32] | None:
+def mean_disagreement(parts: Sequence[tuple[WorkingCase, NDArray[np.float32] | None]]) -> NDArray[np.float32] | None:
     """Mean of disagreements (Z, Y, X) on grids of one box, on the case's own voxels there; None if there are none."""
     known = [grid.to_box(doubt_ZYX[None])[0] for grid, doubt_ZYX in parts if doubt_ZYX is not None]
     return mean_of(known) if known else None

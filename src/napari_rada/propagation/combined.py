@@ -90,9 +90,9 @@ class CombinedPropagator:
         """Form and weigh the opinions on a grid of at most `config.diffusion.max_voxels`; see `Propagator.propagate`.
 
         The flow carries labels on the finer grid that the case has beside its own, if it has, else on that, in both
-        cases on at most `config.flow.max_voxels`. The weights need what
-        each opinion is without each view, whether that is asked for or not, unless they are known. Those of the fold
-        without a view are found on the slices of the other views.
+        cases on at most `config.flow.max_voxels`. The weights need what each opinion is without each view, whether that
+        is asked for or not, unless they are known. Those of the fold without a view are found on the slices of the
+        other views.
         """
         coarse = coarsen(case, coarsening_factors(case.shape, case.spacing, self.config.diffusion.max_voxels))
         known: Pools = self.shared.pools if self.shared else {}

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 LARGEST = 2.0
 """Largest weight of an opinion; the smallest is 0."""
-ONE = np.float32(1.0)
 FLOOR = 1.0 / (1.0 + np.exp(LOGIT_LIMIT))
 """Smallest probability that an opinion may give, so that none decides alone."""
 
@@ -83,7 +82,7 @@ def pooled(opinions: Iterable[Probability], pool: Pool) -> Probability:
     """
     rest = iter(opinions)
     scores, excluded = None, None
-    for weight in pool.weights_K.astype(np.float32):
+    for weight in pool.weights_K.astype(np.float32).tolist():
         opinion = next(rest)
         logs, nowhere = _log(opinion, weight), opinion <= 0.0
         del opinion  # before the next one is made
@@ -104,7 +103,7 @@ def _pool(found: NDArray[np.float64], opinions: int) -> Pool:
     return Pool(found[:opinions], np.concatenate([[0.0], found[opinions:]]))
 
 
-def _log(probability: NDArray[np.float32], weight: np.float32 = ONE) -> NDArray[np.float32]:
+def _log(probability: NDArray[np.float32], weight: float = 1.0) -> NDArray[np.float32]:
     """Logarithm of a probability, times a weight; one new array."""
     found: NDArray[np.float32] = np.maximum(probability, np.float32(FLOOR))
     np.log(found, out=found)
