@@ -100,13 +100,13 @@ def test_another_union_member_brings_its_own_settings() -> None:
 
 def test_flow_as_one_of_several_opinions_has_its_finer_grid_whatever_else_is_set() -> None:
     alone, pooled = (
-        RunConfig.from_preset("paper").with_settings({"propagation.method": method, f"{path}.radius": 3}).propagation
+        RunConfig.from_preset("paper").with_settings({"propagation.method": method, f"{path}.window": 3.0}).propagation
         for method, path in (("flow", "propagation"), ("combined", "propagation.flow"))
     )
     assert isinstance(alone, FlowConfig)
     assert isinstance(pooled, CombinedConfig)
-    assert (alone.radius, pooled.flow.radius) == (3, 3)
-    assert alone.max_voxels < pooled.flow.max_voxels == 300_000
+    assert (alone.window, pooled.flow.window) == (3.0, 3.0)
+    assert alone.max_voxels < pooled.flow.max_voxels == 600_000
 
 
 def test_changes_of_one_group_leave_the_others() -> None:

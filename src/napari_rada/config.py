@@ -110,10 +110,12 @@ class RegistrationConfig(_Frozen):
 
 
 class FlowConfig(_Frozen):
-    """Slice-by-slice optical flow (Lucas-Kanade, by scikit-image), per view, fused as registration is."""
+    """Slice-by-slice optical flow (Lucas-Kanade), per view, fused as registration is."""
 
     method: Literal["flow"] = "flow"
-    radius: int = Field(2, ge=1, le=32, description="Radius in pixels of the window that moves as one.")
+    window: float = Field(
+        1.2, ge=0.5, le=20, description="Standard deviation in pixels of the Gaussian window that moves as one."
+    )
     warps: int = Field(2, ge=1, le=100, description="Refinements per level of resolution.")
     alpha: float = Field(0.97, gt=0, le=1, description="Weight per slice of distance when views are fused.")
     max_voxels: int = Field(
@@ -127,7 +129,7 @@ class FinerFlowConfig(FlowConfig):
     """Optical flow as one of several opinions, on a grid of its own."""
 
     max_voxels: int = Field(
-        300_000,
+        600_000,
         ge=4096,
         description="Carry on a grid of at most this many voxels, which can be finer than that of the other opinions.",
     )

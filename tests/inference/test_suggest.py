@@ -45,5 +45,8 @@ def test_annotated_slices_are_not_suggested_again() -> None:
     assert {plane.axis for plane in taken[:3]} == {0, 1, 2}
 
 
-def test_without_any_doubt_the_score_is_nothing() -> None:
-    assert suggest_slice(np.zeros(SHAPE, dtype=np.float32), [AnnotatedSlice(0, 3)]).score == 0.0
+def test_without_any_doubt_the_score_is_nothing_and_the_slice_one_in_the_middle() -> None:
+    found = suggest_slice(np.zeros(SHAPE, dtype=np.float32), [])
+    assert found.score == 0.0
+    assert found.plane.index in {(size - 1) // 2 for size in SHAPE} | {size // 2 for size in SHAPE}
+    assert suggest_slice(np.zeros(SHAPE, dtype=np.float32), [found.plane]).plane != found.plane

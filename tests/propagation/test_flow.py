@@ -9,7 +9,6 @@ from tests.propagation.scenes import TUBE_THREE, dice, ellipsoids, run, scan, tu
 from napari_rada.config import FlowConfig
 from napari_rada.data.classes import UNKNOWN
 from napari_rada.propagation import make_propagator
-from napari_rada.propagation.flow import FlowPropagator
 
 
 def test_views_are_fused_and_the_annotation_is_exact() -> None:
@@ -51,8 +50,3 @@ def test_a_scan_of_two_slices_is_carried(thin: int) -> None:
     other = (thin + 1) % 3
     pseudo = run(make_propagator(FlowConfig()), working(scan(labels), labels, [(other, 5)]))
     assert dice(pseudo.probability[1] > 0.5, labels > 0) > 0.5
-
-
-def test_a_line_of_pixels_shows_no_motion() -> None:
-    line = np.arange(5, dtype=np.float32)[None]
-    np.testing.assert_array_equal(FlowPropagator(FlowConfig()).origins(line, line[:, ::-1]), np.indices((1, 5)))

@@ -1,10 +1,8 @@
 """Propagation by optical flow: every annotated slice is carried outward, slice by slice, with what moves in the image.
 
-From one slice to its neighbour the image moves little, so that a dense optical flow says where each pixel went. The
-flow is that of Lucas and Kanade, iterative and from coarse to fine (Le Besnerais and Champagnat, Dense optical flow by
-iterative local window registration, ICIP 2005), by scikit-image. The label goes along, interpolated, so that it grows
-softer with every step. The views are fused as those of registration are, which takes about twelve times as long
-(docs/benchmarks.md).
+From one slice to its neighbour the image moves little, so that a dense optical flow says where each pixel went
+(`napari_rada.propagation.motion`). The label goes along, interpolated, so that it grows softer with every step. The
+views are fused as those of registration are (docs/benchmarks.md).
 
 Shape legend: C classes, V views (3), Z Y X working grid.
 """
@@ -14,16 +12,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import ndimage
-from skimage.registration import optical_flow_ilk
 
-from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.data.working import coarsen, coarsening_factors, relative_factors, upsample
 from napari_rada.propagation.base import PseudoLabels, can_hold_out, distance_to_slices, stamped, truth_without
 from napari_rada.propagation.carrying import chains_of_case, view_weights
+from napari_rada.propagation.motion import motion, warped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
@@ -34,6 +30,8 @@ if TYPE_CHECKING:
     from napari_rada.propagation.carrying import Chain
 
 BACKGROUND = 0
+TOGETHER = 2**16
+"""Pixels, those of several slices together, whose motion is found at a time: what stays in a processor's cache."""
 LOST = 0.5
 """A structure of which no pixel is at least so probable any more is carried no further."""
 
@@ -96,36 +94,32 @@ class FlowPropagator:
         self, case: WorkingCase, chain: Chain, carried_CZYX: NDArray[np.float32], control: RunControl
     ) -> Iterator[int]:
         """Fill the chain's slices; yields how many were settled by each step."""
-        moving = chain.start
-        labels_CYX = np.eye(case.num_classes, dtype=np.float32)[case.truth[moving.selector()]]
-        labels_CYX = np.moveaxis(labels_CYX, -1, 0)
-        carried_CZYX[(slice(None), *moving.selector())] = labels_CYX
-        for position, index in enumerate(chain.targets):
+        axis, start = chain.start.axis, chain.start.index
+        carried = np.moveaxis(carried_CZYX, axis + 1, 1)  # a view
+        truth_YX = np.moveaxis(case.truth, axis, 0)[start]
+        labels_CYX = np.equal(truth_YX, np.arange(case.num_classes)[:, None, None]).astype(np.float32)
+        carried[:, start] = labels_CYX
+        flows = self._motions(np.moveaxis(case.image, axis, 0), chain.targets)
+        for position, (index, flow_2YX) in enumerate(zip(chain.targets, flows, strict=True)):
             control.check()
             if (labels_CYX[1:] < LOST).all():  # nothing but background from here on, as it is already
                 yield len(chain.targets) - position
                 return
-            fixed = AnnotatedSlice(moving.axis, index)
-            where = self.origins(case.image[fixed.selector()], case.image[moving.selector()])
-            labels_CYX = _moved(labels_CYX, where)
-            carried_CZYX[(slice(None), *fixed.selector())] = labels_CYX
-            moving = fixed
+            labels_CYX = _moved(labels_CYX, flow_2YX)
+            carried[:, index] = labels_CYX
             yield 1
 
-    def origins(self, fixed: NDArray[np.float32], moving: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Where (2, Y, X) in the moving slice each pixel of the fixed one was; a line of pixels shows no motion."""
-        here = np.indices(fixed.shape, dtype=np.float32)
-        if min(fixed.shape) < 2:
-            return here
-        radius, warps = self.config.radius, self.config.warps
-        flow = optical_flow_ilk(fixed, moving, radius=radius, num_warp=warps)  # type: ignore[no-untyped-call]
-        return np.asarray(here + flow, dtype=np.float32)
+    def _motions(self, slices: NDArray[np.float32], targets: range) -> Iterator[NDArray[np.float32]]:
+        """Motion (2, Y, X) from every target to the slice before it; `slices` has them along its first axis."""
+        together = max(1, TOGETHER // slices[0].size)
+        for first in range(0, len(targets), together):
+            fixed = targets[first : first + together]
+            stack = slices[[fixed[0] - fixed.step, *fixed]]
+            yield from motion(stack, window=self.config.window, warps=self.config.warps)
 
 
-def _moved(labels_CYX: NDArray[np.float32], where_2YX: NDArray[np.float32]) -> NDArray[np.float32]:
+def _moved(labels_CYX: NDArray[np.float32], flow_2YX: NDArray[np.float32]) -> NDArray[np.float32]:
     """Take every foreground class from where it was; background takes what they leave."""
-    foreground: Sequence[NDArray[np.float32]] = [
-        ndimage.map_coordinates(labels, where_2YX, order=1, mode="nearest") for labels in labels_CYX[1:]
-    ]
-    background = np.maximum(1.0 - np.sum(foreground, axis=0), 0.0)
-    return np.stack([background, *foreground]).astype(np.float32)
+    foreground_CYX = warped(labels_CYX[1:], flow_2YX)
+    background_YX = np.maximum(1.0 - foreground_CYX.sum(axis=0), 0.0)
+    return np.concatenate([background_YX[None], foreground_CYX])

@@ -28,7 +28,7 @@ def test_nothing_is_lost_with_a_process_and_with_a_worker_of_a_cluster(
     """Three real processes import torch here, and two of them are killed: a quarter of a minute."""
     monkeypatch.setattr(scale, "train_networks", tiny_networks)
     monkeypatch.setattr(scale, "measure_peak", lambda run, volume, out, side, settings: scale.Peak(side, 1, 1, 1.0))
-    flags = ["--sides", "32", "--compared", "48", "--chunk", "16", "--memory", "0.0001", "--json"]
+    flags = ["--sides", "32", "--compared", "32", "--chunk", "16", "--memory", "0.0001", "--json"]
     assert main(["scale", *flags]) == 0
     report = json.loads(capsys.readouterr().out)
     (seams,), (killed, lost) = report["seams"], report["interruptions"]
