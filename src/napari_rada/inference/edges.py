@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from napari_rada.inference.blending import shifted, size_offsets
+from napari_rada.inference.blending import SAMPLE, shifted, size_offsets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,8 +41,6 @@ SURE = 0.999
 """Probability that neither filter nor size can turn."""
 SLAB = 2**20
 """Voxels that are filtered at a time."""
-SAMPLE = 2**21
-"""Voxels, those of all classes together, from which noise and sizes are told."""
 
 
 def along_edges(

@@ -101,8 +101,8 @@ class CombinedPropagator:
             coarse, held_out=with_folds, control=control, on_progress=_part(on_progress, *WALKING)
         )
         views = [view for view, without in enumerate(walked.held_out) if without is not None]
-        carried = self._carried(case, control, _part(on_progress, *CARRYING))
-        folds = self._folds(coarse, walked, carried, [None, *views], control, on_progress)
+        shared = self._carried(case, control, _part(on_progress, *CARRYING))
+        folds = self._folds(coarse, walked, shared, [None, *views], control, on_progress)
         wanted = [None, *views] if held_out else [None]
         pools = {view: known[view] if view in known else self._pool(coarse, folds, view) for view in wanted}
         relative = relative_factors(coarse, case)
@@ -124,8 +124,8 @@ class CombinedPropagator:
             distance=distance_to_slices(case),
             held_out=tuple(without),
             disagreement=upsample(doubt[None], relative, case.shape)[0],
-            opinions=(*(Opinion(one, coarse) for one in folds[None][:2]), carried.carried),
-            shared=replace(carried, pools=pools),
+            opinions=(*(Opinion(one, coarse) for one in folds[None][:2]), shared.carried),
+            shared=replace(shared, pools=pools),
         )
 
     def _carried(self, case: WorkingCase, control: RunControl, on_progress: OnProgress) -> Shared:
@@ -141,18 +141,18 @@ class CombinedPropagator:
         self,
         case: WorkingCase,
         walked: PseudoLabels,
-        carried: Shared,
+        shared: Shared,
         views: Sequence[int | None],
         control: RunControl,
         on_progress: OnProgress,
     ) -> Folds:
         """Opinions of walk, completer and flow, each (C, Z, Y, X), with all slices and without each view."""
-        finer = carried.carried.case
+        finer = shared.carried.case
 
         def flowed(view: int | None) -> Probability:
             if view is None:
-                return regrid(carried.carried.probability, finer, case)
-            return regrid(self.flow.fused(finer, carried.carried_VCZYX, view), finer, case)
+                return regrid(shared.carried.probability, finer, case)
+            return regrid(self.flow.fused(finer, shared.carried_VCZYX, view), finer, case)
 
         known = [_fold(case, walked, view) for view in views]
         completed = self._complete(case, known, control, _part(on_progress, *COMPLETING))
