@@ -8,7 +8,8 @@ from tests.propagation.scenes import TUBE_THREE, dice, ellipsoids, run, scan, tu
 
 from napari_rada.config import FlowConfig
 from napari_rada.data.classes import UNKNOWN
-from napari_rada.propagation import make_propagator
+from napari_rada.propagation import flow, make_propagator
+from napari_rada.propagation.motion import motion
 
 
 def test_views_are_fused_and_the_annotation_is_exact() -> None:
@@ -50,3 +51,31 @@ def test_a_scan_of_two_slices_is_carried(thin: int) -> None:
     other = (thin + 1) % 3
     pseudo = run(make_propagator(FlowConfig()), working(scan(labels), labels, [(other, 5)]))
     assert dice(pseudo.probability[1] > 0.5, labels > 0) > 0.5
+
+
+def test_an_empty_slice_costs_no_motion(monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs: list[int] = []
+
+    def counted(slices: np.ndarray, *, window: float, warps: int) -> np.ndarray:
+        pairs.append(len(slices) - 1)
+        return motion(slices, window=window, warps=warps)
+
+    monkeypatch.setattr(flow, "motion", counted)
+    run(make_propagator(FlowConfig()), tube_case([(0, 4)]))
+    needed = len(pairs)
+    run(make_propagator(FlowConfig()), tube_case([(0, 4), (1, 0)]))
+    assert len(pairs) == 2 * needed > 0
+
+
+@pytest.mark.parametrize("together", [1, 2, 3])
+def test_it_hardly_matters_how_many_slices_go_together(together: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tube that moves by 1.5 pixels a slice, annotated in the middle and carried both ways."""
+    case, truth = tube_case([(0, 4)]), tube() > 0
+    whole = run(make_propagator(FlowConfig()), case).probability[1]
+    monkeypatch.setattr(flow, "BATCH_PIXELS", 1)
+    monkeypatch.setattr(flow, "BATCH_SLICES", together)
+    parts = run(make_propagator(FlowConfig()), case).probability[1]
+    for half in (slice(0, 4), slice(5, None)):
+        assert dice(whole[half] > 0.5, truth[half]) > 0.9
+        assert dice(parts[half] > 0.5, truth[half]) > 0.9
+        assert np.abs(parts[half] - whole[half]).mean() < 0.01

@@ -54,7 +54,15 @@ def test_a_flat_slice_shows_no_motion() -> None:
     np.testing.assert_array_equal(motion(flat, window=WINDOW, warps=WARPS), 0.0)
 
 
-@pytest.mark.parametrize("shape", [(1, 9), (9, 1), (2, 2), (3, 40)])
+@pytest.mark.parametrize("shape", [(1, 9), (9, 1)])
+def test_a_line_of_pixels_shows_no_motion(shape: tuple[int, int]) -> None:
+    lines = np.random.default_rng(0).random((3, *shape)).astype(np.float32)
+    flow = motion(lines, window=WINDOW, warps=WARPS)
+    np.testing.assert_array_equal(flow, np.zeros((2, 2, *shape)))
+    np.testing.assert_allclose(warped(lines, flow[0]), lines)
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (2, 9), (3, 40)])
 def test_slices_smaller_than_a_window_are_no_error(shape: tuple[int, int]) -> None:
     images = np.random.default_rng(0).random((3, *shape)).astype(np.float32)
     flow = motion(images, window=2.0, warps=2)

@@ -2,7 +2,7 @@
 
 From one slice to its neighbour the image moves little, so that a dense optical flow says where each pixel went
 (`napari_rada.propagation.motion`). The label goes along, interpolated, so that it grows softer with every step. The
-views are fused as those of registration are (docs/benchmarks.md).
+views are fused as those of registration are.
 
 Shape legend: C classes, V views (3), Z Y X working grid.
 """
@@ -30,8 +30,10 @@ if TYPE_CHECKING:
     from napari_rada.propagation.carrying import Chain
 
 BACKGROUND = 0
-TOGETHER = 2**16
-"""Pixels, those of several slices together, whose motion is found at a time: what stays in a processor's cache."""
+BATCH_PIXELS = 2**17
+"""Pixels, those of several slices together, whose motion is found at a time."""
+BATCH_SLICES = 8
+"""Slices whose motion is found at a time, however large they are."""
 LOST = 0.5
 """A structure of which no pixel is at least so probable any more is carried no further."""
 
@@ -71,7 +73,7 @@ class FlowPropagator:
     def carry(self, case: WorkingCase, control: RunControl, on_progress: OnProgress) -> NDArray[np.float32]:
         """Probability (V, C, Z, Y, X) by each view's slices alone; background for a view without slices.
 
-        Progress counts slices, and a stop is looked at before each.
+        Progress counts slices, and a stop is looked at before each; the motion of several is found at a time.
         """
         carried_VCZYX = np.zeros((len(case.slices), case.num_classes, *case.shape), dtype=np.float32)
         carried_VCZYX[:, BACKGROUND] = 1.0
@@ -100,22 +102,28 @@ class FlowPropagator:
         labels_CYX = np.equal(truth_YX, np.arange(case.num_classes)[:, None, None]).astype(np.float32)
         carried[:, start] = labels_CYX
         flows = self._motions(np.moveaxis(case.image, axis, 0), chain.targets)
-        for position, (index, flow_2YX) in enumerate(zip(chain.targets, flows, strict=True)):
+        for position, index in enumerate(chain.targets):
             control.check()
             if (labels_CYX[1:] < LOST).all():  # nothing but background from here on, as it is already
                 yield len(chain.targets) - position
                 return
-            labels_CYX = _moved(labels_CYX, flow_2YX)
+            labels_CYX = _moved(labels_CYX, next(flows))
             carried[:, index] = labels_CYX
             yield 1
 
     def _motions(self, slices: NDArray[np.float32], targets: range) -> Iterator[NDArray[np.float32]]:
-        """Motion (2, Y, X) from every target to the slice before it; `slices` has them along its first axis."""
-        together = max(1, TOGETHER // slices[0].size)
+        """Motion (2, Y, X) from every target to the slice before it; `slices` has them along its first axis.
+
+        Several are found at a time, with the pair of slices before and after them, as far as there is one.
+        """
+        step, together = targets.step, max(BATCH_SLICES, BATCH_PIXELS // slices[0].size)
         for first in range(0, len(targets), together):
-            fixed = targets[first : first + together]
-            stack = slices[[fixed[0] - fixed.step, *fixed]]
-            yield from motion(stack, window=self.config.window, warps=self.config.warps)
+            batch = targets[first : first + together]
+            stack = range(batch[0] - 2 * step, batch[-1] + 2 * step, step)
+            inside = [index for index in stack if 0 <= index < len(slices)]
+            flows = motion(slices[inside], window=self.config.window, warps=self.config.warps)
+            start = inside.index(batch[0]) - 1
+            yield from flows[start : start + len(batch)]
 
 
 def _moved(labels_CYX: NDArray[np.float32], flow_2YX: NDArray[np.float32]) -> NDArray[np.float32]:

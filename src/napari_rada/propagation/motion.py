@@ -1,13 +1,15 @@
 """Motion from slice to slice: dense optical flow by least squares in small windows, many slices at a time.
 
-Lucas and Kanade's method, iterated from coarse to fine (Le Besnerais and Champagnat, Dense optical flow by iterative
-local window registration, ICIP 2005). Three things are ours, each for accuracy (docs/tries.md): a window reaches into
-the slices before and after, where a structure moves on much as it does here; the gradient is the mean of both slices
-that are compared; and a step is damped where the image shows little (Levenberg). All slices of a batch go together, and
-the systems of two unknowns are solved in closed form: that takes about a seventh of the time of scikit-image's
-`optical_flow_ilk`.
+Lucas and Kanade's method, from coarse to fine: a slice is warped by the motion found so far, and compared again, as by
+Le Besnerais and Champagnat (Dense optical flow by iterative local window registration, ICIP 2005). Other than theirs,
+for accuracy (docs/tries.md): each warp adds a step to the motion, damped where the image shows little (Levenberg),
+instead of finding all of it anew; the gradient is the mean of both slices that are compared; windows are Gaussian, and
+reach into the pairs of slices before and after, where a structure moves on much as it does here. All slices of a batch
+go together, and the systems of two unknowns are solved in closed form: that takes about a seventh of the time of
+scikit-image's `optical_flow_ilk`.
 
-Shape legend: N slices of a stack and P = N - 1 pairs of neighbours, Y X pixels, 2 along (y, x).
+Shape legend: N slices of a stack and P = N - 1 pairs of neighbours, C channels or classes (1: one channel), Y X pixels,
+2 along (y, x).
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ REACH = 5
 def motion(slices_NYX: NDArray[np.float32], *, window: float, warps: int) -> NDArray[np.float32]:
     """Return the motion (N - 1, 2, Y, X), in pixels, from every slice but the first to the one before it.
 
-    What is at a pixel of a slice is there, plus the motion, in the slice before.
+    What is at a pixel of a slice is there, plus the motion, in the slice before. The first pair stands in for the one
+    before it, and the last for the one after.
 
     Parameters
     ----------
@@ -60,7 +63,7 @@ def motion(slices_NYX: NDArray[np.float32], *, window: float, warps: int) -> NDA
 
 
 def warped(values_CYX: NDArray[np.float32], flow_2YX: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Take values (C, Y, X) from where the motion points, interpolated; beyond the border is what is there."""
+    """Take values (C, Y, X) from where the motion points, interpolated; beyond the border they are those at it."""
     values, flow = (torch.from_numpy(np.ascontiguousarray(one))[None] for one in (values_CYX, flow_2YX))
     return _warped(values, flow)[0].numpy()
 
