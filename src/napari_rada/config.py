@@ -114,9 +114,9 @@ class FlowConfig(_Frozen):
 
     method: Literal["flow"] = "flow"
     window: float = Field(
-        1.2, ge=0.5, le=20, description="Standard deviation in pixels of the Gaussian window that moves as one."
+        1.2, ge=0.5, le=5, description="Standard deviation in pixels of the Gaussian window that moves as one."
     )
-    warps: int = Field(2, ge=1, le=20, description="Refinements per level of resolution.")
+    warps: int = Field(2, ge=1, le=10, description="Refinements per level of resolution.")
     alpha: float = Field(0.97, gt=0, le=1, description="Weight per slice of distance when views are fused.")
     max_voxels: int = Field(
         MOST_VOXELS,
