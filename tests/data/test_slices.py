@@ -56,6 +56,16 @@ def test_detection_misses_what_is_one_voxel_thin() -> None:
     assert detect_slices(np.zeros(SHAPE)) == ()
 
 
+@pytest.mark.parametrize("axis", [1, 2])
+def test_a_structure_of_three_thick_slices_is_found_from_the_side(axis: int) -> None:
+    """The middle one was painted, too, and leaves a line on either side of it."""
+    labels = np.zeros((9, 24, 24), dtype=np.uint8)
+    labels[4, 6:18, 6:18] = 1
+    side = AnnotatedSlice(axis, 12)
+    labels[side.selector()][3:6, 7:17] = 1
+    assert detect_slices(labels) == (AnnotatedSlice(0, 4), side)
+
+
 def test_selector_and_mask_agree() -> None:
     plane = AnnotatedSlice(1, 3)
     mask = annotated_mask(SHAPE, [plane])

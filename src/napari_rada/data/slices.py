@@ -49,7 +49,7 @@ def detect_slices(labels: Labels) -> tuple[AnnotatedSlice, ...]:
     """Propose the annotated slices of a sparsely painted volume.
 
     A plane that was not painted shows only where painted planes cross it. So the plane with the most paint is taken
-    first, its paint is removed, and so on, as long as a plane has left at least a block of 2x2 painted voxels.
+    first, its paint is removed, and so on, as long as a plane has a block of 2x2 painted voxels of which two are left.
     Structures one voxel thin and empty annotated slices cannot be found this way, and a structure painted in many
     neighbouring slices can be read along the wrong axis: the user corrects the proposal.
 
@@ -58,23 +58,30 @@ def detect_slices(labels: Labels) -> tuple[AnnotatedSlice, ...]:
     labels
         (z, y, x), 0 where nothing was painted.
     """
-    left = labels != 0
+    painted = labels != 0
+    left = painted.copy()
     paint = [left.sum(axis=tuple(other for other in range(3) if other != axis)) for axis in range(3)]
     found: list[AnnotatedSlice] = []
     while True:
         plane = max((AnnotatedSlice(axis, int(paint[axis].argmax())) for axis in range(3)), key=lambda p: _at(paint, p))
         if _at(paint, plane) < 4:
             return tuple(sorted(found))
-        painted = left[plane.selector()]
-        if not (painted[1:, 1:] & painted[1:, :-1] & painted[:-1, 1:] & painted[:-1, :-1]).any():
+        left_here = left[plane.selector()]
+        if not ((_in_block(painted[plane.selector()]) == 4) & (_in_block(left_here) >= 2)).any():
             paint[plane.axis][plane.index] = 0
             continue
         found.append(plane)
         first, second = (axis for axis in range(3) if axis != plane.axis)
-        paint[first] -= painted.sum(axis=1)
-        paint[second] -= painted.sum(axis=0)
+        paint[first] -= left_here.sum(axis=1)
+        paint[second] -= left_here.sum(axis=0)
         paint[plane.axis][plane.index] = 0
         left[plane.selector()] = False
+
+
+def _in_block(painted: NDArray[np.bool_]) -> NDArray[np.int8]:
+    """Count the painted ones among every 2x2 neighbours of a plane."""
+    ones = painted.astype(np.int8)
+    return ones[1:, 1:] + ones[1:, :-1] + ones[:-1, 1:] + ones[:-1, :-1]
 
 
 def _at(paint: Sequence[NDArray[np.integer]], plane: AnnotatedSlice) -> int:
