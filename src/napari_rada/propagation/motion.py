@@ -5,8 +5,8 @@ Le Besnerais and Champagnat (Dense optical flow by iterative local window regist
 for accuracy (docs/tries.md): each warp adds a step to the motion, damped where the image shows little (Levenberg),
 instead of finding all of it anew; the gradient is the mean of both slices that are compared; windows are Gaussian, and
 reach into the pairs of slices before and after, where a structure moves on much as it does here. All slices of a batch
-go together, and the systems of two unknowns are solved in closed form: that takes about a seventh of the time of
-scikit-image's `optical_flow_ilk`.
+go together, and the systems of two unknowns are solved in closed form, which takes less time than scikit-image's
+`optical_flow_ilk` with smaller windows: a third of it for slices of 90 x 100 pixels.
 
 Shape legend: N slices of a stack and P = N - 1 pairs of neighbours, C channels or classes (1: one channel), Y X pixels,
 2 along (y, x).

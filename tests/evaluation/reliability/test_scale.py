@@ -25,7 +25,7 @@ def tiny_networks(run_dir: Path) -> Path:
 def test_nothing_is_lost_with_a_process_and_with_a_worker_of_a_cluster(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Three real processes import torch here, and two of them are killed: a quarter of a minute."""
+    """Three real processes import torch here, and two of them are killed: half a minute or more."""
     monkeypatch.setattr(scale, "train_networks", tiny_networks)
     monkeypatch.setattr(scale, "measure_peak", lambda run, volume, out, side, settings: scale.Peak(side, 1, 1, 1.0))
     flags = ["--sides", "32", "--compared", "32", "--chunk", "16", "--memory", "0.0001", "--json"]
