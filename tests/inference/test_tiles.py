@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +12,8 @@ from napari_rada.control import RunControl
 from napari_rada.errors import Stopped
 from napari_rada.inference import tiles
 from napari_rada.inference.sliding import blank_prior, predict_volume
-from napari_rada.inference.tiles import TileGrid, boxes, predict_part
+from napari_rada.inference.tiles import predict_part
+from napari_rada.inference.window import TileGrid, boxes
 from napari_rada.models.triple_view import TripleViewModel
 
 if TYPE_CHECKING:
@@ -61,23 +61,6 @@ def test_parts_are_bit_for_bit_those_of_the_whole(
         part = predict_part(model, lambda b: image[select(b)], grid, box, settings.inference, RunControl())
         joined[(slice(None), slice(None), *select(box))] = part
     np.testing.assert_array_equal(joined, whole)
-
-
-def test_tiles_lie_where_monai_puts_them() -> None:
-    from monai.data.utils import dense_patch_slices
-    from monai.inferers.utils import _get_scan_interval
-
-    for shape, overlap in itertools.product([(33, 50, 47), (16, 24, 100)], (0.0, 0.25, 0.5, 0.9)):
-        wanted = dense_patch_slices(shape, TILE, _get_scan_interval(shape, TILE, 3, (overlap,) * 3))
-        found = TileGrid(shape, TILE, overlap).touching(((0, 0, 0), shape))
-        assert found == [tuple(int(part.start) for part in place) for place in wanted]
-
-
-def test_a_volume_is_cut_without_gap_or_overlap() -> None:
-    covered = np.zeros((7, 5, 9), dtype=int)
-    for box in boxes((7, 5, 9), (3, 5, 4)):
-        covered[select(box)] += 1
-    assert (covered == 1).all()
 
 
 def test_stop_is_heard_between_tiles() -> None:

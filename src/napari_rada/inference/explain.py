@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from napari_rada.inference.sliding import as_input, as_tensor
+from napari_rada.inference.window import TileGrid, slide, widened
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,7 +104,7 @@ def _heat(
         depth, height, width = tiles_BIDHW.shape[2:]
         return fine[:, :, :depth, :height, :width]
 
-    return _slide(network, inputs, heat, tile, config, control)[0, 0]
+    return _slide(network, inputs, heat, tile, config, control)[0]
 
 
 def _slide(
@@ -114,24 +115,13 @@ def _slide(
     config: InferenceConfig,
     control: RunControl,
 ) -> Tensor:
-    """Apply `compute` to overlapping tiles on the network's device and blend what it returns, on the CPU."""
-    # MONAI takes seconds to import; nothing before the first prediction needs it.
-    from monai.inferers.utils import sliding_window_inference
-
+    """Apply `compute` to overlapping tiles on the network's device and blend what it returns: (O, Z, Y, X)."""
     device = next(network.parameters()).device
+    depth, height, width = inputs.shape[1:]
+    grid = TileGrid((depth, height, width), tile, config.overlap)
 
     def on_device(tiles_BIDHW: Tensor) -> Tensor:
         control.check()
-        return compute(tiles_BIDHW.to(device)).to(tiles_BIDHW.device)
+        return compute(tiles_BIDHW.to(device)).cpu()
 
-    blended = sliding_window_inference(
-        inputs,
-        tile,
-        config.tiles_per_batch,
-        on_device,
-        overlap=config.overlap,
-        mode="gaussian",
-        padding_mode="replicate",
-    )
-    assert isinstance(blended, torch.Tensor)
-    return blended
+    return slide(widened(inputs, grid), grid, grid.whole, config.tiles_per_batch, on_device)

@@ -6,12 +6,13 @@ Shape legend: N networks, C classes, Z Y X volume, D H W tile, B tiles per batch
 from __future__ import annotations
 
 from itertools import pairwise
-from math import ceil, prod
+from math import ceil
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 
+from napari_rada.inference.window import TileGrid, slide, widened
 from napari_rada.memory import is_out_of_memory, release
 from napari_rada.models import stopping
 from napari_rada.models.device import autocast
@@ -133,11 +134,10 @@ def _predict(
     on_tile: Callable[[int, int], None],
     networks: Sequence[int] | None,
 ) -> NDArray[np.float32]:
-    # MONAI takes seconds to import; nothing before the first prediction needs it.
-    from monai.inferers.utils import sliding_window_inference
-
     config, device = rung.config, rung.device
-    total = _count_batches(volume.image.shape, rung.tile, config)
+    depth, height, width = volume.image.shape
+    grid = TileGrid((depth, height, width), rung.tile, config.overlap)
+    total = ceil(len(grid.touching(grid.whole)) / config.tiles_per_batch)
     done = 0
 
     def predict_tiles(tiles_BIDHW: Tensor) -> Tensor:
@@ -149,37 +149,20 @@ def _predict(
         done += 1
         on_tile(done, total)
         softmax_BNCDHW = torch.softmax(logits_NBCDHW.float(), dim=2).movedim(0, 1)
-        return softmax_BNCDHW.flatten(1, 2).to(tiles_BIDHW.device)
+        return softmax_BNCDHW.flatten(1, 2).cpu()
 
     with torch.inference_mode(), stopping.looked_for(model, control, device):
-        stacked = sliding_window_inference(
-            as_tensor(volume),
-            rung.tile,
-            config.tiles_per_batch,
-            predict_tiles,
-            overlap=config.overlap,
-            mode="gaussian",
-            padding_mode="replicate",
-        )
-    assert isinstance(stacked, torch.Tensor)
-    return np.asarray(stacked[0].reshape(-1, model.num_classes, *volume.image.shape).numpy())
+        whole = widened(as_tensor(volume), grid)
+        stacked = slide(whole, grid, grid.whole, config.tiles_per_batch, predict_tiles)
+    return np.asarray(stacked.reshape(-1, model.num_classes, *volume.image.shape).numpy())
 
 
 def as_tensor(volume: VolumeInput) -> Tensor:
-    """Stack the input's channels: (1, 1 + C + J, Z, Y, X), image first, cues last."""
+    """Stack the input's channels: (1 + C + J, Z, Y, X), image first, cues last."""
     prior, cues = volume.prior.astype(np.float32), volume.cues.astype(np.float32)
-    return torch.from_numpy(np.concatenate([volume.image[None], prior, cues]))[None]
+    return torch.from_numpy(np.concatenate([volume.image[None], prior, cues]))
 
 
 def as_input(tiles_BIDHW: Tensor, num_classes: int) -> NetworkInput:
     """Take the stacked channels of tiles apart again."""
     return NetworkInput(tiles_BIDHW[:, 0], tiles_BIDHW[:, 1 : 1 + num_classes], tiles_BIDHW[:, 1 + num_classes :])
-
-
-def _count_batches(shape: tuple[int, ...], tile: Shape, config: InferenceConfig) -> int:
-    """Count the batches of tiles, by MONAI's rule for the step between tiles."""
-    per_axis = []
-    for size, side in zip(shape, tile, strict=True):
-        step = max(1, int(side * (1 - config.overlap))) if size > side else side
-        per_axis.append(ceil(max(0, size - side) / step) + 1)
-    return ceil(prod(per_axis) / config.tiles_per_batch)

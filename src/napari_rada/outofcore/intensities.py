@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from napari_rada.data.intensity import Percentiles, Tally, tally, tally_within
 from napari_rada.errors import InputError
 from napari_rada.events import Stage, StageProgress
-from napari_rada.inference.tiles import boxes
+from napari_rada.inference.window import boxes
 
 if TYPE_CHECKING:
     import numpy as np

@@ -19,7 +19,8 @@ import numpy as np
 
 from napari_rada.data.working import block_mean, to_unit_range, upsample
 from napari_rada.errors import RunFolderError
-from napari_rada.inference.tiles import TileGrid, boxes, predict_part
+from napari_rada.inference.tiles import predict_part
+from napari_rada.inference.window import TileGrid, boxes
 from napari_rada.io.chunked import ChunkedArray
 from napari_rada.outofcore.plan import FOLDER, Plan, hash_of_networks, load_plan
 from napari_rada.training.trained import TrainedNetworks, Weights

@@ -25,7 +25,7 @@ from napari_rada.data.case import Case
 from napari_rada.errors import RadaError
 from napari_rada.evaluation.reliability.scene import inside_balls, make_case, tiny_config
 from napari_rada.events import Event, Stage, StageProgress
-from napari_rada.inference.tiles import boxes
+from napari_rada.inference.window import boxes
 from napari_rada.io.chunked import ChunkedArray
 from napari_rada.io.lazy import open_lazy
 from napari_rada.io.ngff import Placement, write_group, write_image
