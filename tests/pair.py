@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import socket
+import sys
 import traceback
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from multiprocessing.connection import Connection
-    from multiprocessing.context import SpawnProcess
+    from multiprocessing.context import ForkServerContext, SpawnContext
+    from multiprocessing.process import BaseProcess
 
 PATIENCE_S = 90
 
@@ -24,8 +26,8 @@ class Pair:
     """
 
     def __init__(self) -> None:
-        self._context = multiprocessing.get_context("spawn")
-        self._children: dict[int, tuple[SpawnProcess, Connection]] = {}
+        self._context = starting()
+        self._children: dict[int, tuple[BaseProcess, Connection]] = {}
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
         """Return what the function returned in each process, or the error that left it."""
@@ -66,6 +68,15 @@ def two_processes() -> Iterator[Pair]:
     finally:
         for rank in list(pair._children):
             pair.kill(rank)
+
+
+def starting() -> ForkServerContext | SpawnContext:
+    """Say how processes are started: on Linux, from one that imported torch, which takes longer than most tests."""
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch._dynamo", "napari_rada.pipeline"])
+    return context
 
 
 def serve(rank: int, connection: Connection) -> None:

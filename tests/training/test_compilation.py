@@ -36,7 +36,8 @@ def backend(monkeypatch):
 
 @pytest.mark.parametrize("architecture", ["vnet", "completer"])
 def test_compiled_networks_learn_the_same(tmp_path, backend, architecture):
-    make = functools.partial(tiny_config, model__architecture=architecture, training__cross__noisy_passes=1)
+    settings = {"model__networks": 2, "training__iterations": 2, "training__cross__noisy_passes": 1}
+    make = functools.partial(tiny_config, model__architecture=architecture, **settings)
     plain = make_trainer(tmp_path / "plain", make())
     plain.run()
     asked = backend("eager")

@@ -62,6 +62,14 @@ def pair() -> Iterator[Pair]:
         yield pair
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train in one process, without a break, for the tests that compare with it."""
+    path = tmp_path_factory.mktemp("alone") / "whole"
+    train(ALONE, path)
+    return path
+
+
 @dataclass
 class Plan:
     """What goes wrong, in which process, and when; picklable."""
@@ -200,6 +208,8 @@ COMPLETERS = CONFIG.with_settings(
         "model.prior_dropout": 0.0,
         "training.cross.on_labelled": True,
         "training.learning_rate": 1e-3,
+        "training.iterations": 3,
+        "training.validate_every": 2,
     }
 )
 
@@ -216,7 +226,7 @@ def test_completers_train_as_in_one(
     config = COMPLETERS.with_settings(settings)
     alone = train(ALONE, tmp_path / "one", config, scans=1)
     first, second = pair.run(train, tmp_path / "two", config, NOTHING, False, 1)
-    assert (first.iteration, first.dice) == (second.iteration, second.dice) == (5, alone.dice)
+    assert (first.iteration, first.dice) == (second.iteration, second.dice) == (3, alone.dice)
     assert (losses(tmp_path / "one")[:, 4:7] > 0).all() == (on_labelled or unlabelled > 0)
     assert_same(tmp_path / "one", tmp_path / "two")
 
@@ -261,8 +271,7 @@ def test_every_way_of_saving_memory_is_the_same_on_two(pair: Pair, tmp_path: Pat
 
 
 @pytest.mark.parametrize("order", ["one then two", "two then one"])
-def test_a_run_goes_on_with_another_number_of_processes(pair: Pair, tmp_path: Path, order: str) -> None:
-    train(ALONE, tmp_path / "whole")
+def test_a_run_goes_on_with_another_number_of_processes(pair: Pair, whole: Path, tmp_path: Path, order: str) -> None:
     stopped, path = Plan(0, 2, "stop"), tmp_path / "parts"
     if order == "one then two":
         assert train(ALONE, path, CONFIG, stopped).iteration == 2
@@ -271,11 +280,12 @@ def test_a_run_goes_on_with_another_number_of_processes(pair: Pair, tmp_path: Pa
         assert [each.iteration for each in pair.run(train, path, CONFIG, stopped)] == [2, 2]
         ended = [train(ALONE, path, resume=True)]
     assert all(each.reason is FinishReason.COMPLETED and each.iteration == 5 for each in ended)
-    assert_same(tmp_path / "whole", path)
+    assert_same(whole, path)
 
 
-def test_a_killed_process_ends_the_other_with_one_sentence_and_the_job_resumes(pair: Pair, tmp_path: Path) -> None:
-    train(ALONE, tmp_path / "whole")
+def test_a_killed_process_ends_the_other_with_one_sentence_and_the_job_resumes(
+    pair: Pair, whole: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "killed"
     pair.begin(train, path, CONFIG, Plan(ANY, what="slow"))
     until = time.monotonic() + 60
@@ -296,7 +306,7 @@ def test_a_killed_process_ends_the_other_with_one_sentence_and_the_job_resumes(p
     assert (path / "prepared").is_dir()
     assert train(ALONE, path, resume=True).iteration == 5
     assert not (path / "prepared").exists()
-    assert_same(tmp_path / "whole", path)
+    assert_same(whole, path)
 
 
 def set_patience(team: Team, seconds: float) -> None:
