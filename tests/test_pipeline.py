@@ -477,8 +477,8 @@ def test_a_mask_tells_run_iteration_and_annotation(run):
     assert pipeline.predict(run, other, device="cpu").provenance["annotation"] != first["annotation"]
 
 
-@pytest.mark.parametrize("own", [None, 6000])
-def test_networks_are_mixed_with_the_propagation_on_the_scans_own_voxels(tmp_path, monkeypatch, own):
+@pytest.mark.parametrize(("own", "corrections"), [(None, True), (6000, True), (6000, False)])
+def test_networks_and_propagation_come_together_on_the_scans_own_voxels(tmp_path, monkeypatch, own, corrections):
     """Also where the propagation has grids of its own, in another box."""
     case = ball_case()
     config = tiny_config(
@@ -487,16 +487,21 @@ def test_networks_are_mixed_with_the_propagation_on_the_scans_own_voxels(tmp_pat
         data__max_voxels=4096,
         training__iterations=1,
         inference__edge_aware=False,
+        inference__corrections=corrections,
     )
     pipeline.train([case], tmp_path / "run", config)
     seen = []
     monkeypatch.setattr(pipeline, "blended", lambda *given: seen.append(given) or blended(*given))
     found = pipeline.predict(tmp_path / "run", case, device="cpu").probability
-    ((networks, propagation, settings),) = seen
+    ((networks, propagation, settings, given),) = seen
     assert networks.shape == propagation.shape == found.shape
     unknown = ~case.known
     np.testing.assert_allclose(propagation.sum(axis=0), 1, atol=1e-5)
     assert not np.allclose(networks[:, unknown], propagation[:, unknown], atol=0.01)
-    np.testing.assert_array_equal(found[:, unknown], blended(networks, propagation, settings)[:, unknown])
+    np.testing.assert_array_equal(found[:, unknown], blended(networks, propagation, settings, given)[:, unknown])
+    assert (given is not None) == corrections
+    if corrections:
+        assert given.shape == propagation.shape
+        np.testing.assert_allclose(given.sum(axis=0), 1, atol=1e-4)
     alone = pipeline.propagate(case, config).probability
     np.testing.assert_allclose(propagation[:, unknown], alone[:, unknown], atol=1e-5)

@@ -360,9 +360,14 @@ class InferenceConfig(_Frozen):
         description="Share of the networks in the final probability of a case with annotated slices; the rest is the "
         "propagation's.",
     )
+    corrections: bool = Field(
+        False,
+        description="Of networks that complete a propagation, the share is of what they change in it, in log-odds, "
+        "done to the propagation on the scan's own grid; else the two are mixed.",
+    )
     keep_size: bool = Field(
         False,
-        description="Networks that are mixed with the propagation keep the size that it gives every class in the scan.",
+        description="With the networks' share every class keeps the size that the propagation gives it in the scan.",
     )
     edge_aware: bool = Field(
         False,

@@ -12,6 +12,7 @@ import numpy as np
 from napari_rada.config import RunConfig
 from napari_rada.control import RunControl
 from napari_rada.data.case import Case, check_trainable
+from napari_rada.data.working import mean_of
 from napari_rada.errors import ConfigError, InputError
 from napari_rada.events import FinishReason, Listener, Notice, Stage, StageProgress, ignore
 from napari_rada.guidance.files import find_files
@@ -449,7 +450,7 @@ def _assembled(work: Work, inside: Inside, provenance: Mapping[str, str | int | 
 
 
 def _predict(work: Work, model: TripleViewModel, grids: Sequence[WorkingCase]) -> Inside:
-    """Predict inside the box of the grids: the mean of the networks, mixed with the propagation where there is one."""
+    """Predict inside the box of the grids: the mean of the networks, with the propagation where there is one."""
     config, listener = work.config, work.listener
     parts = []
     every, made = network_inputs(work, grids)
@@ -469,4 +470,8 @@ def _predict(work: Work, model: TripleViewModel, grids: Sequence[WorkingCase]) -
     if not made:
         return inside
     propagation = placed(in_box(made, work.control), made[0].case, inside.working)
-    return inside._replace(probability_Czyx=blended(inside.probability_Czyx, propagation, config.inference))
+    given = None
+    if config.inference.corrections and config.model.completion:
+        given = mean_of(working.to_box(inputs.prior) for working, inputs in zip(grids, every, strict=True))
+    found = blended(inside.probability_Czyx, propagation, config.inference, given)
+    return inside._replace(probability_Czyx=found)

@@ -30,7 +30,14 @@ PRESETS: dict[str, dict[str, Any]] = {
             "validate_every": 10,
             "bfloat16": True,
         },
-        "inference": {"overlap": 0.25, "tiles_per_batch": 4, "blend": 0.5, "keep_size": True, "edge_aware": True},
+        "inference": {
+            "overlap": 0.25,
+            "tiles_per_batch": 4,
+            "blend": 0.5,
+            "corrections": True,
+            "keep_size": True,
+            "edge_aware": True,
+        },
     },
     # One GPU: the lineage's networks correct the propagation at full resolution.
     "standard": {

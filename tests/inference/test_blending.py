@@ -70,6 +70,35 @@ def test_a_row_of_voxels_is_mixed_like_a_volume() -> None:
     assert kept.dtype == np.float32
 
 
+@pytest.mark.parametrize("classes", [2, 4])
+def test_what_networks_change_is_done_to_another_propagation(classes: int) -> None:
+    given, networks, fine = (random_probability(classes, seed) for seed in (0, 1, 2))
+    config = InferenceConfig(blend=0.25, corrections=True)
+    found = blended(networks, fine, config, given)
+    odds = [np.log(each[1:] / each[0]) for each in (found, fine, networks, given)]
+    np.testing.assert_allclose(odds[0], odds[1] + 0.25 * (odds[2] - odds[3]), atol=1e-3)
+    np.testing.assert_allclose(found.sum(axis=0), 1, atol=1e-5)
+
+
+def test_networks_that_change_nothing_leave_the_propagation() -> None:
+    given, fine = random_probability(3, 0), random_probability(3, 1)
+    config = InferenceConfig(blend=0.5, corrections=True, keep_size=True)
+    np.testing.assert_allclose(blended(given, fine, config, given), fine, atol=0.01)
+
+
+def test_corrections_keep_sizes_if_asked() -> None:
+    given, networks, fine = (random_probability(3, seed, lean) for seed, lean in ((0, 0.5), (1, -0.5), (2, 0.5)))
+    free, kept = (InferenceConfig(blend=0.5, corrections=True, keep_size=keep) for keep in (False, True))
+    assert sizes(blended(networks, fine, free, given))[0] < 0.9 * sizes(fine)[0]
+    np.testing.assert_allclose(sizes(blended(networks, fine, kept, given)), sizes(fine), rtol=0.02, atol=3)
+
+
+def test_networks_that_were_given_nothing_are_mixed() -> None:
+    networks, fine = random_probability(2, 1), random_probability(2, 0)
+    mixed = blended(networks, fine, InferenceConfig(blend=0.5, corrections=True))
+    np.testing.assert_allclose(mixed, (networks + fine) / 2, atol=1e-6)
+
+
 def test_sizes_of_many_voxels_are_told_from_some_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     foreground = rng.beta(1, 3, 100_000).astype(np.float32)

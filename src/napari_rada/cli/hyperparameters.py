@@ -86,6 +86,7 @@ ORIGINS: dict[str, tuple[Source, str]] = {
     "guidance.controller": ("paper", "512-256-128-64-8"),
     "inference.overlap": ("ours", "the paper overlaps and does not say how much"),
     "inference.tiles_per_batch": ("ours", "changes no result"),
+    "inference.corrections": ("paper", "its networks complete nothing"),
     "inference.keep_size": ("paper", "the networks say what is there"),
     "inference.edge_aware": ("ours", "networks see the scan's own grid"),
     "inference.largest_part": ("ours", "parts are not mentioned"),

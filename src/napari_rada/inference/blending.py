@@ -28,15 +28,42 @@ SAMPLE = 2**21
 
 
 def blended(
-    networks: NDArray[np.float32], propagation: NDArray[np.float32], config: InferenceConfig
+    networks: NDArray[np.float32],
+    propagation: NDArray[np.float32],
+    config: InferenceConfig,
+    given: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
-    """Mix the probabilities (C, …) of networks and propagation by the configured share, sizes kept if so configured."""
+    """Put the probabilities (C, …) of networks and propagation together by the configured share.
+
+    Parameters
+    ----------
+    given
+        The propagation (C, …) that the networks were given to complete, which can be coarser than `propagation`; None
+        if they were given none. It is needed where the settings ask for corrections.
+    """
+    if config.corrections and given is not None:
+        found = corrected(propagation, given, networks, config.blend)
+        return sized_like(found, propagation) if config.keep_size else found
     mixed = sized_like(networks, propagation) if config.keep_size else networks.copy()
     share = np.float32(config.blend)
     mixed *= share
     for own, other in zip(mixed, propagation, strict=True):  # a class at a time, for large volumes
         own += (np.float32(1.0) - share) * other
     return mixed
+
+
+def corrected(
+    probability: NDArray[np.float32], before: NDArray[np.float32], after: NDArray[np.float32], share: float
+) -> NDArray[np.float32]:
+    """Change a probability by a share of what another one was changed, in log-odds; all (C, …)."""
+    found = np.empty_like(probability)
+    for own, old, new, changed in zip(probability, before, after, found, strict=True):  # a class at a time
+        np.maximum(new, np.float32(FLOOR), out=changed)
+        changed /= np.maximum(old, np.float32(FLOOR))
+        np.power(changed, np.float32(share), out=changed)
+        changed *= np.maximum(own, np.float32(FLOOR))
+    found /= found.sum(axis=0)
+    return found
 
 
 def sized_like(probability: NDArray[np.float32], reference: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -59,7 +59,7 @@ def score_held_out(
             held_out = volume.held_out.get(view)
             if held_out is not None:
                 probability = predict_view(model, volume, view, held_out, network, config, control)
-                mixed = blended(probability, held_out.propagation, config.inference)
+                mixed = blended(probability, held_out.propagation, config.inference, completed(config, held_out))
                 counts_2C3 += [_count(mixed, held_out), _count(held_out.propagation, held_out)]
     counts_2C3 = team.total(torch.from_numpy(counts_2C3)).numpy()
     intersection, predicted, true = np.moveaxis(counts_2C3[:, 1:], 2, 0)
@@ -68,6 +68,11 @@ def score_held_out(
         return None
     dice = 2 * intersection[:, present] / (predicted[:, present] + true[:, present])
     return HeldOutScore(*(float(mean) for mean in dice.mean(axis=1)))
+
+
+def completed(config: RunConfig, held_out: HeldOutView) -> NDArray[np.float32] | None:
+    """Propagation (C, n) that the networks were given at the voxels of a held-out view, if they complete any."""
+    return held_out.propagation if config.model.completion else None
 
 
 def _count(probability_Cn: NDArray[np.float32], held_out: HeldOutView) -> NDArray[np.float64]:

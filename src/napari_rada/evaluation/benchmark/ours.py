@@ -38,7 +38,7 @@ PROPAGATIONS = tuple(member.model_fields["method"].default for member in get_arg
 STAGES: dict[str, dict[str, Any]] = {
     "no-cross": {"training.cross.beta_max": 0.0},
     "slices-only": {"training.pseudo_weight": 0.0},
-    "networks-only": {"inference.blend": 1.0},
+    "networks-only": {"inference.blend": 1.0, "inference.corrections": False},
     "unlabelled": {"training.unlabelled_patches": 1},
 }
 """Parts of training that can be switched, as the settings that do it: no cross supervision; no pseudo-labels; nothing
