@@ -493,15 +493,44 @@ def test_networks_and_propagation_come_together_on_the_scans_own_voxels(tmp_path
     seen = []
     monkeypatch.setattr(pipeline, "blended", lambda *given: seen.append(given) or blended(*given))
     found = pipeline.predict(tmp_path / "run", case, device="cpu").probability
-    ((networks, propagation, settings, given),) = seen
+    ((networks, propagation, settings, begun),) = seen
     assert networks.shape == propagation.shape == found.shape
     unknown = ~case.known
     np.testing.assert_allclose(propagation.sum(axis=0), 1, atol=1e-5)
     assert not np.allclose(networks[:, unknown], propagation[:, unknown], atol=0.01)
-    np.testing.assert_array_equal(found[:, unknown], blended(networks, propagation, settings, given)[:, unknown])
-    assert (given is not None) == corrections
+    np.testing.assert_array_equal(found[:, unknown], blended(networks, propagation, settings, begun)[:, unknown])
+    assert (begun is not None) == corrections
     if corrections:
-        assert given.shape == propagation.shape
-        np.testing.assert_allclose(given.sum(axis=0), 1, atol=1e-4)
+        assert begun.shape == propagation.shape
+        np.testing.assert_allclose(begun.sum(axis=0), 1, atol=1e-4)
     alone = pipeline.propagate(case, config).probability
     np.testing.assert_allclose(propagation[:, unknown], alone[:, unknown], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "own", "method"),
+    [("completer", None, "combined"), ("completer", 6000, "diffusion"), ("vnet", None, "combined")],
+)
+def test_networks_that_learned_nothing_leave_the_propagation(tmp_path, architecture, own, method):
+    """Of three classes, two of which touch."""
+    labels = ball()
+    labels[:, :, CENTRE[2] + 3 :] *= 2
+    case = Case.create(ball_image(labels), labels, slices=list(enumerate(CENTRE)))
+    config = tiny_config(
+        propagation__method=method,
+        data__propagation_voxels=own,
+        data__max_voxels=4096,
+        model__architecture=architecture,
+        model__completion=True,
+        training__iterations=1,
+        training__learning_rate=1e-12,
+        training__unlabelled_patches=0,
+        inference__corrections=True,
+        inference__keep_size=True,
+        inference__edge_aware=False,
+    )
+    pipeline.train([case], tmp_path / "run", config)
+    predicted, propagated = pipeline.predict(tmp_path / "run", case, device="cpu"), pipeline.propagate(case, config)
+    assert len(np.unique(propagated.mask)) == 3
+    np.testing.assert_allclose(predicted.probability, propagated.probability, atol=0.01)
+    assert (predicted.mask != propagated.mask).mean() < 1e-3

@@ -358,16 +358,16 @@ class InferenceConfig(_Frozen):
         ge=0,
         le=1,
         description="Share of the networks in the final probability of a case with annotated slices; the rest is the "
-        "propagation's.",
+        "propagation's. With corrections, the share of what the networks change that is done to the propagation.",
     )
     corrections: bool = Field(
         False,
-        description="Of networks that complete a propagation, the share is of what they change in it, in log-odds, "
-        "done to the propagation on the scan's own grid; else the two are mixed.",
+        description="What networks that complete a propagation change in it, in log-odds, is done to the propagation "
+        "on the scan's own grid, instead of mixing the two.",
     )
     keep_size: bool = Field(
         False,
-        description="With the networks' share every class keeps the size that the propagation gives it in the scan.",
+        description="Every class keeps the size that the propagation gives it in the scan, whatever the networks say.",
     )
     edge_aware: bool = Field(
         False,

@@ -24,6 +24,7 @@ from napari_rada.inference.sliding import predict_volume
 from napari_rada.inference.suggest import Suggestion, suggest_slice
 from napari_rada.memory import shortage_explained
 from napari_rada.models.device import computing
+from napari_rada.models.networks import begun_as
 from napari_rada.prediction import Explanation, Prediction, disagreement
 from napari_rada.preparation import (
     Work,
@@ -53,9 +54,12 @@ from napari_rada.training.trained import TrainedRun
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from numpy.typing import NDArray
+
     from napari_rada.data.classes import ClassTable
     from napari_rada.data.slices import AnnotatedSlice
     from napari_rada.data.working import WorkingCase
+    from napari_rada.inference.sliding import VolumeInput
     from napari_rada.models.triple_view import TripleViewModel
     from napari_rada.training.team import Team
     from napari_rada.training.trained import Weights
@@ -470,8 +474,17 @@ def _predict(work: Work, model: TripleViewModel, grids: Sequence[WorkingCase]) -
     if not made:
         return inside
     propagation = placed(in_box(made, work.control), made[0].case, inside.working)
-    given = None
-    if config.inference.corrections and config.model.completion:
-        given = mean_of(working.to_box(inputs.prior) for working, inputs in zip(grids, every, strict=True))
-    found = blended(inside.probability_Czyx, propagation, config.inference, given)
+    begun = _begun(work, grids, every) if config.inference.corrections and config.model.completion else None
+    work.control.check()
+    found = blended(inside.probability_Czyx, propagation, config.inference, begun)
     return inside._replace(probability_Czyx=found)
+
+
+def _begun(work: Work, grids: Sequence[WorkingCase], every: Sequence[VolumeInput]) -> NDArray[np.float32]:
+    """Probability (C, z, y, x) inside the box of the grids that the networks would give untrained."""
+
+    def brought(working: WorkingCase, inputs: VolumeInput) -> NDArray[np.float32]:
+        work.control.check()
+        return working.to_box(begun_as(inputs.prior))
+
+    return mean_of(brought(*one) for one in zip(grids, every, strict=True))

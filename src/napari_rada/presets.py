@@ -84,6 +84,7 @@ COHORT: dict[str, dict[str, Any]] = {
         "training.pseudo_weight": 1.0,
         "training.decay.warmup": 0.05,
         "training.validate_every": 150,
+        "inference.corrections": False,
         "inference.edge_aware": False,
     },
     "standard": {"data.crop_margin": None, "training.augment": "deform"},

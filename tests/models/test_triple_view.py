@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tests.engine import tiny_config
 
 from napari_rada.models.completer import CUES
-from napari_rada.models.networks import NetworkInput
+from napari_rada.models.networks import NetworkInput, begun_as
 from napari_rada.models.triple_view import TripleViewModel
 from napari_rada.training.economy import recomputed
 from napari_rada.training.trainer import make_optimiser
@@ -56,15 +57,19 @@ def completers_and_input(num_classes: int = 3) -> tuple[TripleViewModel, Network
     torch.manual_seed(0)
     model = TripleViewModel(num_classes, tiny_config(model__architecture="completer", model__norm="instance").model)
     cues = torch.rand(2, len(CUES) * (num_classes - 1), 9, 12, 16)
-    return model, NetworkInput(torch.rand(2, 9, 12, 16), torch.rand(2, num_classes, 9, 12, 16), cues)
+    prior = torch.softmax(4 * torch.randn(2, num_classes, 9, 12, 16), dim=1)
+    return model, NetworkInput(torch.rand(2, 9, 12, 16), prior, cues)
 
 
+@pytest.mark.parametrize("num_classes", [2, 3, 5])
 @pytest.mark.parametrize("training", [True, False])
-def test_completers_begin_as_the_propagation_itself(training: bool) -> None:
-    model, inputs = completers_and_input()
+def test_completers_begin_as_the_propagation_itself(training: bool, num_classes: int) -> None:
+    model, inputs = completers_and_input(num_classes)
     logits = model.train(training)(inputs)
+    begun = begun_as(inputs.prior_BCDHW.movedim(1, 0).numpy())
     for part in logits:
-        torch.testing.assert_close(part, model.networks[0].base(inputs), rtol=0, atol=1e-4)
+        np.testing.assert_allclose(part.softmax(dim=1).movedim(1, 0).detach().numpy(), begun, atol=1e-4)
+    assert np.abs(begun - inputs.prior_BCDHW.movedim(1, 0).numpy()).max() < 0.02 * num_classes
     torch.testing.assert_close(recomputed(model, inputs), logits, rtol=0, atol=1e-4)
 
 

@@ -31,18 +31,18 @@ def blended(
     networks: NDArray[np.float32],
     propagation: NDArray[np.float32],
     config: InferenceConfig,
-    given: NDArray[np.float32] | None = None,
+    begun: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """Put the probabilities (C, …) of networks and propagation together by the configured share.
 
     Parameters
     ----------
-    given
-        The propagation (C, …) that the networks were given to complete, which can be coarser than `propagation`; None
-        if they were given none. It is needed where the settings ask for corrections.
+    begun
+        What the networks said before they learned anything (C, …), which is a propagation that can be coarser than
+        this one. None if they began from nothing; then the two are mixed, whatever the settings say of corrections.
     """
-    if config.corrections and given is not None:
-        found = corrected(propagation, given, networks, config.blend)
+    if config.corrections and begun is not None:
+        found = corrected(propagation, begun, networks, config.blend)
         return sized_like(found, propagation) if config.keep_size else found
     mixed = sized_like(networks, propagation) if config.keep_size else networks.copy()
     share = np.float32(config.blend)

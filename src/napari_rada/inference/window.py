@@ -93,6 +93,10 @@ def slide(whole_IZYX: Tensor, grid: TileGrid, box: Box, batch: int, compute: Cal
     ----------
     whole_IZYX
         What the tiles that touch the box cover (`TileGrid.reach`), of the widened volume, on the CPU.
+    grid
+        The tiles.
+    box
+        In voxels of the volume, not of the widened one.
     batch
         Tiles that are computed at a time.
     compute

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from functools import cache
+from math import exp
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,8 @@ CUES = (
 
 LOGIT_LIMIT = 5.0
 """The cue of the propagation is its log-odds in units of this; log-odds beyond it say no more."""
+FLOOR = 1.0 / (1.0 + exp(LOGIT_LIMIT))
+"""The probability at that limit: propagated ones are kept this far from 0, so that they can always be overruled."""
 TOGETHER = 2
 """Samples that a completer is best given at a time on a processor: one alone gets PyTorch's slow convolutions on levels
 of few voxels, more make larger arrays, each new one of which the system clears first (`napari_rada.allocator`)."""

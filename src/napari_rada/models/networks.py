@@ -9,20 +9,21 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from napari_rada.models.completer import CUES, LOGIT_LIMIT, TOGETHER, Completer, load_completer
+from napari_rada.models.completer import CUES, FLOOR, TOGETHER, Completer, load_completer
 from napari_rada.models.guided import GuidedHead
 from napari_rada.models.vnet import Features, VNet, initialise
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from napari_rada.config import Architecture, GuidanceConfig, ModelConfig
 
-PRIOR_FLOOR = 0.01
-"""Probabilities of the propagation are kept this far from 0 and 1, so that a network can always overrule them."""
-IMAGE, PROPAGATION = CUES.index("image"), CUES.index("propagation")
+IMAGE = CUES.index("image")
 
 
 class NetworkInput(NamedTuple):
@@ -187,9 +188,8 @@ class CompleterNetwork(ViewNetwork):
         return F.pad(correction, (0, 0, 0, 0, 0, 0, 1, 0))
 
     def base(self, inputs: NetworkInput) -> Tensor:
-        """Return the propagation's log-odds of the foreground classes, 0 for background."""
-        odds_BKDHW = LOGIT_LIMIT * self._by_class(inputs.cues_BJDHW)[:, :, PROPAGATION]
-        return F.pad(odds_BKDHW, (0, 0, 0, 0, 0, 0, 1, 0))
+        """Return the propagation's logits."""
+        return prior_logits(inputs.prior_BCDHW)
 
     def _by_class(self, values: Tensor) -> Tensor:
         """Take the classes apart: (B, K * F, D, H, W) to (B, K, F, D, H, W)."""
@@ -235,4 +235,11 @@ def make_reference(num_classes: int, config: ModelConfig) -> CompleterNetwork | 
 
 def prior_logits(prior_BCDHW: Tensor) -> Tensor:
     """Turn the propagated probability into finite logits."""
-    return prior_BCDHW.clamp(PRIOR_FLOOR, 1.0).log()
+    return prior_BCDHW.clamp(FLOOR, 1.0).log()
+
+
+def begun_as(prior: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return the probability (C, …) that networks which complete a propagation begin with: the prior, never quite 0."""
+    begun: NDArray[np.float32] = np.maximum(prior, np.float32(FLOOR)).astype(np.float32)
+    begun /= begun.sum(axis=0)
+    return begun

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from napari_rada.data.working import coarsen, coarsening_factors, regrid, relative_factors, upsample
-from napari_rada.models.completer import CUES, LOGIT_LIMIT, TOGETHER, load_completer
+from napari_rada.models.completer import FLOOR, TOGETHER, load_completer
 from napari_rada.prediction import disagreement
 from napari_rada.propagation.base import Opinion, PseudoLabels, Shared, distance_to_slices, stamped, truth_without
 from napari_rada.propagation.cues import CueMaker
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from napari_rada.propagation.base import OnProgress, Pools, Probability
     from napari_rada.propagation.stacking import Pool
 
-PROPAGATION = CUES.index("propagation")
 WALKING, CARRYING, COMPLETING = (0, 20), (20, 60), (60, 100)
 """From how many percent of the work to how many each part of it reaches."""
 
@@ -171,9 +170,9 @@ class CombinedPropagator:
     def _complete(
         self, case: WorkingCase, folds: Sequence[_Fold], control: RunControl, on_progress: OnProgress
     ) -> list[Probability]:
-        """Probability (C, Z, Y, X) of all classes in each fold; one class at a time, each against the rest."""
+        """Correct the probability (C, Z, Y, X) of the walk in each fold, one class at a time, each against the rest."""
         makers = [CueMaker(case, fold.truth, fold.slices) for fold in folds]
-        odds = [np.ones_like(fold.walked) for fold in folds]
+        odds = [np.maximum(fold.walked, np.float32(FLOOR)) for fold in folds]
         tasks = []
         for number, fold in enumerate(folds):
             for index in range(1, case.num_classes):
@@ -187,9 +186,8 @@ class CombinedPropagator:
             cues_BKZYX = np.stack(
                 [makers[number].of_class(index, folds[number].walked[index]) for number, index in batch]
             )
-            log_odds_BZYX = LOGIT_LIMIT * cues_BKZYX[:, PROPAGATION] + self._correction(cues_BKZYX)
-            for (number, index), log_odds_ZYX in zip(batch, log_odds_BZYX, strict=True):
-                odds[number][index] = np.exp(log_odds_ZYX)
+            for (number, index), correction_ZYX in zip(batch, self._correction(cues_BKZYX), strict=True):
+                odds[number][index] *= np.exp(correction_ZYX)
             on_progress(first + len(batch), len(tasks))
         on_progress(1, 1)  # also if there was nothing to complete
         return [np.asarray(one / one.sum(axis=0)) for one in odds]

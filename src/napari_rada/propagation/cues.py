@@ -12,7 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from napari_rada.data.classes import UNKNOWN
-from napari_rada.models.completer import LOGIT_LIMIT
+from napari_rada.models.completer import FLOOR, LOGIT_LIMIT
 from napari_rada.propagation.base import distance_to_slices
 
 if TYPE_CHECKING:
@@ -133,6 +133,5 @@ def likelihood_ratio(
 
 def propagation_logit(probability: NDArray[np.float32]) -> NDArray[np.float32]:
     """Log-odds of a probability, within ±`LOGIT_LIMIT`."""
-    edge = 1.0 / (1.0 + np.exp(LOGIT_LIMIT))
-    inside = np.clip(probability, edge, 1.0 - edge)
+    inside = np.clip(probability, FLOOR, 1.0 - FLOOR)
     return np.asarray(np.log(inside / (1.0 - inside)), dtype=np.float32)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy.optimize import minimize
 
-from napari_rada.models.completer import LOGIT_LIMIT
+from napari_rada.models.completer import FLOOR, LOGIT_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 LARGEST = 2.0
 """Largest weight of an opinion; the smallest is 0."""
-FLOOR = 1.0 / (1.0 + np.exp(LOGIT_LIMIT))
-"""Smallest probability that an opinion may give, so that none decides alone."""
 
 
 class Judged(NamedTuple):

@@ -118,7 +118,7 @@ def vary_intensity(image: Tensor, seed: int) -> Tensor:
 
 
 def _intensities() -> Compose:
-    # MONAI takes seconds to import; only training with deformation needs it this early.
+    # MONAI takes seconds to import; nothing but training with deformation needs it.
     from monai.transforms.compose import Compose
     from monai.transforms.intensity.array import (
         RandAdjustContrast,

@@ -158,7 +158,7 @@ def _volumes(shapes: Sequence[Shape], spacings: Sequence[Spacing] | None, num_cl
     edges = config.inference.edge_aware  # needs the image, and what is found beside what was there
     grids = 3 if config.data.working_aligned or edges else 2  # of two alignments there is a sum beside what is added
     mixed = config.model.completion or config.inference.blend < 1.0  # networks lie beside what is pooled
-    given = config.model.completion and config.inference.corrections
-    maps = (grids + 2 * mixed + given) * num_classes + 2 + edges
+    begun = config.model.completion and config.inference.corrections  # beside them what they began with
+    maps = (grids + 2 * mixed + begun) * num_classes + 2 + edges
     predicted = max(working) * num_classes * FLOAT * (2 * networks + 2) + full * FLOAT * maps
     return sum(prod(shape) for shape in shapes) * (FLOAT + 2) + max(sum(working) * (labelled + completion), predicted)

@@ -14,6 +14,7 @@ import torch
 
 from napari_rada.inference.blending import blended
 from napari_rada.inference.sliding import VolumeInput, blank_prior, predict_volume
+from napari_rada.models.networks import begun_as
 from napari_rada.training.team import ALONE
 from napari_rada.training.volumes import third_view
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 class HeldOutScore(NamedTuple):
     """Mean Dice (0..1) over the foreground classes on held-out annotated voxels.
 
-    `dice` is that of networks and propagation mixed as for prediction, `propagation` that of the latter alone.
+    `dice` is that of networks and propagation together, as for prediction, `propagation` that of the latter alone.
     """
 
     dice: float
@@ -59,8 +60,8 @@ def score_held_out(
             held_out = volume.held_out.get(view)
             if held_out is not None:
                 probability = predict_view(model, volume, view, held_out, network, config, control)
-                mixed = blended(probability, held_out.propagation, config.inference, completed(config, held_out))
-                counts_2C3 += [_count(mixed, held_out), _count(held_out.propagation, held_out)]
+                found = blended(probability, held_out.propagation, config.inference, begun_with(config, held_out))
+                counts_2C3 += [_count(found, held_out), _count(held_out.propagation, held_out)]
     counts_2C3 = team.total(torch.from_numpy(counts_2C3)).numpy()
     intersection, predicted, true = np.moveaxis(counts_2C3[:, 1:], 2, 0)
     present = true[0] > 0
@@ -70,9 +71,9 @@ def score_held_out(
     return HeldOutScore(*(float(mean) for mean in dice.mean(axis=1)))
 
 
-def completed(config: RunConfig, held_out: HeldOutView) -> NDArray[np.float32] | None:
-    """Propagation (C, n) that the networks were given at the voxels of a held-out view, if they complete any."""
-    return held_out.propagation if config.model.completion else None
+def begun_with(config: RunConfig, held_out: HeldOutView) -> NDArray[np.float32] | None:
+    """Return what the networks begin with at the voxels of a held-out view (C, n), if they complete a propagation."""
+    return begun_as(held_out.propagation) if config.model.completion else None
 
 
 def _count(probability_Cn: NDArray[np.float32], held_out: HeldOutView) -> NDArray[np.float64]:
