@@ -246,12 +246,14 @@ def test_a_guided_head_that_is_built_differently_cannot_be_continued(run, tmp_pa
         pipeline.continue_training(run, [halves_case()], tmp_path / "new", config)
 
 
-def test_an_unguided_run_never_loads_open_clip(tmp_path):
+def test_an_unguided_run_never_loads_open_clip_nor_monai(tmp_path):
+    """They take seconds to import."""
     code = (
         "import sys; from napari_rada import pipeline; from tests.engine import ball_case, tiny_config; "
         f"pipeline.train([ball_case()], {str(tmp_path / 'run')!r}, "
         "tiny_config(training__iterations=1, guidance__source='region+text')); "
-        "print('open_clip' in sys.modules)"
+        f"pipeline.predict({str(tmp_path / 'run')!r}, ball_case()); "
+        "print({'open_clip', 'monai'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
-    assert done.stdout.strip() == "False"
+    assert done.stdout.strip() == "set()"

@@ -43,6 +43,15 @@ def test_more_of_anything_needs_more() -> None:
     assert estimate_memory([(600, 512, 512)], 2, VNETS).volumes > 600 * 512 * 512 * 4
 
 
+def test_a_prediction_with_corrections_keeps_what_networks_began_with() -> None:
+    large = {"training.patch": [16, 16, 16], "model.filters": 1}
+    scan, config = [(600, 512, 512)], VNETS.with_settings(large)
+    without, with_ = (
+        estimate_memory(scan, 3, config.with_settings({"inference.corrections": on})).volumes for on in (False, True)
+    )
+    assert with_ - without == 3 * 600 * 512 * 512 * 4
+
+
 def test_completers_need_more_with_every_class_and_their_cues_as_well() -> None:
     two, three = (estimate_memory([SHAPE] * 9, classes, COMPLETERS) for classes in (2, 3))
     assert three.networks > 1.5 * two.networks

@@ -127,7 +127,7 @@ def test_names_become_settings() -> None:
     method = make_own("quick/no-cross/networks-only/labelled-only", {"training.iterations": 7})
     assert isinstance(method, OwnTraining)
     assert method.config.training.cross.beta_max == 0
-    assert method.config.inference.blend == 1
+    assert (method.config.inference.blend, method.config.inference.corrections) == (1, False)
     assert method.config.training.iterations == 7
     assert method.labelled_only
     propagation = make_own("registration/views", {})
