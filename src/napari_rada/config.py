@@ -66,6 +66,11 @@ class DataConfig(_Frozen):
         "and just after the middle of its voxels, and take the mean of both; networks learn on the first. For grids "
         "that the way to propagate does not coarsen further (max_voxels there).",
     )
+    close_ups: bool = Field(
+        False,
+        description="Propagate structures that are small beside the others once more, each on a finer grid in the box "
+        "around it, for the result on the scan's own voxels.",
+    )
     percentiles: tuple[float, float] = Field((1.0, 99.0), description="Intensity percentiles mapped to 0 and 1.")
     window: tuple[float, float] | None = Field(None, description="Intensity window (CT: HU) instead of percentiles.")
     non_finite: Literal["refuse", "replace"] = Field("refuse", description="What to do with NaN and infinity.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_rada.closeups import propagated_closely
 from napari_rada.config import RunConfig
 from napari_rada.control import RunControl
 from napari_rada.data.case import Case, check_trainable
@@ -37,7 +38,7 @@ from napari_rada.preparation import (
     working_grids,
 )
 from napari_rada.propagation import make_propagator
-from napari_rada.propagation.regridding import in_box, placed
+from napari_rada.propagation.regridding import placed
 from napari_rada.training.checkpoint import Checkpoint, load_checkpoint, save_weights
 from napari_rada.training.economy import check_alike
 from napari_rada.training.guiding import built_alike
@@ -109,7 +110,7 @@ def propagate(
     with computing(config.threads):
         found = propagated(work, own_grids(work), held_out=False)
         doubt = mean_disagreement([(working, pseudo.disagreement) for pseudo, working in found])
-        inside = Inside(found[0].case, in_box(found, control), doubt)
+        inside = Inside(found[0].case, propagated_closely(work, found), doubt)
         return _assembled(work, inside, {"method": f"propagation: {found[0].pseudo.method}"})
 
 
@@ -458,6 +459,7 @@ def _predict(work: Work, model: TripleViewModel, grids: Sequence[WorkingCase]) -
     config, listener = work.config, work.listener
     parts = []
     every, made = network_inputs(work, grids)
+    propagation = propagated_closely(work, made) if made else None
     for number, (working, inputs) in enumerate(zip(grids, every, strict=True)):
         softmax_NCZYX = predict_volume(
             model,
@@ -471,9 +473,9 @@ def _predict(work: Work, model: TripleViewModel, grids: Sequence[WorkingCase]) -
         work.control.check()  # also where all tiles went in one batch
         parts.append(Part(working, softmax_NCZYX.mean(axis=0), disagreement(softmax_NCZYX)))
     inside = averaged(parts)
-    if not made:
+    if propagation is None:
         return inside
-    propagation = placed(in_box(made, work.control), made[0].case, inside.working)
+    propagation = placed(propagation, made[0].case, inside.working)
     begun = _begun(work, grids, every) if config.inference.corrections and config.model.completion else None
     work.control.check()
     found = blended(inside.probability_Czyx, propagation, config.inference, begun)

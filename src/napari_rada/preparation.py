@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 PROPAGATION_MARGIN = 0.25
 """What a grid that is made for the propagation alone leaves around the annotated box, as a share of its sides."""
+CLOSE_MARGIN = 0.5
+"""The same around a single structure among several: few of the slices may go through its middle."""
 
 
 class Work(NamedTuple):
@@ -44,8 +46,11 @@ class Work(NamedTuple):
     listener: Listener
 
 
-def working_grids(work: Work) -> list[WorkingCase]:
-    """Bring the case to the working grid; where that is asked for, in both alignments with its annotated slices."""
+def working_grids(work: Work, around: int | None = None) -> list[WorkingCase]:
+    """Bring the case to the working grid; where that is asked for, in both alignments with its annotated slices.
+
+    `around` is the label value of the only structure that the grid is cropped to.
+    """
     data, way = work.config.data, work.config.propagation
     propagated_here = work.case.is_labelled and data.propagation_voxels is None
     return make_working_cases(
@@ -56,6 +61,7 @@ def working_grids(work: Work) -> list[WorkingCase]:
         max_voxels=data.max_voxels,
         spacing=data.spacing,
         crop_margin=data.crop_margin,
+        around=around,
         percentiles=data.percentiles,
         window=data.window,
     )
@@ -68,26 +74,33 @@ def image_in_box(work: Work, box: Box) -> NDArray[np.float32]:
     return to_unit_range(work.case.image[box_selector(box)], low, high)
 
 
-def own_grids(work: Work) -> list[WorkingCase]:
-    """Bring the case to the grid on which it is propagated: the working grid, unless the settings ask for its own."""
+def own_grids(work: Work, around: int | None = None) -> list[WorkingCase]:
+    """Bring the case to the grid on which it is propagated: the working grid, unless the settings ask for its own.
+
+    With `around`, the label value of a structure, it is a grid in the box around that one, with a wider margin.
+    """
     config, voxels = work.config, work.config.data.propagation_voxels
-    if voxels is None:
+    own: dict[str, object] = {}
+    if voxels is not None:
+        own = {"data.max_voxels": voxels, "data.crop_margin": PROPAGATION_MARGIN}
+    if around is not None:
+        own["data.crop_margin"] = CLOSE_MARGIN
+    if not own:
         return working_grids(work)
-    own = {
-        "data.max_voxels": voxels,
-        "data.spacing": None,
-        "data.crop_margin": PROPAGATION_MARGIN,
-        "data.propagation_voxels": None,
-    }
-    return working_grids(work._replace(config=config.with_settings(own)))
+    own |= {"data.spacing": None, "data.propagation_voxels": None}
+    return working_grids(work._replace(config=config.with_settings(own)), around)
 
 
-def propagated(work: Work, grids: Sequence[WorkingCase], *, held_out: bool) -> list[Made]:
-    """Propagate the annotated slices on each of these grids of one box; opinions weigh what they do on the first."""
+def propagated(work: Work, grids: Sequence[WorkingCase], *, held_out: bool, focus: int | None = None) -> list[Made]:
+    """Propagate the annotated slices on each of these grids of one box; opinions weigh what they do on the first.
+
+    `focus` is the index of the only class that is wanted, so that less has to be computed; None for all.
+    """
     found: list[Made] = []
     for number, working in enumerate(grids):
         on_progress = partial(tell_part, work.listener, Stage.PROPAGATE, number, len(grids), case=working.name)
-        propagator = make_propagator(work.config.propagation, shared=found[0].pseudo.shared if found else None)
+        shared = found[0].pseudo.shared if found else None
+        propagator = make_propagator(work.config.propagation, shared=shared, focus=focus)
         pseudo = propagator.propagate(working, held_out=held_out, control=work.control, on_progress=on_progress)
         found.append(Made(pseudo, working))
     return found

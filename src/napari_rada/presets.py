@@ -7,7 +7,7 @@ from typing import Any
 PRESETS: dict[str, dict[str, Any]] = {
     # A minute or two on two CPU cores: pre-trained networks adapt to one scan, seen whole on a coarse, cropped grid.
     "quick": {
-        "data": {"max_voxels": 150_000, "crop_margin": 0.25, "aligned": True},
+        "data": {"max_voxels": 150_000, "crop_margin": 0.25, "aligned": True, "close_ups": True},
         "model": {
             "architecture": "completer",
             "filters": 8,
@@ -46,6 +46,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "crop_margin": 0.25,
             "propagation_voxels": 150_000,
             "aligned": True,
+            "close_ups": True,
         },
         "model": {"norm": "instance", "dropout": 0.2, "completion": True},
         "training": {

@@ -26,6 +26,7 @@ ORIGINS: dict[str, tuple[Source, str]] = {
     "data.spacing": ("paper", "scans are not coarsened"),
     "data.crop_margin": ("ours", "scans are used as they are given"),
     "data.propagation_voxels": ("paper", "on the grid of the scans"),
+    "data.close_ups": ("paper", "on the grid of the scans"),
     "data.aligned": ("paper", "on the grid of the scans"),
     "data.percentiles": ("ours", ""),
     "data.window": ("ours", "set one for CT"),

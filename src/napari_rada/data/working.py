@@ -175,6 +175,7 @@ def make_working_cases(
     max_voxels: int | None = None,
     spacing: Spacing | None = None,
     crop_margin: float | None = None,
+    around: int | None = None,
     percentiles: tuple[float, float] = (1.0, 99.0),
     window: tuple[float, float] | None = None,
 ) -> list[WorkingCase]:
@@ -183,9 +184,10 @@ def make_working_cases(
     Aligned slices lie just before the middle of their blocks in the first and just after it in the second. Because
     of the padding such a grid can have one voxel more along an axis than `max_voxels` counts. Where nothing is
     coarsened both would be the same, and there is one. With `finer_voxels` each has the case on a grid of at most so
-    many voxels beside it (`WorkingCase.finer`), which is not aligned, where that is finer.
+    many voxels beside it (`WorkingCase.finer`), which is not aligned, where that is finer. `around` is the label value
+    of the only structure that it is cropped to; the others are there as far as they reach into its box.
     """
-    whole = _whole(case, classes, crop_margin, percentiles, window)
+    whole = _whole(case, classes, foreground_box(case, crop_margin, around), percentiles, window)
     factors = grid_factors(whole.shape, case.grid.spacing, max_voxels, spacing)
     if finer_voxels is not None:
         finer = coarsening_factors(whole.shape, case.grid.spacing, finer_voxels)
@@ -200,12 +202,11 @@ def make_working_cases(
 def _whole(
     case: Case,
     classes: ClassTable,
-    crop_margin: float | None,
+    box: Box,
     percentiles: tuple[float, float],
     window: tuple[float, float] | None,
 ) -> WorkingCase:
-    """Normalise a case and crop it; not coarsened."""
-    box = foreground_box(case, crop_margin)
+    """Normalise a case and crop it to a box; not coarsened."""
     image = normalise(case.image, percentiles, window, case.name)[box_selector(box)]
     shape = box_shape(box)
     truth = np.full(shape, UNKNOWN, dtype=np.int16)
@@ -285,24 +286,27 @@ def coarsen(case: WorkingCase, factors: Factors, padding: Padding = (0, 0, 0)) -
     )
 
 
-def foreground_box(case: Case, margin: float | None) -> Box:
-    """Box around the annotated foreground, widened by `margin`; the whole volume if there is none.
+def foreground_box(case: Case, margin: float | None, value: int | None = None) -> Box:
+    """Box around the annotated foreground, or one value of it, widened by `margin`; the whole volume if there is none.
 
     Along an axis that no slice with foreground runs along nobody has seen where the structure ends, and the box is as
     long as the volume. Empty annotated slices bound the structure and lie inside the box or are of no use.
     """
     shape = case.grid.shape
-    if margin is None or case.labels is None or not case.labels.any():
+    if margin is None or case.labels is None:
+        return (0, 0, 0), shape
+    structure = case.labels != 0 if value is None else case.labels == value
+    if not structure.any():
         return (0, 0, 0), shape
     start, end = [], []
-    shown = {plane.axis for plane in case.annotated if case.labels[plane.selector()].any()}
+    shown = {plane.axis for plane in case.annotated if structure[plane.selector()].any()}
     for axis in range(3):
         if shown <= {axis}:
             start.append(0)
             end.append(shape[axis])
             continue
         other = tuple(a for a in range(3) if a != axis)
-        found = np.flatnonzero((case.labels != 0).any(axis=other))
+        found = np.flatnonzero(structure.any(axis=other))
         first, last = int(found[0]), int(found[-1]) + 1
         least = ceil(MIN_CROP_MARGIN * min(case.grid.spacing) / case.grid.spacing[axis])
         width = max(least, round(margin * (last - first)))

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from napari_rada.propagation.base import Propagator, Shared
 
 
-def make_propagator(config: PropagationConfig, threads: int | None = None, shared: Shared | None = None) -> Propagator:
+def make_propagator(
+    config: PropagationConfig, threads: int | None = None, shared: Shared | None = None, focus: int | None = None
+) -> Propagator:
     """Return the propagator that a configuration asks for.
 
     Parameters
@@ -26,6 +28,8 @@ def make_propagator(config: PropagationConfig, threads: int | None = None, share
         Systems that diffusion solves at the same time; None takes as many as torch has threads.
     shared
         What several opinions on another grid of the same scan left for this one.
+    focus
+        Index of the only class that is wanted, where less has to be computed for it; None for all.
 
     Raises
     ------
@@ -38,5 +42,5 @@ def make_propagator(config: PropagationConfig, threads: int | None = None, share
         return FlowPropagator(config)
     threads = threads or torch.get_num_threads()
     if isinstance(config, CombinedConfig):
-        return CombinedPropagator(config, threads, shared)
+        return CombinedPropagator(config, threads, shared, focus=focus)
     return DiffusionPropagator(config, threads)

@@ -68,6 +68,8 @@ class CombinedPropagator:
         What was found on another grid of the same scan: how the opinions are weighed, and what the flow carried.
     completer
         The network; None takes the one in the package.
+    focus
+        Index of the only class that the completer corrects; None for all.
     """
 
     def __init__(
@@ -76,12 +78,14 @@ class CombinedPropagator:
         threads: int = 1,
         shared: Shared | None = None,
         completer: Completer | None = None,
+        focus: int | None = None,
     ) -> None:
         self.config = config
         self.shared = shared
         self.walker = DiffusionPropagator(config.diffusion, threads)
         self.flow = FlowPropagator(config.flow)
         self.completer = completer or load_completer()
+        self.focus = focus
 
     def propagate(
         self, case: WorkingCase, *, held_out: bool, control: RunControl, on_progress: OnProgress
@@ -176,10 +180,10 @@ class CombinedPropagator:
         tasks = []
         for number, fold in enumerate(folds):
             for index in range(1, case.num_classes):
-                if (fold.truth == index).any():
-                    tasks.append((number, index))
-                else:
+                if not (fold.truth == index).any():
                     odds[number][index] = 0.0
+                elif self.focus in (None, index):
+                    tasks.append((number, index))
         for first in range(0, len(tasks), TOGETHER):
             control.check()
             batch = tasks[first : first + TOGETHER]

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+from functools import cache
+from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from tests.engine import tiny_config
+
+from napari_rada import closeups, pipeline
+from napari_rada.closeups import close_ups, overlap, propagated_closely
+from napari_rada.control import RunControl
+from napari_rada.data.case import Case, check_trainable
+from napari_rada.data.working import box_selector, foreground_box
+from napari_rada.errors import Stopped
+from napari_rada.events import Event, Stage, StageProgress, ignore
+from napari_rada.preparation import Work, own_grids, propagated
+from napari_rada.propagation.regridding import in_box
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_rada.config import RunConfig
+    from napari_rada.events import Listener
+
+LARGE, SMALL = (30, 24, 24), (16, 38, 38)
+SHAPE = (48, 56, 56)
+
+
+@cache
+def labels() -> np.ndarray:
+    """A large ball, value 1, and a small one beside it, value 2."""
+    z, y, x = np.indices(SHAPE)
+    found = np.zeros(SHAPE, dtype=np.uint16)
+    for value, centre, radius in ((1, LARGE, 16.0), (2, SMALL, 5.0)):
+        far = sum((at - middle) ** 2 for at, middle in zip((z, y, x), centre, strict=True))
+        found[far <= radius**2] = value
+    return found
+
+
+def two_balls(values: tuple[int, ...] = (1, 2)) -> Case:
+    """Annotated in the middle slices of both."""
+    kept = np.where(np.isin(labels(), values), labels(), 0).astype(np.uint16)
+    image = (labels() > 0) + np.random.default_rng(0).normal(0, 0.4, SHAPE)
+    slices = [(axis, index) for centre in (LARGE, SMALL) for axis, index in enumerate(centre)]
+    return Case.create(image.astype(np.float32), kept, slices=slices, name="balls")
+
+
+def config(**settings: object) -> RunConfig:
+    coarse = {"data__max_voxels": 4096, "data__crop_margin": 0.25, "data__close_ups": True}
+    return tiny_config(**coarse | {"propagation__method": "combined"} | settings)
+
+
+def work(case: Case | None = None, listener: Listener = ignore, **settings: object) -> Work:
+    case = case or two_balls()
+    return Work(case, check_trainable([case]), config(**settings), RunControl(), listener)
+
+
+def dice(mask: np.ndarray, value: int) -> float:
+    found, true = mask == value, labels() == value
+    return float(2 * (found & true).sum() / (found.sum() + true.sum()))
+
+
+@pytest.mark.parametrize("method", ["combined", "diffusion"])
+def test_a_small_structure_beside_a_large_one_gains(method: str) -> None:
+    case = two_balls()
+    together, closely = (
+        pipeline.propagate(case, config(propagation__method=method, data__close_ups=on)) for on in (False, True)
+    )
+    assert dice(closely.mask, 2) > dice(together.mask, 2) + 0.02
+    assert dice(closely.mask, 2) > 0.9
+    assert dice(closely.mask, 1) == pytest.approx(dice(together.mask, 1), abs=0.005)
+    np.testing.assert_allclose(closely.probability.sum(axis=0), 1, atol=1e-5)
+    assert closely.probability.min() >= 0
+
+
+def test_only_the_box_around_the_small_structure_changes() -> None:
+    asked = work()
+    made = propagated(asked, own_grids(asked), held_out=False)
+    before = in_box(made, asked.control)
+    found = propagated_closely(asked, made)
+    (close,) = close_ups(asked, made[0].case)
+    _, there = overlap(close.grids[0].box, made[0].case.box)
+    outside = np.ones(found.shape[1:], dtype=bool)
+    outside[there] = False
+    np.testing.assert_allclose(found[:, outside], before[:, outside], atol=1e-6)
+    assert np.abs(found - before).max() > 0.1
+    np.testing.assert_array_equal(in_box(made, asked.control), before)  # what was made is as it was
+
+
+def test_a_close_up_is_finer_and_lies_around_its_structure() -> None:
+    asked = work()
+    common = own_grids(asked)[0]
+    (close,) = close_ups(asked, common)
+    assert close.class_index == 2
+    assert [grid.name for grid in close.grids] == ["balls, label 2"] * len(close.grids)
+    assert prod(close.grids[0].factors) * closeups.FINER <= prod(common.factors)
+    assert close.grids[0].box == foreground_box(asked.case, 0.5, 2)
+    assert (asked.case.labels[box_selector(close.grids[0].box)] == 2).sum() == (asked.case.labels == 2).sum()
+
+
+@pytest.mark.parametrize(
+    ("values", "settings"), [((2,), {}), ((1, 2), {"data__max_voxels": 300_000}), ((1, 2), {"data__close_ups": False})]
+)
+def test_where_there_is_nothing_to_gain_nothing_is_done(
+    monkeypatch: pytest.MonkeyPatch, values: tuple[int, ...], settings: dict[str, object]
+) -> None:
+    asked = work(two_balls(values), propagation__method="diffusion", **settings)
+    made = propagated(asked, own_grids(asked), held_out=False)
+    monkeypatch.setattr(closeups, "propagated", lambda *_, **__: pytest.fail("propagated again"))
+    np.testing.assert_array_equal(propagated_closely(asked, made), in_box(made, asked.control))
+
+
+def test_with_grids_of_its_own_for_the_propagation_they_are_made_too() -> None:
+    asked = work(data__max_voxels=50_000, data__propagation_voxels=4096)
+    assert [close.class_index for close in close_ups(asked, own_grids(asked)[0])] == [2]
+
+
+def test_the_completer_corrects_only_what_is_wanted() -> None:
+    asked = work()
+    grids = own_grids(asked, around=2)
+    whole, focused = (propagated(asked, grids, held_out=False, focus=focus)[0].pseudo for focus in (None, 2))
+    walks, corrected = zip(*(one.opinions[:2] for one in (whole, focused)), strict=True)
+    np.testing.assert_array_equal(walks[0].probability, walks[1].probability)
+    walked, (both, one) = walks[0].probability, (opinion.probability for opinion in corrected)
+
+    inside = walked.min(axis=0) > 0.01
+
+    def odds(values: np.ndarray, of: int) -> np.ndarray:
+        return np.log(values[of][inside] / values[0][inside])
+
+    np.testing.assert_allclose(odds(one, 2), odds(both, 2), atol=1e-3)
+    np.testing.assert_allclose(odds(one, 1), odds(walked, 1), atol=1e-3)
+    assert np.abs(odds(both, 1) - odds(walked, 1)).max() > 0.05
+
+
+def test_progress_says_of_what_and_a_stop_is_heard() -> None:
+    heard: list[str] = []
+    control = RunControl()
+
+    def listener(event: Event) -> None:
+        if isinstance(event, StageProgress) and event.stage is Stage.PROPAGATE:
+            heard.append(event.message)
+            if event.message == "balls, label 2":
+                control.stop()
+
+    with pytest.raises(Stopped):
+        pipeline.propagate(two_balls(), config(), control=control, listener=listener)
+    assert set(heard) == {"balls", "balls, label 2"}
+
+
+def test_a_trained_run_predicts_with_close_ups(tmp_path: Path) -> None:
+    case = two_balls()
+    settings = {
+        "model__architecture": "completer",
+        "model__completion": True,
+        "training__iterations": 1,
+        "training__learning_rate": 1e-12,
+        "training__unlabelled_patches": 0,
+        "inference__corrections": True,
+    }
+    pipeline.train([case], tmp_path / "run", config(**settings))
+    predicted = pipeline.predict(tmp_path / "run", case, device="cpu")
+    propagated_alone = pipeline.propagate(case, config(**settings))
+    assert (predicted.mask != propagated_alone.mask).mean() < 1e-3
+    assert dice(predicted.mask, 2) > 0.9
