@@ -15,7 +15,7 @@ from napari_rada.data.case import Case, check_trainable
 from napari_rada.data.working import box_selector, foreground_box
 from napari_rada.errors import Stopped
 from napari_rada.events import Event, Stage, StageProgress, ignore
-from napari_rada.preparation import Work, own_grids, propagated
+from napari_rada.preparation import CLOSE_MARGIN, Work, own_grids, propagated
 from napari_rada.propagation.regridding import in_box
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def test_a_close_up_is_finer_and_lies_around_its_structure() -> None:
     assert close.class_index == 2
     assert [grid.name for grid in close.grids] == ["balls, label 2"] * len(close.grids)
     assert prod(close.grids[0].factors) * closeups.FINER <= prod(common.factors)
-    assert close.grids[0].box == foreground_box(asked.case, 0.5, 2)
+    assert close.grids[0].box == foreground_box(asked.case, CLOSE_MARGIN, 2)
     assert (asked.case.labels[box_selector(close.grids[0].box)] == 2).sum() == (asked.case.labels == 2).sum()
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 PROPAGATION_MARGIN = 0.25
 """What a grid that is made for the propagation alone leaves around the annotated box, as a share of its sides."""
-CLOSE_MARGIN = 0.5
+CLOSE_MARGIN = 0.35
 """The same around a single structure among several: few of the slices may go through its middle."""
 
 
