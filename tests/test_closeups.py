@@ -9,13 +9,12 @@ import pytest
 from tests.engine import tiny_config
 
 from napari_rada import closeups, pipeline
-from napari_rada.closeups import close_ups, overlap, propagated_closely
+from napari_rada.closeups import overlap, propagated_closely, put_in, worth_it
 from napari_rada.control import RunControl
 from napari_rada.data.case import Case, check_trainable
-from napari_rada.data.working import box_selector, foreground_box
 from napari_rada.errors import Stopped
 from napari_rada.events import Event, Stage, StageProgress, ignore
-from napari_rada.preparation import CLOSE_MARGIN, Work, own_grids, propagated
+from napari_rada.preparation import Work, own_grids, propagated
 from napari_rada.propagation.regridding import in_box
 
 if TYPE_CHECKING:
@@ -80,8 +79,8 @@ def test_only_the_box_around_the_small_structure_changes() -> None:
     made = propagated(asked, own_grids(asked), held_out=False)
     before = in_box(made, asked.control)
     found = propagated_closely(asked, made)
-    (close,) = close_ups(asked, made[0].case)
-    _, there = overlap(close.grids[0].box, made[0].case.box)
+    (close,) = worth_it(asked, made[0].case)
+    _, there = overlap(close.box, made[0].case.box)
     outside = np.ones(found.shape[1:], dtype=bool)
     outside[there] = False
     np.testing.assert_allclose(found[:, outside], before[:, outside], atol=1e-6)
@@ -92,12 +91,13 @@ def test_only_the_box_around_the_small_structure_changes() -> None:
 def test_a_close_up_is_finer_and_lies_around_its_structure() -> None:
     asked = work()
     common = own_grids(asked)[0]
-    (close,) = close_ups(asked, common)
+    (close,) = worth_it(asked, common)
     assert close.class_index == 2
-    assert [grid.name for grid in close.grids] == ["balls, label 2"] * len(close.grids)
-    assert prod(close.grids[0].factors) * closeups.FINER <= prod(common.factors)
-    assert close.grids[0].box == foreground_box(asked.case, CLOSE_MARGIN, 2)
-    assert (asked.case.labels[box_selector(close.grids[0].box)] == 2).sum() == (asked.case.labels == 2).sum()
+    # A ball of radius 5 takes 11 voxels, 35 % of which are 4; eight are the least that is left around.
+    assert close.box == tuple(tuple(at + side for at in SMALL) for side in (-5 - 8, 6 + 8))
+    grids = own_grids(asked, around=2)
+    assert {grid.box for grid in grids} == {close.box}
+    assert prod(grids[0].factors) * closeups.FINER <= prod(common.factors)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,43 @@ def test_where_there_is_nothing_to_gain_nothing_is_done(
 
 def test_with_grids_of_its_own_for_the_propagation_they_are_made_too() -> None:
     asked = work(data__max_voxels=50_000, data__propagation_voxels=4096)
-    assert [close.class_index for close in close_ups(asked, own_grids(asked)[0])] == [2]
+    assert [close.class_index for close in worth_it(asked, own_grids(asked)[0])] == [2]
+
+
+def test_the_other_classes_share_what_a_close_up_leaves() -> None:
+    together = np.array([[0.2, 0.1, 0.0], [0.6, 0.4, 0.0], [0.2, 0.5, 1.0]], dtype=np.float32)[..., None, None]
+    close = np.array([[0.5, 0.9, 0.1], [0.1, 0.0, 0.6], [0.4, 0.1, 0.3]], dtype=np.float32)[..., None, None]
+    put_in(together, close, 2)
+    expected = [[0.6 / 4, 0.9 / 5, 0.1], [0.6 * 3 / 4, 0.9 * 4 / 5, 0.6], [0.4, 0.1, 0.3]]
+    np.testing.assert_allclose(together[..., 0, 0], expected, atol=1e-6)
+
+
+def test_boxes_lie_over_each_other_where_both_are() -> None:
+    one, other = ((2, 0, 5), (6, 4, 9)), ((0, 1, 5), (5, 9, 8))
+    inside, there = overlap(one, other)
+    assert inside == (slice(0, 3), slice(1, 4), slice(0, 3))
+    assert there == (slice(2, 5), slice(0, 3), slice(0, 3))
+
+
+def touching() -> Case:
+    """A large ball, value 7, and a small one within it, value 3."""
+    z, y, x = np.indices(SHAPE)
+    dense = np.zeros(SHAPE, dtype=np.uint16)
+    for value, centre, radius in ((7, LARGE, 16.0), (3, (26, 30, 18), 4.0)):
+        dense[sum((at - middle) ** 2 for at, middle in zip((z, y, x), centre, strict=True)) <= radius**2] = value
+    image = (dense == 3) - 1.0 * (dense == 0) + np.random.default_rng(0).normal(0, 0.3, SHAPE)
+    slices = [*enumerate(LARGE), *enumerate((26, 30, 18)), (0, 22)]
+    return Case.create(image.astype(np.float32), dense, slices=slices)
+
+
+def test_no_background_comes_between_a_structure_and_one_within_it() -> None:
+    case = touching()
+    mask = pipeline.propagate(case, config()).mask
+    z, y, x = np.indices(SHAPE)
+    near = sum((at - middle) ** 2 for at, middle in zip((z, y, x), (26, 30, 18), strict=True)) <= 7.0**2
+    inside = sum((at - middle) ** 2 for at, middle in zip((z, y, x), LARGE, strict=True)) <= 13.0**2
+    assert (mask[near & inside] == 0).sum() == 0
+    assert (mask == 3).sum() == pytest.approx(257, rel=0.15)
 
 
 def test_the_completer_corrects_only_what_is_wanted() -> None:

@@ -3,6 +3,8 @@
 Several structures share one working grid, and the box around all of them says how large its voxels are. A kidney beside
 a liver, or the aorta in a whole abdomen, then has few. So each such structure is propagated once more in the box around
 itself, the others being there as far as they reach into it, and what comes out for it counts inside that box.
+
+Shape legend: C classes, z y x a part of the full grid.
 """
 
 from __future__ import annotations
@@ -13,11 +15,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from napari_rada.preparation import own_grids, propagated
+from napari_rada.data.working import box_shape, foreground_box, grid_factors
+from napari_rada.preparation import CLOSE_MARGIN, own_grids, propagated
 from napari_rada.propagation.regridding import in_box
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
     from napari_rada.data.working import Box, WorkingCase
     from napari_rada.preparation import Work
@@ -26,13 +31,15 @@ if TYPE_CHECKING:
 
 FINER = 4
 """A close-up is worth its time if its voxels are smaller than those of the common grid by this factor, in volume."""
+ROOM = 1e-3
+"""Where the other classes together are less likely than this, they say nothing about each other."""
 
 
 class CloseUp(NamedTuple):
-    """A class, by its index, and the grids in the box around it on which it is propagated."""
+    """A class, by its index, that is propagated in a box of its own."""
 
     class_index: int
-    grids: list[WorkingCase]
+    box: Box
 
 
 def propagated_closely(work: Work, made: Sequence[Made]) -> Probability:
@@ -53,34 +60,49 @@ def propagated_closely(work: Work, made: Sequence[Made]) -> Probability:
     Stopped
         If a stop was requested.
     """
-    together = in_box(made, work.control)
-    wanted = close_ups(work, made[0].case) if work.config.data.close_ups else []
-    if not wanted:
-        return together
-    probability = together.copy()
-    for index, grids in wanted:
-        found = propagated(work, grids, held_out=False, focus=index)
+    probability = in_box(made, work.control)
+    # An array of its own wherever there are close-ups: it was brought from a coarser grid.
+    for one in worth_it(work, made[0].case) if work.config.data.close_ups else []:
+        grids = _grids(work, one)
+        if not (grids[0].truth == one.class_index).any():
+            continue  # too thin to be seen even there
+        found = in_box(propagated(work, grids, held_out=False, focus=one.class_index), work.control)
         inside, there = overlap(grids[0].box, made[0].case.box)
-        probability[index][there] = in_box(found, work.control)[index][inside]
-    probability[0] = np.maximum(1.0 - probability[1:].sum(axis=0), 0.0)
-    probability /= probability.sum(axis=0)
+        put_in(probability[(slice(None), *there)], found[(slice(None), *inside)], one.class_index)
     return probability
 
 
-def close_ups(work: Work, common: WorkingCase) -> list[CloseUp]:
-    """Return the classes that have a much finer grid in a box of their own than on the common one."""
-    case, classes = work.case, work.classes
-    if len(classes) == 2 or case.labels is None:
+def worth_it(work: Work, common: WorkingCase) -> list[CloseUp]:
+    """Return the structures that have a much finer grid in a box of their own than on the common one.
+
+    Those with large boxes come first, so that the finest close-ups have the last word.
+    """
+    case, classes, data = work.case, work.classes, work.config.data
+    if case.labels is None:
         return []
-    found = []
-    for index in np.unique(classes.encode(case.labels[case.known])):
-        if index == 0:
-            continue
-        one = classes.classes[index]
-        grids = own_grids(work, around=one.value)
-        if prod(grids[0].factors) * FINER <= prod(common.factors):
-            found.append(CloseUp(int(index), [replace(grid, name=f"{case.name}, {one.name}") for grid in grids]))
-    return found
+    annotated = [classes.classes[index] for index in np.unique(classes.encode(case.labels[case.known])) if index]
+    if len(annotated) == 1:
+        return []
+    most, found = data.propagation_voxels or data.max_voxels, []
+    for one in annotated:
+        box = foreground_box(case, CLOSE_MARGIN, one.value)
+        if prod(grid_factors(box_shape(box), case.grid.spacing, most, None)) * FINER <= prod(common.factors):
+            found.append(CloseUp(classes.values.index(one.value), box))
+    return sorted(found, key=lambda one: prod(box_shape(one.box)), reverse=True)
+
+
+def put_in(probability: NDArray[np.float32], close: NDArray[np.float32], index: int) -> None:
+    """Give one class of a probability (C, z, y, x), in place, what a close-up (C, z, y, x) says.
+
+    The others share what is left as they did before; where nothing was left for them, as the close-up says.
+    """
+    left = 1.0 - probability[index]
+    some = left > ROOM
+    share = (1.0 - close[index]) / np.maximum(left, np.float32(ROOM))
+    for other in range(len(probability)):
+        if other != index:
+            probability[other] = np.where(some, probability[other] * share, close[other])
+    probability[index] = close[index]
 
 
 def overlap(one: Box, other: Box) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
@@ -91,3 +113,11 @@ def overlap(one: Box, other: Box) -> tuple[tuple[slice, ...], tuple[slice, ...]]
         for box in (one, other)
     )
     return first, second
+
+
+def _grids(work: Work, one: CloseUp) -> list[WorkingCase]:
+    """Make the grids of a close-up; the name says of which structure it is."""
+    work.control.check()
+    structure = work.classes.classes[one.class_index]
+    name = f"{work.case.name}, {structure.name}"
+    return [replace(grid, name=name) for grid in own_grids(work, around=structure.value)]

@@ -59,6 +59,7 @@ class JobRow(QWidget):
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, StageProgress) and self._job.state is not RunState.STOPPING:
-            counted = f" {event.message} {event.done} of {event.total}" if event.stage is Stage.PREDICT else ""
-            text = f"{event.stage.value.capitalize()}…{counted if event.message else ''}"
+            counted = f" {event.done} of {event.total}" if event.stage is Stage.PREDICT else ""
+            shown = event.stage in (Stage.PREDICT, Stage.PROPAGATE) and event.message
+            text = f"{event.stage.value.capitalize()}…{f' {event.message}{counted}' if shown else ''}"
             self.progress.set_data(text, event.done, event.total)

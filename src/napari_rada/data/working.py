@@ -207,7 +207,7 @@ def _whole(
     window: tuple[float, float] | None,
 ) -> WorkingCase:
     """Normalise a case and crop it to a box; not coarsened."""
-    image = normalise(case.image, percentiles, window, case.name)[box_selector(box)]
+    image = normalise(case.image, percentiles, window, case.name, box_selector(box))
     shape = box_shape(box)
     truth = np.full(shape, UNKNOWN, dtype=np.int16)
     views = np.zeros(shape, dtype=np.uint8)
@@ -382,16 +382,26 @@ def normalise(
     percentiles: tuple[float, float],
     window: tuple[float, float] | None,
     name: str,
+    part: tuple[slice, ...] = (),
 ) -> NDArray[np.float32]:
-    """Map the intensities between two percentiles, or inside a window, linearly to 0..1 and clip the rest."""
+    """Map the intensities between two percentiles, or inside a window, linearly to 0..1 and clip the rest.
+
+    Of a `part` of the image a new array is returned; the percentiles are those of the whole.
+
+    Raises
+    ------
+    InputError
+        If one value would be left of the whole image.
+    """
     low, high = intensity_range(image, percentiles, window)
-    normal = to_unit_range(image, low, high)
-    if normal.min() == normal.max():
+    extremes = np.asarray([image.min(), image.max()], dtype=np.float32)
+    darkest, brightest = to_unit_range(extremes, low, high)
+    if darkest == brightest:
         raise InputError(
             f"{name}: the intensity window {low:g} to {high:g} leaves one value only; the image reaches from "
-            f"{image.min():g} to {image.max():g}."
+            f"{extremes[0]:g} to {extremes[1]:g}."
         )
-    return normal
+    return to_unit_range(image[part], low, high)
 
 
 def intensity_range(
