@@ -63,8 +63,8 @@ def test_labelled_cases_of_a_cohort_are_propagated_on_grids_of_their_own(tmp_pat
     seen = []
     make = preparation.make_propagator
 
-    def watched(config, shared):
-        propagator = make(config, shared=shared)
+    def watched(config, **more):
+        propagator = make(config, **more)
         propagate = propagator.propagate
 
         def noting(case, **kwargs):

@@ -38,7 +38,7 @@ def test_it_is_no_copy_of_what_was_painted(run):
     wrong, slices = ball(), list(enumerate(CENTRE))
     wrong[CENTRE[0]] = 0
     prediction = pipeline.preview(run, Case.create(ball_image(ball()), wrong, slices=slices), device="cpu")
-    assert (prediction.mask[CENTRE[0]] > 0).sum() > 0.5 * (ball()[CENTRE[0]] > 0).sum()
+    assert (prediction.mask[CENTRE[0]] > 0).sum() > 0.4 * (ball()[CENTRE[0]] > 0).sum()
 
 
 def test_the_image_is_enough_for_a_case_of_the_run(run):

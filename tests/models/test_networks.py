@@ -11,11 +11,10 @@ from tests.propagation.scenes import ellipsoids, run, scan, working
 
 from napari_rada.config import CombinedConfig, DiffusionConfig, GuidanceConfig, ModelConfig
 from napari_rada.models import networks
-from napari_rada.models.completer import CUES, LOGIT_LIMIT, load_completer
+from napari_rada.models.completer import CUES, FLOOR, load_completer
 from napari_rada.models.guided import Guide
 from napari_rada.models.networks import (
     IMAGE,
-    PROPAGATION,
     CompleterNetwork,
     NetworkInput,
     VNetNetwork,
@@ -59,11 +58,11 @@ def scene(num_classes: int, shape: tuple[int, int, int]) -> WorkingCase:
     return working(scan(labels), labels)
 
 
-def cues_of(case: WorkingCase) -> NDArray[np.float32]:
-    """Return the cues (K, Q, Z, Y, X) of all foreground classes, from the walk."""
+def walk_and_cues(case: WorkingCase) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the walk (C, Z, Y, X), and the cues (K, Q, Z, Y, X) of all foreground classes that it gives."""
     walked = run(make_propagator(DiffusionConfig()), case).probability
     maker = CueMaker(case, case.truth, case.slices)
-    return np.stack([maker.of_class(index, walked[index]) for index in range(1, case.num_classes)])
+    return walked, np.stack([maker.of_class(index, walked[index]) for index in range(1, case.num_classes)])
 
 
 @pytest.mark.parametrize("shape", [EVEN, ODD], ids=["multiples of the stride", "no multiples"])
@@ -74,23 +73,22 @@ def test_an_untouched_one_corrects_as_the_propagation_does_in_both_orientations(
     case = scene(num_classes, shape)
     stride = load_completer().stride
     assert any(side % stride for side in case.shape) == (shape is ODD)
-    cues_KQZYX = cues_of(case)
+    walked, cues_KQZYX = walk_and_cues(case)
     propagator = CombinedPropagator(CombinedConfig())
-    odds = []
+    corrections = [np.zeros(case.shape, np.float32)]
     for cues in cues_KQZYX:
         upright, mirrored = propagator._correction(np.stack([cues, np.flip(cues, (1, 2, 3))]))
-        odds.append(LOGIT_LIMIT * cues[PROPAGATION] + 0.5 * (upright + np.flip(mirrored)))
-    wanted = torch.from_numpy(np.stack([np.zeros(case.shape, np.float32), *odds]))
+        corrections.append(0.5 * (upright + np.flip(mirrored)))
+    wanted = torch.from_numpy(np.log(np.maximum(walked, FLOOR)) + np.stack(corrections))
     seen = NetworkInput(
         torch.from_numpy(case.image)[None],
-        torch.full((1, num_classes, *case.shape), 1.0 / num_classes),
+        torch.from_numpy(walked)[None],
         torch.from_numpy(cues_KQZYX).flatten(0, 1)[None],
     )
     with torch.no_grad():
         logits = network(num_classes).eval()(seen)
-    assert not logits[:, 0].any()
-    assert (wanted[1:] - LOGIT_LIMIT * torch.from_numpy(cues_KQZYX[:, PROPAGATION])).abs().max() > 0.1
-    torch.testing.assert_close(logits[0], wanted, rtol=1e-4, atol=1e-3)
+    assert np.abs(corrections).max() > 0.1
+    torch.testing.assert_close(logits[0], wanted.float(), rtol=1e-4, atol=1e-3)
 
 
 def test_all_three_start_from_the_weights_in_the_package() -> None:
@@ -221,7 +219,9 @@ def test_noise_on_the_image_reaches_it_as_the_cue_of_the_image() -> None:
         own = noisy.cues_BJDHW.unflatten(1, (2, len(CUES))).clone()
         own[:, :, IMAGE] = 2.0 * noisy.image_BDHW[:, None] - 1.0
         correction = made.completer(own.flatten(0, 1)).unflatten(0, (2, 2))
-    torch.testing.assert_close(after[:, 1:], LOGIT_LIMIT * own[:, :, PROPAGATION] + correction, rtol=1e-4, atol=1e-4)
+    begun = seen.prior_BCDHW.clamp(min=FLOOR).log()
+    torch.testing.assert_close(after[:, 1:], begun[:, 1:] + correction, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(after[:, 0], begun[:, 0])
 
 
 def test_what_it_is_given_is_left_as_it_was() -> None:

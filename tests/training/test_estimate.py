@@ -44,7 +44,7 @@ def test_more_of_anything_needs_more() -> None:
 
 
 def test_a_prediction_with_corrections_keeps_what_networks_began_with() -> None:
-    large = {"training.patch": [16, 16, 16], "model.filters": 1}
+    large = {"training.patch": [16, 16, 16], "model.filters": 2}
     scan, config = [(600, 512, 512)], VNETS.with_settings(large)
     without, with_ = (
         estimate_memory(scan, 3, config.with_settings({"inference.corrections": on})).volumes for on in (False, True)

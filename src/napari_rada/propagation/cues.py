@@ -133,5 +133,5 @@ def likelihood_ratio(
 
 def propagation_logit(probability: NDArray[np.float32]) -> NDArray[np.float32]:
     """Log-odds of a probability, within ±`LOGIT_LIMIT`."""
-    inside = np.clip(probability, FLOOR, 1.0 - FLOOR)
+    inside = np.clip(probability, np.float64(FLOOR), 1.0 - FLOOR)
     return np.asarray(np.log(inside / (1.0 - inside)), dtype=np.float32)
