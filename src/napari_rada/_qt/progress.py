@@ -47,5 +47,6 @@ def duration(seconds: float) -> str:
 
 
 def volumes(prediction: Prediction) -> str:
-    """Say how large every class is: `organ: 170 ml, tumour: 2.3 ml`."""
-    return ", ".join(f"{name}: {ml:.3g} ml" for name, ml in prediction.volumes_ml().items())
+    """Say how large every class is: `organ: 1,940 ml, tumour: 2.3 ml`."""
+    sizes = ((name, f"{ml:,.0f}" if ml >= 100 else f"{ml:.3g}") for name, ml in prediction.volumes_ml().items())
+    return ", ".join(f"{name}: {size} ml" for name, size in sizes)
