@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from napari.layers import Image, Labels
@@ -88,16 +90,19 @@ def test_names_are_safe_for_files(tmp_path, image, labels):
     assert len(name) < 150
 
 
-def test_the_latest_labels_of_a_case_are_found_by_its_image(tmp_path, volume, labels):
+def test_the_latest_labels_of_a_case_are_found_by_its_image_and_the_name_of_their_layer(tmp_path, volume, labels):
     first, second = scan_in(tmp_path / "a", volume), scan_in(tmp_path / "b", volume)
-    annotation = Annotation.of(labels)
-    for image, name in ((first, "one"), (first, "two"), (second, "three")):
+    annotation, run = Annotation.of(labels), tmp_path / "run"
+    case = replace(take_snapshot(first).to_case(), labels_name="my-heart")
+    for image, name in ((first, "my-heart"), (second, "my-heart"), (first, "heart"), (first, "not my-heart")):
         labels.name = name
-        annotation.write(autosave_path(tmp_path / "run", image, labels))
-    labels.name = "two"
-    case = take_snapshot(first).to_case()
-    assert latest_autosave(tmp_path / "run", case) == autosave_path(tmp_path / "run", first, labels)
+        annotation.write(autosave_path(run, image, labels))
+    labels.name = "my-heart"
+    assert latest_autosave(run, case) == autosave_path(run, first, labels)
     assert latest_autosave(tmp_path / "other run", case) is None
+    labels.name = "my-heart [1]"
+    annotation.write(autosave_path(run, first, labels))
+    assert latest_autosave(run, case) == autosave_path(run, first, labels), "numbered, as there is one of that name"
 
 
 def test_labels_on_an_image_without_a_file_are_found_by_the_copy_in_the_run(tmp_path, volume, labels):
@@ -108,7 +113,8 @@ def test_labels_on_an_image_without_a_file_are_found_by_the_copy_in_the_run(tmp_
     Annotation.of(labels).write(path)
     copy = tmp_path / "000_scan_image.nii"
     write_volume(copy, volume, grid_of(image))
-    assert latest_autosave(tmp_path, load_case(copy, name="scan")) == path
+    case = replace(load_case(copy, name="scan"), labels_name=str(labels.name))
+    assert latest_autosave(tmp_path, case) == path
 
 
 def test_paint_is_not_lost_to_an_empty_layer(keeper, labels):

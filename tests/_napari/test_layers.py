@@ -10,7 +10,13 @@ from napari.layers import Image, Labels, Layer
 
 from napari_rada._napari import layers as edge
 from napari_rada._napari.geometry import WORLD_TO_RAS
-from napari_rada._napari.layers import case_from_layers, grid_of, prediction_to_layer_data, take_snapshot
+from napari_rada._napari.layers import (
+    case_from_layers,
+    case_to_layer_data,
+    grid_of,
+    prediction_to_layer_data,
+    take_snapshot,
+)
 from napari_rada._napari.preview import show_preview
 from napari_rada.data.classes import ClassTable
 from napari_rada.data.grid import Grid
@@ -194,7 +200,8 @@ def test_a_case_has_the_layers_voxels_and_slices(image, labels):
     planes = [AnnotatedSlice(0, 6), AnnotatedSlice(1, 7)]
     case = case_from_layers(image, labels, planes)
     np.testing.assert_array_equal(case.image, image.data)
-    assert case.name == "scan"
+    assert (case.name, case.labels_name) == ("scan", "labels")
+    assert case_to_layer_data(case)[1][1]["name"] == "labels"
     assert case.annotated == tuple(planes)
     assert case.grid.spacing == (3.0, 1.5, 1.0)
     assert case.labels is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,10 +20,15 @@ from napari_rada.errors import RunFolderError
 from napari_rada.training.run_folder import RunFolder
 
 
+def heart():
+    """Return a case whose labels were painted in a layer."""
+    return replace(ball_case(), labels_name="my heart")
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     path = tmp_path_factory.mktemp("run") / "run"
-    pipeline.train([ball_case(), ball_case("plain", seed=1, labelled=False)], path, tiny_config())
+    pipeline.train([heart(), ball_case("plain", seed=1, labelled=False)], path, tiny_config())
     return path
 
 
@@ -36,6 +42,7 @@ def test_layers_settings_and_curve_come_back(run):
     assert [kind for _data, _settings, kind in first] == ["image", "labels"]
     assert [kind for _data, _settings, kind in second] == ["image"]
     np.testing.assert_allclose(first[0][0], ball_case().image)
+    assert first[1][1]["name"] == "my heart"
     assert [s["index"] for s in first[1][1]["metadata"]["annotated_slices"]] == list(CENTRE)
 
 
@@ -48,7 +55,7 @@ def test_the_classes_come_back_alone(run, tmp_path):
 @pytest.fixture
 def layers(run):
     """The image and labels of the run's first case, as they were when it was started."""
-    image, labels = (Layer.create(*data) for data in case_to_layer_data(ball_case()))
+    image, labels = (Layer.create(*data) for data in case_to_layer_data(heart()))
     yield image, labels
     shutil.rmtree(run / "autosave", ignore_errors=True)
 
@@ -69,9 +76,9 @@ def test_labels_come_back_as_they_were_last_painted(run, layers):
     ]
 
 
-def test_the_latest_of_several_paintings_comes_back_also_after_the_folder_was_moved(run, layers, tmp_path):
+def test_the_latest_painting_of_the_same_layer_comes_back_also_after_the_folder_was_moved(run, layers, tmp_path):
     image, labels = layers
-    for value, name in ((2, "labels"), (3, "others")):
+    for value, name in ((3, labels.name), (2, "others")):
         labels.name = name
         painted = np.full(labels.data.shape, value, dtype=np.uint8)
         Annotation(painted, (AnnotatedSlice(0, 3),), (), ball_case().grid).write(autosave_path(run, image, labels))

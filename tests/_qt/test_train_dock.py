@@ -10,12 +10,12 @@ import pytest
 from napari.layers import Layer
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QGuiApplication
-from tests.engine import ball_case, tiny_config
+from tests.engine import CENTRE, ball, ball_case, tiny_config
 
 from napari_rada import pipeline
 from napari_rada._napari.files import read_layers
 from napari_rada._napari.job import RunState
-from napari_rada._napari.layers import case_to_layer_data, new_labels_data, placement_of_grid
+from napari_rada._napari.layers import case_to_layer_data, new_labels_data, placement_of_grid, take_snapshot
 from napari_rada._napari.preview import add_layers
 from napari_rada._napari.session import session_of
 from napari_rada._qt.dock import WIDTH
@@ -417,6 +417,21 @@ def test_labels_with_paint_are_kept_when_their_run_is_loaded(scan_run, viewer, d
     widget.load_run(scan_run)
     wait(lambda: not widget.loading_job.is_running)
     assert (widget.image.value(), widget.labels.value()) == (image, painted)
+
+
+def test_of_two_annotations_of_an_image_a_run_chooses_its_own(scan_run, viewer, dock, wait, tmp_path):
+    (data,) = read_layers(str(tmp_path / "liver.nii.gz"))
+    (image,) = add_layers(viewer, [data])
+    mine, notes = (add_layers(viewer, [new_labels_data(image)])[0] for _ in range(2))
+    mine.name, notes.name = "mine", "notes"
+    for layer in (mine, notes):
+        layer.data[:, CENTRE[1]] = ball()[:, CENTRE[1]]
+    case = take_snapshot(image, mine).to_case()
+    pipeline.train([case], tmp_path / "mine", tiny_config(training__iterations=1))
+    widget = dock(TrainWidget)
+    widget.load_run(tmp_path / "mine")
+    wait(lambda: not widget.loading_job.is_running)
+    assert widget.labels.value() is mine
 
 
 def test_a_scan_of_the_same_name_and_shape_does_not_stand_for_that_of_the_run(scan_run, viewer, dock, wait, tmp_path):

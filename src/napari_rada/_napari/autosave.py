@@ -22,6 +22,7 @@ from napari_rada._napari.layers import (
     grid_of,
     is_lazy,
     is_output,
+    labels_name_of,
     lies_on,
     source_of,
 )
@@ -177,9 +178,13 @@ def autosave_path(folder: Path, image: Image, labels: Labels) -> Path:
 
 
 def latest_autosave(folder: Path, case: Case) -> Path | None:
-    """Return the file of the labels that were painted last on a case's image, if they were kept under this folder."""
-    patterns = [f"[!.]*-{key}-????????_labels.nii.gz" for key in _case_keys(folder, case)]
-    found = [path for pattern in patterns for path in (folder / FOLDER).glob(pattern)]
+    """Return the file of a case's Labels layer as it was painted last, if that was kept under this folder.
+
+    A layer that the viewer numbered, because another one had its name, is that layer, too.
+    """
+    own, keys = re.escape(_safe(labels_name_of(case))), "|".join(_case_keys(folder, case))
+    pattern = re.compile(rf"[^-]*-{own}(_\d+_)?-({keys})-[0-9a-f]{{8}}_labels\.nii\.gz")
+    found = [path for path in (folder / FOLDER).glob("[!.]*_labels.nii.gz") if pattern.fullmatch(path.name)]
     return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
 
 
@@ -204,8 +209,8 @@ def _digest(*parts: str) -> str:
 
 
 def _safe(name: str) -> str:
-    """Return the start of a name without what file systems or shells take for something else."""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "_", name).lstrip(".")[:40]
+    """Return the start of a name without what file systems or shells take for something else, and without hyphens."""
+    return re.sub(r"[^A-Za-z0-9_.]+", "_", name).lstrip(".")[:40]
 
 
 def _mark(labels: NDArray[Any], planes: tuple[AnnotatedSlice, ...], classes: tuple[ClassInfo, ...]) -> Mark:

@@ -70,6 +70,7 @@ class Snapshot:
     grid: Grid
     source: Path | None
     classes: tuple[ClassInfo, ...] = ()
+    labels_name: str | None = None
 
     def to_case(self, non_finite: NonFinite = "refuse") -> Case:
         """Load what is still on disk, check everything, and return the case; raises `InputError`."""
@@ -81,6 +82,7 @@ class Snapshot:
             name=self.name,
             non_finite=non_finite,
             source=self.source,
+            labels_name=self.labels_name,
         )
         if case.classes is None:
             return case
@@ -118,7 +120,8 @@ def take_snapshot(
     check_aligned(image_layer, labels_layer)
     chosen = annotated_slices(labels_layer) or None if slices is None else tuple(slices)
     labels = np.array(full_resolution(labels_layer))
-    return replace(snapshot, labels=labels, slices=chosen, classes=class_infos(labels_layer))
+    infos, labels_name = class_infos(labels_layer), str(labels_layer.name)
+    return replace(snapshot, labels=labels, slices=chosen, classes=infos, labels_name=labels_name)
 
 
 def case_from_layers(
@@ -372,8 +375,13 @@ def case_to_layer_data(case: Case) -> list[LayerData]:
         metadata = {**place["metadata"], SLICES_KEY: slices_metadata(case.annotated)}
         if case.classes is not None:
             metadata[CLASSES_KEY] = classes_metadata(case.classes.classes)
-        layers.append((case.labels, {**place, "name": f"{case.name} labels", "metadata": metadata}, "labels"))
+        layers.append((case.labels, {**place, "name": labels_name_of(case), "metadata": metadata}, "labels"))
     return layers
+
+
+def labels_name_of(case: Case) -> str:
+    """Return what the Labels layer of a case is called, also if it never had one."""
+    return case.labels_name or f"{case.name} labels"
 
 
 def new_labels_data(image_layer: Image) -> LayerData:

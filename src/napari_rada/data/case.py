@@ -41,6 +41,8 @@ class Case:
         The classes; None for an unlabelled case.
     source
         The image file, if it came from one.
+    labels_name
+        What the Labels layer of the annotation is called, if it came from one.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Case:
     annotated: tuple[AnnotatedSlice, ...]
     classes: ClassTable | None
     source: Path | None = None
+    labels_name: str | None = None
 
     @classmethod
     def create(
@@ -64,6 +67,7 @@ class Case:
         name: str = "case",
         non_finite: NonFinite = "refuse",
         source: Path | None = None,
+        labels_name: str | None = None,
     ) -> Case:
         """Check everything once and build the case.
 
@@ -103,7 +107,7 @@ class Case:
         if classes is None:
             classes = ClassTable.from_values(np.unique(known))
         classes.encode(known)
-        return cls(name, volume, grid, sparse, annotated, classes, source)
+        return cls(name, volume, grid, sparse, annotated, classes, source, labels_name)
 
     @property
     def is_labelled(self) -> bool:

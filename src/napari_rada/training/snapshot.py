@@ -75,6 +75,7 @@ def save_snapshot(
                 "image": _stored(folder, image),
                 "image_sha256": content_hash(case),
                 "labels": None if labels is None else _stored(folder, labels),
+                "labels_name": case.labels_name,
                 "slices": [[plane.axis, plane.index] for plane in case.annotated],
             }
         )
@@ -141,6 +142,7 @@ def _annotated(folder: RunFolder, entry: dict[str, Any], case: Case, classes: Cl
         name=case.name,
         non_finite=config.data.non_finite,
         source=case.source,
+        labels_name=entry.get("labels_name"),
     )
 
 
@@ -170,7 +172,7 @@ def _is_entry(entry: object) -> bool:
     pairs = isinstance(planes, list) and all(
         isinstance(plane, list) and [type(number) for number in plane] == [int, int] for plane in planes
     )
-    return texts and pairs and isinstance(entry.get("labels"), str | None)
+    return texts and pairs and all(isinstance(entry.get(key), str | None) for key in ("labels", "labels_name"))
 
 
 def _inside(folder: RunFolder, name: str) -> Path:
