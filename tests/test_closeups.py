@@ -112,6 +112,18 @@ def test_where_there_is_nothing_to_gain_nothing_is_done(
     np.testing.assert_array_equal(propagated_closely(asked, made), in_box(made, asked.control))
 
 
+def test_a_structure_too_thin_for_its_own_grid_stays_as_it_was_found_with_the_others() -> None:
+    dense = np.where(labels() == 1, 1, 0).astype(np.uint16)
+    dense[30, 38, 38] = dense[40, 46, 46] = 2
+    slices = [*enumerate(LARGE), (0, 40)]
+    case = Case.create(dense + np.random.default_rng(0).normal(0, 0.4, SHAPE), dense, slices=slices)
+    asked = work(case, propagation__method="diffusion")
+    made = propagated(asked, own_grids(asked), held_out=False)
+    assert [close.class_index for close in worth_it(asked, made[0].case)] == [2]
+    assert not any((grid.truth == 2).any() for grid in own_grids(asked, around=2))
+    np.testing.assert_array_equal(propagated_closely(asked, made), in_box(made, asked.control))
+
+
 def test_with_grids_of_its_own_for_the_propagation_they_are_made_too() -> None:
     asked = work(data__max_voxels=50_000, data__propagation_voxels=4096)
     assert [close.class_index for close in worth_it(asked, own_grids(asked)[0])] == [2]
