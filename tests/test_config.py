@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import ValidationError
 
-from napari_rada.config import CombinedConfig, FlowConfig, RegistrationConfig, RunConfig, load_config, parse
+from napari_rada.config import RunConfig, load_config, parse
 from napari_rada.errors import ConfigError
 from napari_rada.presets import COHORT, PRESETS
+from napari_rada.settings import CombinedConfig, FlowConfig, RegistrationConfig
 
 if TYPE_CHECKING:
     from pathlib import Path

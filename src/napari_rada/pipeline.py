@@ -13,7 +13,7 @@ from napari_rada.closeups import propagated_closely
 from napari_rada.config import RunConfig
 from napari_rada.control import RunControl
 from napari_rada.data.case import Case, check_trainable
-from napari_rada.data.working import mean_of
+from napari_rada.data.resampling import mean_of
 from napari_rada.errors import ConfigError, InputError
 from napari_rada.events import FinishReason, Listener, Notice, Stage, StageProgress, ignore
 from napari_rada.guidance.files import find_files

@@ -9,12 +9,13 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from napari_rada.config import CombinedConfig
-from napari_rada.data.working import WorkingCase, box_selector, intensity_range, make_working_cases, to_unit_range
+from napari_rada.data.intensity import intensity_range, to_unit_range
+from napari_rada.data.working import WorkingCase, box_selector, make_working_cases
 from napari_rada.events import Listener, Stage, StageProgress
 from napari_rada.inference.sliding import VolumeInput, blank_prior
 from napari_rada.propagation import make_propagator
 from napari_rada.propagation.regridding import Made, regridded
+from napari_rada.settings import CombinedConfig
 from napari_rada.training.volumes import Volume, cues_without, make_volume
 
 if TYPE_CHECKING:

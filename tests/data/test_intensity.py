@@ -3,48 +3,24 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_rada.data.intensity import Percentiles, tally, tally_within, total
-
-RNG = np.random.default_rng(0)
-VOLUMES = {
-    "uint8": RNG.integers(0, 255, 999).astype(np.uint8),
-    "int16": RNG.integers(-1024, 3071, 1000).astype(np.int16),
-    "uint16": RNG.integers(0, 65535, 1001).astype(np.uint16),
-    "int32": RNG.integers(-(10**6), 10**6, 998).astype(np.int32),
-    "float32": RNG.normal(0, 100, 997).astype(np.float32),
-    "float64": RNG.normal(0, 1e-3, 996),
-    "few values": (RNG.integers(-1, 2, 995) * 1.5).astype(np.float32),
-    "bool": RNG.random(994) > 0.3,
-    "seven": np.arange(7, dtype=np.float32),
-}
+from napari_rada.data.intensity import normalise
+from napari_rada.errors import InputError
 
 
-def counted(values: np.ndarray, percentiles: tuple[float, float]) -> tuple[float, ...]:
-    parts = np.array_split(values, 3)
-    sought = Percentiles(total(map(tally, parts)), percentiles, values.dtype)
-    within = sum(tally_within(part, sought.bins) for part in parts) if sought.bins else None
-    return sought.values(within)
+def test_percentiles_and_window_map_to_the_unit_interval() -> None:
+    image = np.arange(1000, dtype=np.float32).reshape(10, 10, 10)
+    normal = normalise(image, (10, 90), None, "scan")
+    assert (normal.min(), normal.max()) == (0.0, 1.0)
+    assert normal.reshape(-1)[500] == pytest.approx(0.5, abs=1e-2)
+    np.testing.assert_allclose(normalise(image, (1, 99), (0, 500), "scan").reshape(-1)[:501], np.arange(501) / 500)
 
 
-@pytest.mark.parametrize("percentiles", [(1.0, 99.0), (0.0, 100.0), (2.5, 63.7)])
-@pytest.mark.parametrize("name", VOLUMES)
-def test_counted_percentiles_are_those_of_numpy(name: str, percentiles: tuple[float, float]) -> None:
-    values = VOLUMES[name]
-    assert counted(values, percentiles) == tuple(np.percentile(values.astype(np.float32), percentiles))
+def test_percentiles_that_coincide_fall_back_to_the_full_range() -> None:
+    image = np.zeros((10, 10, 10), dtype=np.float32)
+    image[5, 5, 5] = 4.0
+    assert normalise(image, (1, 99), None, "scan")[5, 5, 5] == 1.0
 
 
-def test_voxels_that_are_not_finite_count_as_the_smallest_finite_one() -> None:
-    values = VOLUMES["float32"].copy()
-    values[::7], values[3::50], values[5::90] = np.nan, np.inf, -np.inf
-    replaced = np.where(np.isfinite(values), values, values[np.isfinite(values)].min())
-    assert counted(values, (1.0, 99.0)) == tuple(np.percentile(replaced, (1.0, 99.0)))
-    whole = tally(values)
-    assert (whole.voxels, whole.finite) == (997, int(np.isfinite(values).sum()))
-    assert (whole.low, whole.high) == (replaced.min(), replaced.max())
-
-
-def test_a_block_without_a_finite_voxel_adds_nothing() -> None:
-    empty = tally(np.full(5, np.nan))
-    assert empty.finite == 0
-    both = empty + tally(np.array([1.0, 2.0]))
-    assert (both.voxels, both.low, both.high) == (7, 1.0, 2.0)
+def test_a_window_beside_the_image_is_refused() -> None:
+    with pytest.raises(InputError, match=r"scan: the intensity window 500 to 600 leaves one value only; .* 0 to 26"):
+        normalise(np.arange(27, dtype=np.float32).reshape(3, 3, 3), (1, 99), (500, 600), "scan")

@@ -1,28 +1,26 @@
-"""The working grid: cropping, coarsening, normalising, and the way back."""
+"""The working grid: cropping, coarsening, and the way back."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_rada.data.case import Case
 from napari_rada.data.classes import UNKNOWN, ClassTable
+from napari_rada.data.intensity import normalise
+from napari_rada.data.resampling import block_mean
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.data.working import (
-    block_mean,
     box_shape,
     coarsening_factors,
     foreground_box,
     make_working_case,
     make_working_cases,
-    normalise,
     regrid,
-    upsample,
     view_of_slices,
 )
-from napari_rada.errors import InputError
 
 SHAPE = (20, 30, 40)
 THREE = [(0, 10), (1, 15), (2, 20)]
@@ -102,22 +100,6 @@ def test_the_finest_axis_is_coarsened_first() -> None:
     assert coarsening_factors((64, 64, 64), (1.0, 1.0, 1.0), None) == (1, 1, 1)
 
 
-@settings(deadline=None, max_examples=25)
-@given(st.tuples(*[st.integers(2, 40)] * 3), st.tuples(*[st.sampled_from([1, 2, 4])] * 3))
-def test_upsampling_keeps_places_and_sums(shape: tuple[int, int, int], factors: tuple[int, int, int]) -> None:
-    """A ramp stays a ramp away from the border: voxel centres are kept in place."""
-    coarse = [-(-n // f) for n, f in zip(shape, factors, strict=True)]
-    for axis in range(3):
-        centres = (np.arange(coarse[axis]) + 0.5) * factors[axis] - 0.5
-        ramp = np.broadcast_to(np.expand_dims(centres, [a for a in range(3) if a != axis]), coarse)
-        full = upsample(np.stack([ramp, 1 - ramp]).astype(np.float32), factors, shape)
-        assert full.shape == (2, *shape)
-        expected = np.clip(np.arange(shape[axis]), centres[0], centres[-1])
-        found = np.moveaxis(full[0], axis, -1).reshape(-1, shape[axis])
-        np.testing.assert_allclose(found, np.broadcast_to(expected, found.shape), atol=1e-3)
-        np.testing.assert_allclose(full.sum(axis=0), 1.0, atol=1e-3)
-
-
 def test_cropped_and_coarse_probabilities_come_back() -> None:
     case = make_case()
     working = make_working_case(case, CLASSES, max_voxels=4096, crop_margin=0.1)
@@ -163,25 +145,6 @@ def test_neighbouring_slices_become_one_coarse_slice() -> None:
 def test_slices_are_split_into_views(slices: list[tuple[int, int]], groups: list[list[tuple[int, int]]]) -> None:
     found = view_of_slices(tuple(AnnotatedSlice(*s) for s in slices))
     assert [[(s.axis, s.index) for s in group] for group in found] == groups
-
-
-def test_percentiles_and_window_map_to_the_unit_interval() -> None:
-    image = np.arange(1000, dtype=np.float32).reshape(10, 10, 10)
-    normal = normalise(image, (10, 90), None, "scan")
-    assert (normal.min(), normal.max()) == (0.0, 1.0)
-    assert normal.reshape(-1)[500] == pytest.approx(0.5, abs=1e-2)
-    np.testing.assert_allclose(normalise(image, (1, 99), (0, 500), "scan").reshape(-1)[:501], np.arange(501) / 500)
-
-
-def test_percentiles_that_coincide_fall_back_to_the_full_range() -> None:
-    image = np.zeros((10, 10, 10), dtype=np.float32)
-    image[5, 5, 5] = 4.0
-    assert normalise(image, (1, 99), None, "scan")[5, 5, 5] == 1.0
-
-
-def test_a_window_beside_the_image_is_refused() -> None:
-    with pytest.raises(InputError, match=r"scan: the intensity window 500 to 600 leaves one value only; .* 0 to 26"):
-        normalise(np.arange(27, dtype=np.float32).reshape(3, 3, 3), (1, 99), (500, 600), "scan")
 
 
 FINE = (40, 60, 80)

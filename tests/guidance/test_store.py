@@ -8,7 +8,6 @@ import pytest
 import torch
 from tests.weight_server import alpha_bytes
 
-from napari_rada.config import GuidanceConfig
 from napari_rada.control import RunControl
 from napari_rada.errors import Stopped, WeightsError
 from napari_rada.events import Event, Notice
@@ -16,6 +15,7 @@ from napari_rada.guidance import weights
 from napari_rada.guidance.files import find_files
 from napari_rada.guidance.registry import CLIP_MODELS, REGISTRY, WeightEntry, entries_of, entry_named
 from napari_rada.guidance.store import CACHE_VARIABLE, WeightStore, cache_folder
+from napari_rada.settings import GuidanceConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable

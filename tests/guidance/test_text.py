@@ -1,8 +1,8 @@
 import pytest
 
-from napari_rada.config import GuidanceConfig
 from napari_rada.data.classes import ClassInfo
 from napari_rada.guidance.text import ORGANS, says_nothing, suggest_name, text_prompts
+from napari_rada.settings import GuidanceConfig
 
 LINEAGE = "An image containing the {}, with the rest being background"
 

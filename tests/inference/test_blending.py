@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_rada.config import InferenceConfig
 from napari_rada.inference import blending
 from napari_rada.inference.blending import LARGEST, blended, sized_like
+from napari_rada.settings import InferenceConfig
 
 SHAPE = (8, 10, 12)
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from napari_rada.control import RunControl
-from napari_rada.data.working import block_mean, upsample
+from napari_rada.data.resampling import block_mean, upsample
 from napari_rada.errors import Stopped
 from napari_rada.inference import edges
 from napari_rada.inference.blending import sized_like

@@ -9,7 +9,6 @@ from tests.engine import CENTRE, ball, ball_case, ball_image, tiny_config
 
 from napari_rada import pipeline
 from napari_rada.cli import main
-from napari_rada.config import GuidanceConfig, InferenceConfig, ModelConfig
 from napari_rada.control import RunControl
 from napari_rada.data.case import Case
 from napari_rada.errors import InputError, Stopped
@@ -20,6 +19,7 @@ from napari_rada.io import save_labels, write_volume
 from napari_rada.models.guided import Guide
 from napari_rada.models.networks import NetworkInput
 from napari_rada.models.triple_view import TripleViewModel
+from napari_rada.settings import GuidanceConfig, InferenceConfig, ModelConfig
 
 TILE = (16, 16, 16)
 

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from napari_rada.config import GuidanceConfig, ModelConfig
 from napari_rada.models.guided import Guide
 from napari_rada.models.networks import NetworkInput
 from napari_rada.models.triple_view import TripleViewModel, guide_in
+from napari_rada.settings import GuidanceConfig, ModelConfig
 
 K, S, D = 2, 2, 12
 SMALL = GuidanceConfig(width=16, controller=(12, 8))

@@ -9,7 +9,6 @@ import pytest
 import torch
 from tests.propagation.scenes import ellipsoids, run, scan, working
 
-from napari_rada.config import CombinedConfig, DiffusionConfig, GuidanceConfig, ModelConfig
 from napari_rada.models import networks
 from napari_rada.models.completer import CUES, FLOOR, load_completer
 from napari_rada.models.guided import Guide
@@ -25,6 +24,7 @@ from napari_rada.models.triple_view import TripleViewModel
 from napari_rada.propagation import make_propagator
 from napari_rada.propagation.combined import CombinedPropagator
 from napari_rada.propagation.cues import CueMaker
+from napari_rada.settings import CombinedConfig, DiffusionConfig, GuidanceConfig, ModelConfig
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from napari_rada.config import ModelConfig
 from napari_rada.models.networks import NetworkInput
 from napari_rada.models.triple_view import TripleViewModel
 from napari_rada.models.vnet import VNet
+from napari_rada.settings import ModelConfig
 
 
 def blank_input(image: torch.Tensor, num_classes: int = 2) -> NetworkInput:

@@ -17,7 +17,7 @@ from tests.zarrs import write_ome
 import napari_rada as rada
 from napari_rada import pipeline
 from napari_rada.control import RunControl
-from napari_rada.data.working import upsample
+from napari_rada.data.resampling import upsample
 from napari_rada.errors import InputError, RunFolderError, Stopped
 from napari_rada.events import Event, Notice, Stage, StageProgress
 from napari_rada.io.chunked import ChunkedArray

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from tests.propagation.scenes import TUBE_THREE, dice, ellipsoids, run, scan, tube, tube_case, working
 
-from napari_rada.config import FlowConfig, RegistrationConfig
 from napari_rada.control import RunControl
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import Stopped
 from napari_rada.propagation import make_propagator
 from napari_rada.propagation.carrying import chains_of_case, chains_of_view, view_weights
+from napari_rada.settings import FlowConfig, RegistrationConfig
 
 if TYPE_CHECKING:
-    from napari_rada.config import PropagationConfig
+    from napari_rada.settings import PropagationConfig
 
 needs_ants = pytest.mark.skipif(
     find_spec("ants") is None, reason='antspyx is not installed: pip install "napari-rada[registration]"'

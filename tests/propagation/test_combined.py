@@ -10,13 +10,13 @@ import torch
 from scipy import ndimage
 from tests.propagation.scenes import CENTRE, THREE, dice, ellipsoids, run, scan, working
 
-from napari_rada.config import CombinedConfig, DiffusionConfig
 from napari_rada.control import RunControl
 from napari_rada.errors import Stopped
 from napari_rada.models.completer import CUES, LOGIT_LIMIT, Completer, load_completer
 from napari_rada.pretraining.examples import make_example
 from napari_rada.propagation import make_propagator
 from napari_rada.propagation.combined import CombinedPropagator
+from napari_rada.settings import CombinedConfig, DiffusionConfig
 
 
 class Constant(torch.nn.Module):

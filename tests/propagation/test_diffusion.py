@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from tests.propagation.scenes import CENTRE, THREE, dice, ellipsoids, run, scan, working
 
-from napari_rada.config import DiffusionConfig
 from napari_rada.control import RunControl
 from napari_rada.data.classes import UNKNOWN
 from napari_rada.errors import Stopped
 from napari_rada.propagation import make_propagator
 from napari_rada.propagation.base import distance_to_slices
 from napari_rada.propagation.diffusion import Graph, usual_step
+from napari_rada.settings import DiffusionConfig
 
 if TYPE_CHECKING:
     from napari_rada.data.working import WorkingCase

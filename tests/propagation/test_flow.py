@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from tests.propagation.scenes import TUBE_THREE, dice, ellipsoids, run, scan, tube, tube_case, working
 
-from napari_rada.config import FlowConfig
 from napari_rada.data.classes import UNKNOWN
 from napari_rada.propagation import flow, make_propagator
 from napari_rada.propagation.motion import motion
+from napari_rada.settings import FlowConfig
 
 
 def test_views_are_fused_and_the_annotation_is_exact() -> None:

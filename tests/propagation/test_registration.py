@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from tests.propagation.scenes import TUBE_THREE, run, tube_case
 
-from napari_rada.config import RegistrationConfig
 from napari_rada.data.classes import UNKNOWN
 from napari_rada.errors import MissingDependencyError
 from napari_rada.propagation import make_propagator
 from napari_rada.propagation.registration import fuse, tidied
+from napari_rada.settings import RegistrationConfig
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 from tests.propagation.scenes import CENTRE, ellipsoids, run, scan
 
-from napari_rada.config import CombinedConfig, DiffusionConfig, FlowConfig
 from napari_rada.control import RunControl
 from napari_rada.data.case import Case, check_trainable
 from napari_rada.data.classes import UNKNOWN
-from napari_rada.data.working import WorkingCase, block_mean, make_working_case, make_working_cases
+from napari_rada.data.resampling import block_mean
+from napari_rada.data.working import WorkingCase, make_working_case, make_working_cases
 from napari_rada.errors import Stopped
 from napari_rada.propagation import make_propagator
 from napari_rada.propagation.base import PseudoLabels, distance_to_slices, truth_without
 from napari_rada.propagation.regridding import Made, in_box, placed, regridded
 from napari_rada.propagation.stacking import pooled
+from napari_rada.settings import CombinedConfig, DiffusionConfig, FlowConfig
 
 DENSE = ellipsoids()
 PADDED = np.pad(DENSE, ((6, 4), (8, 4), (4, 4)))

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from napari_rada.config import CosineDecay, CrossConfig, StepDecay
+from napari_rada.settings import CosineDecay, CrossConfig, StepDecay
 from napari_rada.training import schedules
 
 

@@ -18,7 +18,7 @@ from napari_rada.training.team import ALONE, Team
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from napari_rada.config import Architecture
+    from napari_rada.settings import Architecture
 
 
 @pytest.mark.parametrize(("labelled", "unlabelled", "parts"), [(1, 1, 1), (2, 2, 1), (2, 2, 2), (3, 2, 1), (4, 2, 2)])

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from tests.propagation.scenes import CENTRE, ellipsoids, run, scan, working
 
-from napari_rada.config import CombinedConfig, DiffusionConfig, ModelConfig
 from napari_rada.models.completer import CUES, LOGIT_LIMIT
 from napari_rada.models.networks import count_cues
 from napari_rada.propagation import make_propagator
 from napari_rada.propagation.cues import propagation_logit
+from napari_rada.settings import CombinedConfig, DiffusionConfig, ModelConfig
 from napari_rada.training.volumes import NEARNESS_SCALE, cues_without, make_volume
 
 if TYPE_CHECKING:
-    from napari_rada.config import Architecture
     from napari_rada.data.working import WorkingCase
     from napari_rada.propagation.base import PseudoLabels
+    from napari_rada.settings import Architecture
 
 PAIRS = ((2, 1), (2, 0), (1, 0))
 WAYS: dict[str, Any] = {

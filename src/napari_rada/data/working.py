@@ -13,26 +13,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import ceil, log2, prod
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 
 from napari_rada.data.classes import UNKNOWN, ClassTable
+from napari_rada.data.intensity import normalise
+from napari_rada.data.resampling import Factors, Padding, block_mean, majority, upsample
 from napari_rada.data.slices import AnnotatedSlice
-from napari_rada.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from numpy.typing import NDArray
 
     from napari_rada.data.case import Case
     from napari_rada.data.grid import Shape, Spacing
 
-Factors: TypeAlias = tuple[int, int, int]
-Padding: TypeAlias = tuple[int, int, int]
 Box: TypeAlias = tuple[tuple[int, int, int], tuple[int, int, int]]
 
 MIN_CROP_MARGIN = 8
@@ -269,7 +264,7 @@ def coarsen(case: WorkingCase, factors: Factors, padding: Padding = (0, 0, 0)) -
         for fine, coarse in zip(group, merged, strict=True):
             plane = case.truth[fine.selector()]
             across = _without(factors, fine.axis), _without(padding, fine.axis)
-            truth[coarse.selector()] = _pool_plane(plane, case.num_classes, *across)
+            truth[coarse.selector()] = majority(plane, case.num_classes, *across)
             views[coarse.selector()] |= np.uint8(1 << view)
     spacing = tuple(s * f for s, f in zip(case.spacing, factors, strict=True))
     total = tuple(f * g for f, g in zip(case.factors, factors, strict=True))
@@ -377,46 +372,6 @@ def relative_factors(coarse: WorkingCase, fine: WorkingCase) -> Factors:
     return (z, y, x)
 
 
-def normalise(
-    image: NDArray[np.float32],
-    percentiles: tuple[float, float],
-    window: tuple[float, float] | None,
-    name: str,
-    part: tuple[slice, ...] = (),
-) -> NDArray[np.float32]:
-    """Map the intensities between two percentiles, or inside a window, linearly to 0..1 and clip the rest.
-
-    Of a `part` of the image a new array is returned; the percentiles are those of the whole.
-
-    Raises
-    ------
-    InputError
-        If one value would be left of the whole image.
-    """
-    low, high = intensity_range(image, percentiles, window)
-    extremes = np.asarray([image.min(), image.max()], dtype=np.float32)
-    darkest, brightest = to_unit_range(extremes, low, high)
-    if darkest == brightest:
-        raise InputError(
-            f"{name}: the intensity window {low:g} to {high:g} leaves one value only; the image reaches from "
-            f"{extremes[0]:g} to {extremes[1]:g}."
-        )
-    return to_unit_range(image[part], low, high)
-
-
-def intensity_range(
-    image: NDArray[np.float32], percentiles: tuple[float, float], window: tuple[float, float] | None
-) -> tuple[float, float]:
-    """Return the window, or the intensities at two percentiles; those of all voxels where these are one value."""
-    low, high = window or (float(v) for v in np.percentile(image, percentiles))
-    return (low, high) if high > low else (float(image.min()), float(image.max()))
-
-
-def to_unit_range(image: NDArray[np.float32], low: float, high: float) -> NDArray[np.float32]:
-    """Map the intensities from `low` to `high` linearly to 0..1 and clip the rest."""
-    return np.asarray(np.clip((image - low) / (high - low), 0.0, 1.0), dtype=np.float32)
-
-
 def regrid(values: NDArray[np.float32], made_on: WorkingCase, wanted: WorkingCase) -> NDArray[np.float32]:
     """Bring (C, Z, Y, X) from one working grid to another of the same box.
 
@@ -435,68 +390,6 @@ def _along(made_on: WorkingCase, wanted: WorkingCase, axis: int, length: int) ->
     each = np.eye(made_on.shape[axis], dtype=np.float32)[:, None, None]
     full = upsample(each, (1, 1, made_on.factors[axis]), (1, 1, length), (0, 0, made_on.padding[axis]))
     return block_mean(full[:, 0], (1, 1, wanted.factors[axis]), (0, 0, wanted.padding[axis]))[:, 0]
-
-
-def upsample(
-    values: NDArray[np.float32], factors: Factors, shape: Shape, padding: Padding = (0, 0, 0)
-) -> NDArray[np.float32]:
-    """Interpolate (C, Z, Y, X) to `shape`, where one coarse voxel covers `factors` fine ones.
-
-    Parameters
-    ----------
-    padding
-        Fine voxels along (z, y, x) that the coarse ones cover before the first of `shape`; they are left out.
-    """
-    if factors == (1, 1, 1):
-        return values
-    tensor = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))[None]
-    padded = [size * factor for size, factor in zip(values.shape[1:], factors, strict=True)]
-    full = F.interpolate(tensor, size=padded, mode="trilinear", align_corners=False)[0]
-    z, y, x = (slice(before, before + size) for before, size in zip(padding, shape, strict=True))
-    return np.asarray(full[:, z, y, x].numpy())
-
-
-def block_mean(image: NDArray[np.float32], factors: Factors, padding: Padding = (0, 0, 0)) -> NDArray[np.float32]:
-    """Average blocks of `factors` voxels of (z, y, x), after `padding` voxels were put before the first ones.
-
-    What is put before and what fills up the last blocks are copies of the border.
-    """
-    if factors == (1, 1, 1):
-        return image
-    padded = _filled_up(image, factors, padding)
-    z, y, x = (size // factor for size, factor in zip(padded.shape, factors, strict=True))
-    blocks = padded.reshape(z, factors[0], y, factors[1], x, factors[2])
-    return np.ascontiguousarray(blocks.mean(axis=(1, 3, 5), dtype=np.float32))
-
-
-def mean_of(arrays: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Mean of one or more arrays of one shape, of which no more than two exist at a time; the first is overwritten."""
-    rest = iter(arrays)
-    total, count = next(rest), 1
-    for array in rest:
-        total += array
-        count += 1
-    return total if count == 1 else np.divide(total, np.float32(count), out=total)
-
-
-def _filled_up(values: NDArray[Any], factors: Sequence[int], padding: Sequence[int]) -> NDArray[Any]:
-    """Repeat the border: `padding` times before, and after until all blocks are full."""
-    sizes = zip(values.shape, factors, padding, strict=True)
-    pad = [(before, -(before + size) % factor) for size, factor, before in sizes]
-    return np.pad(values, pad, mode="edge")
-
-
-def _pool_plane(
-    index: NDArray[np.int16], num_classes: int, factors: tuple[int, int], padding: tuple[int, int]
-) -> NDArray[np.int16]:
-    """Majority class of each block of a 2D label plane; the lowest class index wins a tie."""
-    if factors == (1, 1):
-        return index
-    padded = _filled_up(index, factors, padding)
-    rows, columns = padded.shape[0] // factors[0], padded.shape[1] // factors[1]
-    blocks = padded.reshape(rows, factors[0], columns, factors[1])
-    votes = np.stack([(blocks == c).sum(axis=(1, 3)) for c in range(num_classes)])
-    return np.asarray(votes.argmax(axis=0), dtype=np.int16)
 
 
 def _without(factors: Factors, axis: int) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from napari_rada import pipeline
-from napari_rada.config import CombinedConfig, RunConfig, parse
+from napari_rada.config import RunConfig, parse
 from napari_rada.control import RunControl
 from napari_rada.data.case import check_trainable
 from napari_rada.data.working import coarsen, coarsening_factors
@@ -32,6 +32,7 @@ from napari_rada.events import StepLogged, TrainingStarted, ignore
 from napari_rada.models.device import computing
 from napari_rada.preparation import Work, working_grids
 from napari_rada.propagation import make_propagator
+from napari_rada.settings import CombinedConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

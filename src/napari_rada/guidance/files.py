@@ -11,8 +11,8 @@ from napari_rada.guidance.weights import find
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_rada.config import GuidanceConfig
     from napari_rada.events import Listener
+    from napari_rada.settings import GuidanceConfig
 
 
 class GuidanceFiles(NamedTuple):

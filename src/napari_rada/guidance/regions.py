@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from napari_rada.data.working import normalise, view_of_slices
+from napari_rada.data.intensity import normalise
+from napari_rada.data.working import view_of_slices
 from napari_rada.guidance.squares import to_square
 
 if TYPE_CHECKING:
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from napari_rada.config import DataConfig, GuidanceConfig
     from napari_rada.data.case import Case
     from napari_rada.data.classes import ClassTable
     from napari_rada.data.slices import AnnotatedSlice
+    from napari_rada.settings import DataConfig, GuidanceConfig
 
 CT_WINDOWS = {
     "soft tissue": (-160.0, 240.0),

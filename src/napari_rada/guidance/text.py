@@ -6,8 +6,8 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from napari_rada.config import GuidanceConfig
     from napari_rada.data.classes import ClassInfo
+    from napari_rada.settings import GuidanceConfig
 
 UNTOLD = re.compile(r"(label|class|segment|region|structure)?[\s_-]*\d*", re.IGNORECASE)
 """Names that say nothing about what the class is."""

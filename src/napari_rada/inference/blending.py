@@ -13,7 +13,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_rada.config import InferenceConfig
+    from napari_rada.settings import InferenceConfig
 
 SWEEPS = 20
 """How often the classes are gone through at the most, since the voxels of one depend on the others."""

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from napari_rada.control import RunControl
-from napari_rada.data.working import box_selector, mean_of
+from napari_rada.data.resampling import mean_of
+from napari_rada.data.working import box_selector
 from napari_rada.inference.edges import along_edges
 from napari_rada.prediction import Prediction
 

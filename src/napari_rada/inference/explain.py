@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from napari_rada.config import InferenceConfig
     from napari_rada.control import RunControl
     from napari_rada.data.grid import Shape
     from napari_rada.inference.sliding import VolumeInput
     from napari_rada.models.networks import ViewNetwork
     from napari_rada.models.triple_view import TripleViewModel
+    from napari_rada.settings import InferenceConfig
 
 
 def class_heat(

@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from napari_rada.config import InferenceConfig
     from napari_rada.control import RunControl
     from napari_rada.data.working import Box
     from napari_rada.inference.window import TileGrid
     from napari_rada.models.triple_view import TripleViewModel
+    from napari_rada.settings import InferenceConfig
 
 
 def predict_part(

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from napari_rada.config import GuidanceConfig
     from napari_rada.models.vnet import Features
+    from napari_rada.settings import GuidanceConfig
 
 GROUPS = 16
 """Groups of the normalisation before the bottleneck is pooled (lineage), or as many as divide the channels."""

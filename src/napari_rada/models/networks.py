@@ -21,7 +21,7 @@ from napari_rada.models.vnet import Features, VNet, initialise
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_rada.config import Architecture, GuidanceConfig, ModelConfig
+    from napari_rada.settings import Architecture, GuidanceConfig, ModelConfig
 
 IMAGE = CUES.index("image")
 

@@ -16,8 +16,8 @@ from napari_rada.models.networks import make_network, make_reference
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from napari_rada.config import GuidanceConfig, ModelConfig
     from napari_rada.models.networks import NetworkInput
+    from napari_rada.settings import GuidanceConfig, ModelConfig
 
 NUM_VIEWS = 3
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
-from napari_rada.data.intensity import Percentiles, Tally, tally, tally_within
+from napari_rada.data.percentiles import Percentiles, Tally, tally, tally_within
 from napari_rada.errors import InputError
 from napari_rada.events import Stage, StageProgress
 from napari_rada.inference.window import boxes
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from napari_rada.config import DataConfig
     from napari_rada.control import RunControl
     from napari_rada.data.case import NonFinite
     from napari_rada.data.grid import Shape
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from napari_rada.events import Listener
     from napari_rada.io.lazy import LazyVolume
     from napari_rada.outofcore.runner import Runner
+    from napari_rada.settings import DataConfig
 
 READ = 2**23
 """Voxels, about, that are counted at once."""

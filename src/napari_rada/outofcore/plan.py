@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_rada.data.grid import Shape, Spacing
-    from napari_rada.data.working import Factors
+    from napari_rada.data.resampling import Factors
     from napari_rada.io.lazy import LazyVolume
     from napari_rada.training.trained import TrainedNetworks
 

@@ -38,7 +38,7 @@ from napari_rada.training.trained import TrainedNetworks
 if TYPE_CHECKING:
     from napari_rada.data.case import NonFinite
     from napari_rada.data.grid import Shape
-    from napari_rada.data.working import Factors
+    from napari_rada.data.resampling import Factors
     from napari_rada.outofcore.runner import Runner
     from napari_rada.training.trained import Weights
 

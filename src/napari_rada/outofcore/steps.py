@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_rada.data.working import block_mean, to_unit_range, upsample
+from napari_rada.data.intensity import to_unit_range
+from napari_rada.data.resampling import block_mean, upsample
 from napari_rada.errors import RunFolderError
 from napari_rada.inference.tiles import predict_part
 from napari_rada.inference.window import TileGrid, boxes
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 
     from napari_rada.control import RunControl
     from napari_rada.data.grid import Shape
-    from napari_rada.data.working import Box, Factors
+    from napari_rada.data.resampling import Factors
+    from napari_rada.data.working import Box
     from napari_rada.io.lazy import LazyVolume
     from napari_rada.models.triple_view import TripleViewModel
 

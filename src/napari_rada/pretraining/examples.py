@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_rada.config import DiffusionConfig
 from napari_rada.control import RunControl
 from napari_rada.data.case import Case, check_trainable
 from napari_rada.data.grid import Grid
@@ -16,6 +15,7 @@ from napari_rada.data.working import box_selector, make_working_case
 from napari_rada.pretraining.scenes import make_scene
 from napari_rada.propagation.cues import CueMaker
 from napari_rada.propagation.diffusion import DiffusionPropagator
+from napari_rada.settings import DiffusionConfig
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from napari_rada.config import CombinedConfig, FlowConfig, RegistrationConfig
 from napari_rada.propagation.combined import CombinedPropagator
 from napari_rada.propagation.diffusion import DiffusionPropagator
 from napari_rada.propagation.flow import FlowPropagator
 from napari_rada.propagation.registration import RegistrationPropagator
+from napari_rada.settings import CombinedConfig, FlowConfig, RegistrationConfig
 
 if TYPE_CHECKING:
-    from napari_rada.config import PropagationConfig
     from napari_rada.propagation.base import Propagator, Shared
+    from napari_rada.settings import PropagationConfig
 
 
 def make_propagator(

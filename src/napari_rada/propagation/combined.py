@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import numpy as np
 import torch
 
-from napari_rada.data.working import coarsen, coarsening_factors, regrid, relative_factors, upsample
+from napari_rada.data.resampling import upsample
+from napari_rada.data.working import coarsen, coarsening_factors, regrid, relative_factors
 from napari_rada.models.completer import FLOOR, TOGETHER, load_completer
 from napari_rada.prediction import disagreement
 from napari_rada.propagation.base import Opinion, PseudoLabels, Shared, distance_to_slices, stamped, truth_without
@@ -32,13 +33,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_rada.config import CombinedConfig
     from napari_rada.control import RunControl
     from napari_rada.data.slices import AnnotatedSlice
     from napari_rada.data.working import WorkingCase
     from napari_rada.models.completer import Completer
     from napari_rada.propagation.base import OnProgress, Pools, Probability
     from napari_rada.propagation.stacking import Pool
+    from napari_rada.settings import CombinedConfig
 
 WALKING, CARRYING, COMPLETING = (0, 20), (20, 60), (60, 100)
 """From how many percent of the work to how many each part of it reaches."""

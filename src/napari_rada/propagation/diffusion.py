@@ -26,7 +26,8 @@ from scipy import ndimage, sparse
 from scipy.sparse.linalg import LinearOperator, cg
 
 from napari_rada.data.classes import UNKNOWN
-from napari_rada.data.working import coarsen, coarsening_factors, relative_factors, upsample
+from napari_rada.data.resampling import upsample
+from napari_rada.data.working import coarsen, coarsening_factors, relative_factors
 from napari_rada.propagation.base import (
     PseudoLabels,
     can_hold_out,
@@ -40,11 +41,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_rada.config import DiffusionConfig
     from napari_rada.control import RunControl
     from napari_rada.data.grid import Spacing
     from napari_rada.data.working import WorkingCase
     from napari_rada.propagation.base import OnProgress, Probability
+    from napari_rada.settings import DiffusionConfig
 
 BACKGROUND = 0
 WEIGHT_FLOOR = 1e-4

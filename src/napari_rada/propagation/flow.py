@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_rada.data.working import coarsen, coarsening_factors, relative_factors, upsample
+from napari_rada.data.resampling import upsample
+from napari_rada.data.working import coarsen, coarsening_factors, relative_factors
 from napari_rada.propagation.base import PseudoLabels, can_hold_out, distance_to_slices, stamped, truth_without
 from napari_rada.propagation.carrying import chains_of_case, view_weights
 from napari_rada.propagation.motion import motion, warped
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_rada.config import FlowConfig
     from napari_rada.control import RunControl
     from napari_rada.data.working import WorkingCase
     from napari_rada.propagation.base import OnProgress, Probability
     from napari_rada.propagation.carrying import Chain
+    from napari_rada.settings import FlowConfig
 
 BACKGROUND = 0
 BATCH_PIXELS = 2**17

@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_rada.config import RegistrationConfig
     from napari_rada.control import RunControl
     from napari_rada.data.working import WorkingCase
     from napari_rada.propagation.base import OnProgress, Probability
     from napari_rada.propagation.carrying import Chain
+    from napari_rada.settings import RegistrationConfig
 
 BORDER = 2
 """Pixels by which a slice is continued before opening and closing, which would else wear it down at its border."""

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from napari_rada.data.working import block_mean, box_selector, mean_of
+from napari_rada.data.resampling import block_mean, mean_of
+from napari_rada.data.working import box_selector
 from napari_rada.propagation.base import PseudoLabels, distance_to_slices, stamped, truth_without
 from napari_rada.propagation.stacking import pooled
 

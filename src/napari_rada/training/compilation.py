@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from napari_rada.config import Compilation
     from napari_rada.models.networks import NetworkInput
     from napari_rada.models.triple_view import TripleViewModel
+    from napari_rada.settings import Compilation
 
 
 def compiled(model: TripleViewModel, mode: Compilation, processes: int = 1) -> Callable[[NetworkInput], Tensor]:

@@ -21,12 +21,13 @@ from napari_rada.models.triple_view import guide_in
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_rada.config import GuidanceConfig, RunConfig
+    from napari_rada.config import RunConfig
     from napari_rada.control import RunControl
     from napari_rada.data.case import Case
     from napari_rada.data.classes import ClassTable
     from napari_rada.events import Listener
     from napari_rada.guidance.files import GuidanceFiles
+    from napari_rada.settings import GuidanceConfig
     from napari_rada.training.checkpoint import Checkpoint
     from napari_rada.training.run_folder import RunFolder
 

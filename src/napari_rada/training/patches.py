@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from napari_rada.config import Augment
     from napari_rada.data.grid import Shape
+    from napari_rada.settings import Augment
     from napari_rada.training.volumes import Volume
 
 

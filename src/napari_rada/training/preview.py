@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_rada.data.working import box_selector, box_shape, upsample, view_of_slices
+from napari_rada.data.resampling import upsample
+from napari_rada.data.working import box_selector, box_shape, view_of_slices
 from napari_rada.inference.blending import blended
 from napari_rada.training.validation import begun_with, predict_view
 from napari_rada.training.volumes import third_view

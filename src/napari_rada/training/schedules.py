@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from napari_rada.config import CosineDecay, CrossConfig, StepDecay
+    from napari_rada.settings import CosineDecay, CrossConfig, StepDecay
 
 
 def rampup(iteration: int, total: int) -> float:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from napari_rada.config import TrainingConfig
+    from napari_rada.settings import TrainingConfig
     from napari_rada.training.team import Team
 
 

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_rada.config import Architecture, ModelConfig
     from napari_rada.data.slices import AnnotatedSlice
     from napari_rada.data.working import WorkingCase
     from napari_rada.propagation.base import PseudoLabels
+    from napari_rada.settings import Architecture, ModelConfig
 
 NEARNESS_SCALE = 12.0
 """Slices of distance over which nearness falls to 1/e."""

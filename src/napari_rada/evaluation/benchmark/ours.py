@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 
 from napari_rada import pipeline
-from napari_rada.config import PropagationConfig, RunConfig
+from napari_rada.config import RunConfig
 from napari_rada.data.case import Case, check_trainable
 from napari_rada.errors import InputError, Stopped
 from napari_rada.evaluation.benchmark.methods import Conditions, Segmentation
@@ -23,6 +23,7 @@ from napari_rada.preparation import Work, image_in_box, propagated, working_grid
 from napari_rada.presets import PRESETS
 from napari_rada.propagation import make_propagator
 from napari_rada.propagation.regridding import in_box
+from napari_rada.settings import PropagationConfig
 from napari_rada.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
