@@ -130,11 +130,13 @@ def test_with_grids_of_its_own_for_the_propagation_they_are_made_too() -> None:
 
 
 def test_the_other_classes_share_what_a_close_up_leaves() -> None:
-    together = np.array([[0.2, 0.1, 0.0], [0.6, 0.4, 0.0], [0.2, 0.5, 1.0]], dtype=np.float32)[..., None, None]
-    close = np.array([[0.5, 0.9, 0.1], [0.1, 0.0, 0.6], [0.4, 0.1, 0.3]], dtype=np.float32)[..., None, None]
-    put_in(together, close, 2)
-    expected = [[0.6 / 4, 0.9 / 5, 0.1], [0.6 * 3 / 4, 0.9 * 4 / 5, 0.6], [0.4, 0.1, 0.3]]
-    np.testing.assert_allclose(together[..., 0, 0], expected, atol=1e-6)
+    left, nothing, trace = [0.2, 0.5, 0.1, 0.2], [0.0, 0.0, 0.0, 1.0], [1e-8, 3e-6, 1e-6, 1.0]
+    together = np.array([left, left, nothing, trace], dtype=np.float32).T[..., None, None]
+    close = np.array([[0.1, 0.5, 0.4], [0.0, 1.0, 0.0], [0.2, 0.4, 0.4], [0.2, 0.4, 0.4]], dtype=np.float32)
+    put_in(together, close.T[..., None, None], 3)
+    shared, alone = [0.1 + 0.025, 0.25 + 0.0625, 0.05 + 0.0125, 0.5], [0.0, 0.0, 0.0, 1.0]
+    expected = np.array([shared, alone, [0.2, 0.2, 0.2, 0.4], [0.2, 0.3, 0.1, 0.4]])
+    np.testing.assert_allclose(together[..., 0, 0].T, expected, atol=1e-5)
 
 
 def test_boxes_lie_over_each_other_where_both_are() -> None:

@@ -2,9 +2,9 @@
 
 Several structures share one working grid, and the box around all of them says how large its voxels are. A kidney beside
 a liver, or the aorta in a whole abdomen, then has few. So each such structure is propagated once more in the box around
-itself, the others being there as far as they reach into it, and what comes out for it counts inside that box.
+itself, all others being one there as far as they reach into it, and what comes out for it counts inside that box.
 
-Shape legend: C classes, z y x a part of the full grid.
+Shape legend: C classes, K classes of a close-up (background, the structure, all others), z y x a part of the full grid.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from napari_rada.data.classes import ClassTable
 from napari_rada.data.working import box_shape, foreground_box, grid_factors
 from napari_rada.preparation import CLOSE_MARGIN, own_grids, propagated
 from napari_rada.propagation.regridding import in_box
@@ -32,7 +33,11 @@ if TYPE_CHECKING:
 FINER = 4
 """A close-up is worth its time if its voxels are smaller than those of the common grid by this factor, in volume."""
 ROOM = 1e-3
-"""Where the other classes together are less likely than this, they say nothing about each other."""
+"""Where the other classes together are less likely than this, they do not say whether there is background."""
+STRUCTURE, OTHERS = 1, 2
+"""Classes of a close-up beside background, by label value and by index."""
+TRACE = 1e-12
+"""Added to each of several structures that share what a close-up calls others, for where none of them is likely."""
 
 
 class CloseUp(NamedTuple):
@@ -63,10 +68,12 @@ def propagated_closely(work: Work, made: Sequence[Made]) -> Probability:
     probability = in_box(made, work.control)
     # An array of its own wherever there are close-ups: it was brought from a coarser grid.
     for one in worth_it(work, made[0].case) if work.config.data.close_ups else []:
-        grids = _grids(work, one)
-        if not (grids[0].truth == one.class_index).any():
+        work.control.check()
+        alone = _others_as_one(work, one)
+        grids = own_grids(alone, around=STRUCTURE)
+        if not (grids[0].truth == STRUCTURE).any():
             continue  # too thin to be seen even there
-        found = in_box(propagated(work, grids, held_out=False, focus=one.class_index), work.control)
+        found = in_box(propagated(alone, grids, held_out=False, focus=STRUCTURE), work.control)
         inside, there = overlap(grids[0].box, made[0].case.box)
         put_in(probability[(slice(None), *there)], found[(slice(None), *inside)], one.class_index)
     return probability
@@ -92,17 +99,21 @@ def worth_it(work: Work, common: WorkingCase) -> list[CloseUp]:
 
 
 def put_in(probability: NDArray[np.float32], close: NDArray[np.float32], index: int) -> None:
-    """Give one class of a probability (C, z, y, x), in place, what a close-up (C, z, y, x) says.
+    """Give one class of a probability (C, z, y, x), in place, what a close-up (K, z, y, x) says.
 
-    The others share what is left as they did before; where nothing was left for them, as the close-up says.
+    The others share what is left as they did before; where nothing was left for them, the close-up tells how likely
+    background is.
     """
     left = 1.0 - probability[index]
     some = left > ROOM
-    share = (1.0 - close[index]) / np.maximum(left, np.float32(ROOM))
-    for other in range(len(probability)):
-        if other != index:
-            probability[other] = np.where(some, probability[other] * share, close[other])
-    probability[index] = close[index]
+    share = (1.0 - close[STRUCTURE]) / np.maximum(left, np.float32(ROOM))
+    others = [other for other in range(1, len(probability)) if other != index]
+    together = sum(probability[other] for other in others) + np.float32(TRACE * len(others))
+    for other in others:
+        split = close[OTHERS] * ((probability[other] + np.float32(TRACE)) / together)
+        probability[other] = np.where(some, probability[other] * share, split)
+    probability[0] = np.where(some, probability[0] * share, close[0])
+    probability[index] = close[STRUCTURE]
 
 
 def overlap(one: Box, other: Box) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
@@ -115,9 +126,12 @@ def overlap(one: Box, other: Box) -> tuple[tuple[slice, ...], tuple[slice, ...]]
     return first, second
 
 
-def _grids(work: Work, one: CloseUp) -> list[WorkingCase]:
-    """Make the grids of a close-up; the name says of which structure it is."""
-    work.control.check()
-    structure = work.classes.classes[one.class_index]
-    name = f"{work.case.name}, {structure.name}"
-    return [replace(grid, name=name) for grid in own_grids(work, around=structure.value)]
+def _others_as_one(work: Work, one: CloseUp) -> Work:
+    """Return the work of a close-up, which is named after its structure."""
+    case, structure = work.case, work.classes.classes[one.class_index]
+    assert case.labels is not None
+    labels = np.where(case.labels > 0, np.uint16(OTHERS), np.uint16(0))
+    labels[case.labels == structure.value] = STRUCTURE
+    classes = ClassTable.from_values((STRUCTURE, OTHERS))
+    named = replace(case, name=f"{case.name}, {structure.name}", labels=labels, classes=classes)
+    return work._replace(case=named, classes=classes)
