@@ -15,7 +15,7 @@ from napari_rada.errors import Stopped
 from napari_rada.models.completer import CUES, LOGIT_LIMIT, Completer, load_completer
 from napari_rada.pretraining.examples import make_example
 from napari_rada.propagation import make_propagator
-from napari_rada.propagation.combined import CombinedPropagator
+from napari_rada.propagation.combined import CombinedPropagator, _judged
 from napari_rada.settings import CombinedConfig, DiffusionConfig
 
 
@@ -202,6 +202,26 @@ def test_a_class_that_a_fold_does_not_show_is_nowhere_in_it():
     assert held_out is not None
     assert held_out[2].max() < 0.01  # no opinion may give less than a floor
     np.testing.assert_allclose(held_out.sum(axis=0), 1.0, atol=1e-5)
+
+
+def test_a_single_slice_judges_nobody_so_that_all_weigh_the_same():
+    labels = (ellipsoids() > 0).astype(np.uint16)
+    case = working(scan(labels), labels, [(0, CENTRE[0])])
+    pool = run(CombinedPropagator(CombinedConfig()), case).shared.pools[None]
+    np.testing.assert_allclose(pool.weights_K, 1 / 3)
+    np.testing.assert_array_equal(pool.offsets_C, 0)
+
+
+def test_opinions_are_not_judged_by_a_class_that_only_the_hidden_view_shows():
+    labels = np.where(ellipsoids() == 2, 1, ellipsoids())
+    labels[:, :, CENTRE[2]] = ellipsoids()[:, :, CENTRE[2]]
+    case = working(scan(ellipsoids()), labels)
+    opinions = np.random.default_rng(0).random((3, 3, *case.shape), dtype=np.float32)
+    hidden, shown = (_judged(case, view, opinions) for view in (2, 0))
+    assert set(hidden.truth_n) == {0, 1}
+    np.testing.assert_array_equal(hidden.known_C, [True, True, False])
+    np.testing.assert_array_equal(shown.known_C, True)
+    assert hidden.opinions_KCn.shape == (3, 3, hidden.truth_n.size)
 
 
 def test_progress_reaches_the_end_also_without_anything_to_complete(one_class):

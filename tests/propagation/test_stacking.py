@@ -24,7 +24,7 @@ def opinion(truth: np.ndarray, right: float, classes: int, sure: float = 0.9) ->
 
 def judged(rights: tuple[float, ...], classes: int = 2, voxels: int = 4000) -> Judged:
     truth = RNG.integers(classes, size=voxels).astype(np.int16)
-    return Judged(np.stack([opinion(truth, right, classes) for right in rights]), truth)
+    return Judged(np.stack([opinion(truth, right, classes) for right in rights]), truth, np.ones(classes, dtype=bool))
 
 
 @pytest.mark.parametrize("classes", [2, 4])
@@ -52,11 +52,27 @@ def test_caution_keeps_weights_near_the_usual_ones() -> None:
     assert away[2] < 0.05
 
 
-@pytest.mark.parametrize("views", [[], [judged((0.9, 0.6), voxels=0)]])
-def test_without_evidence_the_weights_are_the_usual_ones(views: list[Judged]) -> None:
-    pool = fit_pool(views, USUAL, 3, 0.01)
-    np.testing.assert_array_equal(pool.weights_K, USUAL)
+def only(view: Judged, *classes: int) -> Judged:
+    """Keep the voxels of some classes."""
+    kept = np.isin(view.truth_n, classes)
+    return Judged(view.opinions_KCn[..., kept], view.truth_n[kept], view.known_C)
+
+
+SOME = judged((0.9, 0.6, 0.8), classes=3)
+
+
+@pytest.mark.parametrize(
+    ("views", "wanted"), [([], None), ([only(SOME)], None), ([only(SOME, 0)], None), ([only(SOME, 0, 1)], 2)]
+)
+def test_without_evidence_all_weigh_the_same(views: list[Judged], wanted: int | None) -> None:
+    pool = fit_pool(views, (0.5, 0.5, 0.0), 3, 0.01, wanted)
+    np.testing.assert_allclose(pool.weights_K, 1 / 3)
     np.testing.assert_array_equal(pool.offsets_C, np.zeros(3))
+
+
+@pytest.mark.parametrize(("view", "wanted"), [(SOME, None), (only(SOME, 0, 1), None), (only(SOME, 0, 1), 1)])
+def test_with_evidence_of_what_is_wanted_they_do_not(view: Judged, wanted: int | None) -> None:
+    assert np.ptp(fit_pool([view], (0.5, 0.5, 0.0), 3, 0.01, wanted).weights_K) > 0.1
 
 
 def test_without_a_caution_the_weights_are_the_usual_ones() -> None:
@@ -68,11 +84,26 @@ def test_what_all_take_for_too_large_is_made_smaller(classes: int) -> None:
     truth = RNG.integers(classes, size=6000).astype(np.int16)
     wrong = np.where((truth == 0) & (RNG.random(truth.size) < 0.4), 1, truth)
     said = np.where(np.arange(classes)[:, None] == wrong, 0.8, 0.2 / (classes - 1)).astype(np.float32)
-    view = Judged(np.stack([said, said]), truth)
+    view = Judged(np.stack([said, said]), truth, np.ones(classes, dtype=bool))
     offsets = [fit_pool([view], USUAL, classes, caution).offsets_C for caution in (0.0, 0.01, 10.0)]
     assert all(found[0] == 0.0 for found in offsets)
     assert offsets[0][1] < offsets[1][1] < offsets[2][1] < 0.0
     assert offsets[2][1] > -0.1
+
+
+def test_a_class_that_nothing_is_known_of_changes_nothing() -> None:
+    two = judged((0.8, 0.7))
+    beside = np.concatenate([two.opinions_KCn, np.zeros((2, 2, two.truth_n.size), dtype=np.float32)], axis=1)
+    four = Judged(beside, two.truth_n, np.array([True, True, False, False]))
+    expected, found = fit_pool([two], USUAL, 2, 0.01), fit_pool([four], USUAL, 4, 0.01)
+    np.testing.assert_allclose(found.weights_K, expected.weights_K, atol=1e-5)
+    np.testing.assert_allclose(found.offsets_C, [*expected.offsets_C, 0.0, 0.0], atol=1e-5)
+
+
+def test_a_class_that_is_true_nowhere_keeps_its_size() -> None:
+    offsets = fit_pool([only(judged((0.8, 0.7), classes=3), 0, 1)], USUAL, 3, 0.0).offsets_C
+    assert offsets[2] == 0.0
+    assert offsets[1] != 0.0
 
 
 def test_an_offset_moves_its_class_everywhere() -> None:

@@ -170,7 +170,7 @@ class CombinedPropagator:
         others = [other for other in folds if other is not None and other != view]
         judged = [_judged(case, other, folds[other]) for other in others]
         usual = (1.0 - self.config.share, self.config.share, 0.0)
-        return fit_pool(judged, usual, case.num_classes, self.config.caution)
+        return fit_pool(judged, usual, case.num_classes, self.config.caution, self.focus)
 
     def _complete(
         self, case: WorkingCase, folds: Sequence[_Fold], control: RunControl, on_progress: OnProgress
@@ -215,9 +215,14 @@ def _fold(case: WorkingCase, walked: PseudoLabels, view: int | None) -> _Fold:
 
 
 def _judged(case: WorkingCase, view: int, opinions: Sequence[Probability]) -> Judged:
-    """Return what opinions without a view say about its slices, where no other view annotated."""
-    own = case.views == np.uint8(1 << view)
-    return Judged(np.stack([opinion[:, own] for opinion in opinions]), case.truth[own])
+    """Return what opinions without a view say about its slices, where no other view annotated.
+
+    Left out is what they cannot know of: classes that only this view shows.
+    """
+    shown = np.unique(truth_without(case, view))
+    own = (case.views == np.uint8(1 << view)) & np.isin(case.truth, shown)
+    known = np.isin(np.arange(case.num_classes), shown)
+    return Judged(np.stack([opinion[:, own] for opinion in opinions]), case.truth[own], known)
 
 
 def _part(on_progress: OnProgress, first: int, last: int) -> OnProgress:

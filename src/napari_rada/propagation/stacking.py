@@ -29,10 +29,14 @@ LARGEST = 2.0
 
 
 class Judged(NamedTuple):
-    """What opinions that were not shown a view's slices say about them: probability (K, C, n), true class (n,)."""
+    """What opinions that were not shown a view's slices say about them: probability (K, C, n), true class (n,).
+
+    Of the classes (C,) only those count that other slices show; `truth_n` holds no others.
+    """
 
     opinions_KCn: NDArray[np.float32]
     truth_n: NDArray[np.int16]
+    known_C: NDArray[np.bool_]
 
 
 class Pool(NamedTuple):
@@ -42,34 +46,48 @@ class Pool(NamedTuple):
     offsets_C: NDArray[np.float64]
 
 
-def fit_pool(views: Sequence[Judged], usual_K: Sequence[float], num_classes: int, caution: float | None) -> Pool:
+def fit_pool(
+    views: Sequence[Judged],
+    usual_K: Sequence[float],
+    num_classes: int,
+    caution: float | None,
+    wanted: int | None = None,
+) -> Pool:
     """Return the pool that explains the slices best and is not far from the usual one.
 
     It minimises the cross entropy, each view counting the same, plus `caution` times the squared distance of the
     weights to the usual ones and of the offsets to 0, which is a convex problem. Weights stay in 0..`LARGEST`; the
-    offset of background is 0.
+    offset of background is 0, and so is that of a class that is true in no voxel: what is wrongly taken for it would
+    only say that it is too large.
 
     Parameters
     ----------
     views
-        Those without voxels are left out; without any the pool is the usual one.
+        Those without voxels are left out. Where none is left in which a structure is true, all opinions weigh the same.
     caution
         None keeps the usual weights, without offsets.
+    wanted
+        Index of the only class that has to be true somewhere; None for any structure.
     """
-    usual = np.concatenate([usual_K, np.zeros(num_classes - 1)])
-    known = [(_log(view.opinions_KCn), view.truth_n) for view in views if view.truth_n.size]
-    if caution is None or not known:
+    usual, even = np.zeros((2, len(usual_K) + num_classes - 1))
+    usual[: len(usual_K)], even[: len(usual_K)] = usual_K, 1 / len(usual_K)
+    if caution is None:
         return _pool(usual, len(usual_K))
+    known = [(_log(view.opinions_KCn), view) for view in views if view.truth_n.size]
+    told = {int(index) for _, view in known for index in np.unique(view.truth_n)}
+    if not (told - {0} if wanted is None else told & {wanted}):
+        return _pool(even, len(usual_K))
 
     def cost(found: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         away = found - usual
         value, slope = caution * float(away @ away), 2.0 * caution * away
-        for log_KCn, truth_n in known:
-            one_value, one_slope = _cross_entropy(log_KCn, truth_n, _pool(found, len(usual_K)))
+        for log_KCn, view in known:
+            one_value, one_slope = _cross_entropy(log_KCn, view, _pool(found, len(usual_K)))
             value, slope = value + one_value / len(known), slope + one_slope / len(known)
         return value, slope
 
-    bounds = [(0.0, LARGEST)] * len(usual_K) + [(-LOGIT_LIMIT, LOGIT_LIMIT)] * (num_classes - 1)
+    reach = [LOGIT_LIMIT if index in told else 0.0 for index in range(1, num_classes)]
+    bounds = [(0.0, LARGEST)] * len(usual_K) + [(-most, most) for most in reach]
     return _pool(minimize(cost, usual, jac=True, method="L-BFGS-B", bounds=bounds).x, len(usual_K))
 
 
@@ -109,11 +127,11 @@ def _log(probability: NDArray[np.float32], weight: float = 1.0) -> NDArray[np.fl
     return found
 
 
-def _cross_entropy(
-    log_KCn: NDArray[np.float32], truth_n: NDArray[np.int16], pool: Pool
-) -> tuple[float, NDArray[np.float64]]:
+def _cross_entropy(log_KCn: NDArray[np.float32], view: Judged, pool: Pool) -> tuple[float, NDArray[np.float64]]:
     """Mean cross entropy of the pool with the truth, and its slope by the weights and the offsets, (K + C - 1,)."""
+    truth_n = view.truth_n
     scores_Cn = np.tensordot(pool.weights_K, log_KCn, axes=1) + pool.offsets_C[:, None]
+    scores_Cn[~view.known_C] = -np.inf
     scores_Cn -= scores_Cn.max(axis=0)
     log_total_n = np.log(np.exp(scores_Cn).sum(axis=0))
     voxels = np.arange(truth_n.size)
