@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_rada.config import RunConfig
+    from napari_rada.data.working import WorkingCase
     from napari_rada.events import Listener
+    from napari_rada.propagation.regridding import Made
 
 LARGE, SMALL = (30, 24, 24), (16, 38, 38)
 SHAPE = (48, 56, 56)
@@ -122,6 +124,25 @@ def test_a_structure_too_thin_for_its_own_grid_stays_as_it_was_found_with_the_ot
     assert [close.class_index for close in worth_it(asked, made[0].case)] == [2]
     assert not any((grid.truth == 2).any() for grid in own_grids(asked, around=2))
     np.testing.assert_array_equal(propagated_closely(asked, made), in_box(made, asked.control))
+
+
+def test_of_a_structure_that_one_direction_shows_a_close_up_has_only_its_slices(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slices = [*enumerate(LARGE), (0, SMALL[0] - 2), (0, SMALL[0] + 2)]
+    case = Case.create(two_balls().image, labels(), slices=slices)
+    asked, seen = work(case), []
+    made = propagated(asked, own_grids(asked), held_out=False)
+
+    def watched(close: Work, grids: list[WorkingCase], **settings: object) -> list[Made]:
+        seen.append(close.case)
+        return propagated(close, grids, **settings)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(closeups, "propagated", watched)
+    propagated_closely(asked, made)
+    (close,) = seen
+    assert {plane.axis for plane in close.annotated} == {0}
+    assert np.unique(close.labels.nonzero()[0]).tolist() == [SMALL[0] - 2, SMALL[0] + 2, LARGE[0]]
 
 
 def test_with_grids_of_its_own_for_the_propagation_they_are_made_too() -> None:

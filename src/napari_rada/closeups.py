@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from napari_rada.data.classes import ClassTable
+from napari_rada.data.slices import annotated_mask
 from napari_rada.data.working import box_shape, foreground_box, grid_factors
 from napari_rada.preparation import CLOSE_MARGIN, own_grids, propagated
 from napari_rada.propagation.regridding import in_box
@@ -127,11 +128,22 @@ def overlap(one: Box, other: Box) -> tuple[tuple[slice, ...], tuple[slice, ...]]
 
 
 def _others_as_one(work: Work, one: CloseUp) -> Work:
-    """Return the work of a close-up, which is named after its structure."""
+    """Return the work of a close-up, which is named after its structure.
+
+    Where slices of one direction alone show the structure, only those are taken: each then tells what the opinions
+    are worth without it, which slices of the other directions cannot.
+    """
     case, structure = work.case, work.classes.classes[one.class_index]
     assert case.labels is not None
     labels = np.where(case.labels > 0, np.uint16(OTHERS), np.uint16(0))
     labels[case.labels == structure.value] = STRUCTURE
+    annotated = case.annotated
+    axes = {plane.axis for plane in annotated if (labels[plane.selector()] == STRUCTURE).any()}
+    if len(axes) == 1:
+        annotated = tuple(plane for plane in annotated if plane.axis in axes)
+        labels[~annotated_mask(labels.shape, annotated)] = 0
     classes = ClassTable.from_values((STRUCTURE, OTHERS))
-    named = replace(case, name=f"{case.name}, {structure.name}", labels=labels, classes=classes)
-    return work._replace(case=named, classes=classes)
+    name = f"{case.name}, {structure.name}"
+    return work._replace(
+        case=replace(case, name=name, labels=labels, annotated=annotated, classes=classes), classes=classes
+    )
