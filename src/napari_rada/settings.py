@@ -133,7 +133,8 @@ class FinerFlowConfig(FlowConfig):
 class CombinedConfig(Group):
     """Diffusion, a network that was pre-trained on synthetic scans and corrects it, and optical flow, pooled.
 
-    Their weights are found on every scan anew, from what each says about annotated slices that it was not shown.
+    Their weights are found on every scan anew, from what each says about annotated slices that it was not shown; where
+    no such slice tells, all three weigh the same.
     """
 
     method: Literal["combined"] = "combined"
