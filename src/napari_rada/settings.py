@@ -272,7 +272,8 @@ class TrainingConfig(Group):
         "flips", description="Flips and quarter turns; or small rotations, scalings and changes of intensity (deform)."
     )
     bfloat16: bool = Field(
-        False, description="Mixed precision also on a processor that has bfloat16; graphics cards use it anyway."
+        False,
+        description="Mixed precision also on a processor that has bfloat16; cards that have it use it anyway.",
     )
     compile: Compilation = Field(
         "none",

@@ -6,6 +6,7 @@ from napari_rada.models.device import (
     _cpu_has_bfloat16,
     autocast,
     autocasts,
+    has_bfloat16,
     learns_in_bfloat16,
     resolve_device,
     why_unusable,
@@ -80,5 +81,16 @@ def test_no_gradient_in_bfloat16_where_a_level_is_two_voxels_deep(depth, stride,
 def test_mixed_precision_only_where_the_gpu_has_bfloat16(monkeypatch):
     with autocast(torch.device("cpu")):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
-    assert not isinstance(autocast(torch.device("cuda")), torch.autocast)
+    card = torch.device("cuda")
+    monkeypatch.setattr(torch.version, "hip", None)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    assert has_bfloat16(card)
+    assert autocasts(card)
+    # PyTorch calls this one able to, since it can make such numbers; cuDNN cannot convolve them
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    assert not has_bfloat16(card)
+    assert not autocasts(card, cpu=True)
+    assert not isinstance(autocast(card), torch.autocast)
+    monkeypatch.setattr(torch.version, "hip", "6.4")
+    assert has_bfloat16(card)
+    assert not has_bfloat16(torch.device("mps"))

@@ -53,13 +53,19 @@ def why_unusable(device: torch.device) -> str | None:
 
 
 def autocasts(device: torch.device, *, cpu: bool = False) -> bool:
-    """Tell whether mixed precision pays: on GPUs that have bfloat16 and, if asked for, on CPUs that have it.
+    """Tell whether mixed precision pays: on GPUs that have bfloat16 and, if asked for, on CPUs that have it."""
+    return (device.type == "cuda" or cpu) and has_bfloat16(device)
 
-    On other CPUs it is slow.
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Tell whether a device computes in bfloat16 itself.
+
+    Others only imitate it. A processor is many times slower then, for nothing: its arrays take more memory, not less.
+    NVIDIA's cards before Ampere hold such numbers, so that PyTorch calls them able to, but cuDNN cannot convolve them.
     """
-    if device.type == "cpu":
-        return cpu and _cpu_has_bfloat16()
-    return device.type == "cuda" and torch.cuda.is_bf16_supported()
+    if device.type == "cuda":
+        return torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (8, 0)
+    return device.type == "cpu" and _cpu_has_bfloat16()
 
 
 def learns_in_bfloat16(device: torch.device, depth: int, stride: int) -> bool:

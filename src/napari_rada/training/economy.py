@@ -1,9 +1,9 @@
 """What training does when memory runs out: one step down a short ladder, and on from the last checkpoint.
 
-In this order, each beside those before: mixed precision where it is not on anyway; the batch in parts whose gradients
-are added up; patches of half the side, twice; activations computed again instead of kept; the processor instead of the
-graphics card. The step that was reached is kept in the checkpoint, so that a resumed run does not fall down the same
-stairs again. The ladder has an end, and so have the attempts.
+In this order, each beside those before: mixed precision where the device has it and it is not on anyway; the batch in
+parts whose gradients are added up; patches of half the side, twice; activations computed again instead of kept; the
+processor instead of the graphics card. The step that was reached is kept in the checkpoint, so that a resumed run does
+not fall down the same stairs again. The ladder has an end, and so have the attempts.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint as recomputing
 from napari_rada.errors import NotEnoughMemoryError, RunFolderError
 from napari_rada.events import FinishReason, Listener, Notice
 from napari_rada.memory import is_out_of_memory, release
-from napari_rada.models.device import autocasts
+from napari_rada.models.device import autocasts, has_bfloat16
 from napari_rada.training.checkpoint import Checkpoint, load_checkpoint
 from napari_rada.training.objective import NetworkLoss
 from napari_rada.training.patches import Batch
@@ -49,7 +49,7 @@ class Economy:
     rung
         Steps taken down the ladder.
     autocast
-        Mixed precision (bfloat16) also where it does not pay.
+        Mixed precision (bfloat16), whatever the settings say.
     parts
         The batch is computed in this many parts, one after the other.
     recompute
@@ -98,7 +98,7 @@ def ladder(config: RunConfig, device: torch.device, processes: int = 1) -> tuple
         economy = replace(last.economy, rung=len(rungs), **saved)  # type: ignore[arg-type]
         rungs.append(replace(last, change=change, economy=economy, **fields))  # type: ignore[arg-type]
 
-    if device.type in ("cpu", "cuda") and not autocasts(device, cpu=config.training.bfloat16):
+    if has_bfloat16(device) and not autocasts(device, cpu=config.training.bfloat16):
         down("mixed precision (bfloat16)", autocast=True)
     training = config.training
     both = training.labelled_patches + training.unlabelled_patches
