@@ -65,4 +65,4 @@ def test_devices_that_cannot_be_used_say_why():
     assert devices["cpu"].unusable is None
     assert devices["mps"].label == "Apple GPU"
     for device in devices.values():
-        assert device.unusable is None or device.unusable.startswith(("this PyTorch", "no "))
+        assert device.unusable is None or device.unusable.startswith(("this PyTorch", "PyTorch", "no "))

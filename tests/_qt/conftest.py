@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 import time
@@ -210,6 +211,13 @@ def predicted(case: Case) -> Prediction:
 def _devices_are_known() -> None:
     """Look for devices before any window is open, so that no test waits for torch."""
     known_devices()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _what_is_there_is_not_collected(_devices_are_known: None) -> None:
+    """Let the collections at the end of a viewer look at what came since alone, not at all modules of torch."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from napari_rada.errors import ConfigError
+from napari_rada.models import device as devices
 from napari_rada.models.device import (
     _cpu_has_bfloat16,
     autocast,
@@ -18,9 +19,19 @@ def test_auto_prefers_cuda_then_mps(monkeypatch):
     assert resolve_device("auto").type == "cuda"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(devices, "trial", lambda device: None)
     assert resolve_device("auto").type == "mps"
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert resolve_device("auto").type == "cpu"
+
+
+def test_an_apple_gpu_that_fails_its_trial_is_not_chosen_and_says_why(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(devices, "trial", lambda device: "PyTorch 2.14 computes 3D networks wrongly on it")
+    assert resolve_device("auto").type == "cpu"
+    with pytest.raises(ConfigError, match=r"'mps' cannot be used: PyTorch 2\.14 .* wrongly on it\. Use auto or cpu\."):
+        resolve_device("mps")
 
 
 def test_a_missing_device_says_why(monkeypatch):

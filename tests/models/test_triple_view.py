@@ -24,7 +24,8 @@ from napari_rada.training.trainer import make_optimiser
         ("vnet", "instance", "cuda", torch.contiguous_format),
         ("vnet", "batch", "cuda", torch.channels_last_3d),
         ("completer", "instance", "cuda", torch.contiguous_format),
-        ("vnet", "instance", "mps", torch.channels_last_3d),
+        ("vnet", "batch", "mps", torch.contiguous_format),
+        ("completer", "instance", "mps", torch.contiguous_format),
     ],
 )
 def test_networks_are_placed_in_the_memory_format_that_is_fast_there(

@@ -133,8 +133,11 @@ class _Decoder(_Level):
 
     def forward(self, level: Tensor, skip: Tensor) -> Tensor:
         finer = F.interpolate(level, size=skip.shape[2:], mode="trilinear", align_corners=False)
-        both = zip((finer, skip), torch.split(self.first.weight, [finer.shape[1], skip.shape[1]], dim=1), strict=True)
-        parts = [F.conv3d(x, weight.contiguous(memory_format=torch.channels_last_3d), padding=1) for x, weight in both]
+        whole = self.first.weight
+        last = whole.is_contiguous(memory_format=torch.channels_last_3d)
+        memory_format = torch.channels_last_3d if last else torch.contiguous_format
+        both = zip((finer, skip), torch.split(whole, [finer.shape[1], skip.shape[1]], dim=1), strict=True)
+        parts = [F.conv3d(x, weight.contiguous(memory_format=memory_format), padding=1) for x, weight in both]
         return self.after_first(parts[0] + parts[1])
 
 

@@ -10,6 +10,7 @@ import torch
 
 from napari_rada.allocator import freed_memory_kept
 from napari_rada.errors import ConfigError
+from napari_rada.models.trial import trial
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +27,8 @@ def resolve_device(name: str) -> torch.device:
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        apple = torch.device("mps")
+        return apple if why_unusable(apple) is None else torch.device("cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -38,7 +40,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def why_unusable(device: torch.device) -> str | None:
-    """Say why a device cannot be used here, or None if it can."""
+    """Say why a device cannot be used here, or None if it can; an Apple GPU is tried, which takes some seconds once."""
     if device.type == "cuda":
         if torch.version.cuda is None and torch.version.hip is None:
             return "this PyTorch was built without CUDA"
@@ -48,7 +50,7 @@ def why_unusable(device: torch.device) -> str | None:
             return f"there are only {torch.cuda.device_count()} GPUs"
         return None
     if device.type == "mps":
-        return None if torch.backends.mps.is_available() else "no Apple GPU was found"
+        return trial(device) if torch.backends.mps.is_available() else "no Apple GPU was found"
     return None if device.type == "cpu" else "it is not one of cpu, cuda, mps"
 
 

@@ -66,10 +66,12 @@ class TripleViewModel(nn.Module):
         """Move to a device, and to the memory format that is fast there; returns the model itself.
 
         That is `channels_last_3d`, but with instance normalisation on a graphics card, where PyTorch copies its input
-        into the usual format, and the next convolution copies it back (pytorch#59168, pytorch#72341).
+        into the usual format, and the next convolution copies it back (pytorch#59168, pytorch#72341); and but on
+        Apple's, where other formats than the usual one gave wrong results or crashed (pytorch#141471, pytorch#190645).
         """
         copies = device.type == "cuda" and any(isinstance(layer, nn.InstanceNorm3d) for layer in self.modules())
-        self.memory_format = torch.contiguous_format if copies else torch.channels_last_3d
+        usual = copies or device.type == "mps"
+        self.memory_format = torch.contiguous_format if usual else torch.channels_last_3d
         return self.to(device).to(memory_format=self.memory_format)
 
     def moved_to(self, device: torch.device) -> TripleViewModel:

@@ -115,4 +115,6 @@ def _hints(cases: Sequence[Case]) -> list[str]:
 def _now(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
     return time.perf_counter()
