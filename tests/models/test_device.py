@@ -14,8 +14,42 @@ from napari_rada.models.device import (
 )
 
 
-def test_auto_prefers_cuda_then_mps(monkeypatch):
+def card_of(monkeypatch, capability, built="sm_75 sm_80 sm_86 sm_90 sm_100 sm_120 compute_120"):
+    """Let there be one graphics card, and PyTorch be built for some."""
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.version, "hip", None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.cuda, "get_arch_list", built.split)
+
+
+@pytest.mark.parametrize("capability", [(7, 5), (8, 0), (8, 9), (9, 0), (10, 3), (12, 0), (13, 1)])
+def test_a_gpu_that_pytorch_was_built_for_is_used(monkeypatch, capability):
+    card_of(monkeypatch, capability)
+    assert why_unusable(torch.device("cuda")) is None
+    assert resolve_device("auto").type == "cuda"
+
+
+@pytest.mark.parametrize("capability", [(6, 1), (7, 0), (11, 0)])
+def test_a_gpu_that_pytorch_was_not_built_for_is_left_alone_and_says_why(monkeypatch, capability):
+    """Its first kernel would end the run: no kernel image is available for execution on the device."""
+    card_of(monkeypatch, capability)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert resolve_device("auto").type == "cpu"
+    own = "{}.{}".format(*capability)
+    with pytest.raises(ConfigError, match=rf"built for compute capability 7\.5 to 12\.0, and the GPU has {own}\. Use"):
+        resolve_device("cuda:0")
+
+
+@pytest.mark.parametrize("built", ["", "gfx90a gfx942", "unheard_of"])
+def test_a_pytorch_that_does_not_say_what_it_was_built_for_is_believed(monkeypatch, built):
+    card_of(monkeypatch, (6, 1), built)
+    assert why_unusable(torch.device("cuda")) is None
+
+
+def test_auto_prefers_cuda_then_mps(monkeypatch):
+    card_of(monkeypatch, (8, 0))
     assert resolve_device("auto").type == "cuda"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
@@ -41,9 +75,7 @@ def test_a_missing_device_says_why(monkeypatch):
 
 
 def test_a_gpu_number_beyond_the_last_is_refused(monkeypatch):
-    monkeypatch.setattr(torch.version, "cuda", "13.0")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    card_of(monkeypatch, (8, 0))
     assert why_unusable(torch.device("cuda:0")) is None
     assert why_unusable(torch.device("cuda:1")) == "there are only 1 GPUs"
 

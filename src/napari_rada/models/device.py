@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import TYPE_CHECKING
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+ARCHITECTURE = re.compile(r"(?P<kind>sm|compute)_(?P<major>\d+)(?P<minor>\d)[a-z]?")
+"""What PyTorch calls the graphics cards that it was built for."""
+
+
 def resolve_device(name: str) -> torch.device:
     """Turn `auto`, `cpu`, `cuda`, `cuda:N` or `mps` into a usable device.
 
@@ -25,10 +30,8 @@ def resolve_device(name: str) -> torch.device:
         If the device does not exist here; the message says why.
     """
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        apple = torch.device("mps")
-        return apple if why_unusable(apple) is None else torch.device("cpu")
+        usable = (device for device in map(torch.device, ("cuda", "mps")) if why_unusable(device) is None)
+        return next(usable, torch.device("cpu"))
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -48,10 +51,28 @@ def why_unusable(device: torch.device) -> str | None:
             return "no NVIDIA GPU or driver was found"
         if (device.index or 0) >= torch.cuda.device_count():
             return f"there are only {torch.cuda.device_count()} GPUs"
-        return None
+        return _lacks_kernels(device)
     if device.type == "mps":
         return trial(device) if torch.backends.mps.is_available() else "no Apple GPU was found"
     return None if device.type == "cpu" else "it is not one of cpu, cuda, mps"
+
+
+def _lacks_kernels(device: torch.device) -> str | None:
+    """Say that this PyTorch was not built for a graphics card, or return None if it was, or cannot tell.
+
+    Compiled kernels run on their own generation from their own number on, those that are compiled on the spot on all
+    later ones.
+    """
+    built = [ARCHITECTURE.fullmatch(name) for name in torch.cuda.get_arch_list()]
+    kernels = [(one["kind"], int(one["major"]), int(one["minor"])) for one in built if one]
+    if torch.version.hip is not None or not kernels:
+        return None
+    card = torch.cuda.get_device_capability(device)
+    if any((major, minor) <= card and (major == card[0] or kind == "compute") for kind, major, minor in kernels):
+        return None
+    numbers = sorted(kernel[1:] for kernel in kernels)
+    first, last, own = ("{}.{}".format(*number) for number in (numbers[0], numbers[-1], card))
+    return f"this PyTorch was built for compute capability {first} to {last}, and the GPU has {own}"
 
 
 def autocasts(device: torch.device, *, cpu: bool = False) -> bool:
