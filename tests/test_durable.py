@@ -1,6 +1,9 @@
+import errno
 import os
+import stat
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -109,3 +112,51 @@ def test_an_old_result_stays_whole_when_the_disk_is_full(tmp_path, monkeypatch, 
             io.write_volume(path, np.zeros(grid.shape, np.uint8), grid)
     assert io.read_volume(path).array.all()
     assert [found.name for found in tmp_path.iterdir()] == [name]
+
+
+class Held:
+    """Another program has a file: what is asked of the system fails so many times."""
+
+    def __init__(self, monkeypatch, times):
+        self.left, self.waited = times, []
+        replace = Path.replace
+
+        def refuse(path, target):
+            if self.left:
+                self.left -= 1
+                raise PermissionError(13, "Permission denied")
+            return replace(path, target)
+
+        monkeypatch.setattr(Path, "replace", refuse)
+        monkeypatch.setattr(durable, "PAUSES_S", (0.1, 0.2))
+        monkeypatch.setattr(durable.time, "sleep", self.waited.append)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_file_that_somebody_holds_for_a_moment_is_waited_for(tmp_path, monkeypatch, times):
+    held = Held(monkeypatch, times)
+    write_text(tmp_path / "a.txt", "new")
+    assert (tmp_path / "a.txt").read_text() == "new"
+    assert held.waited == [0.1, 0.2][:times]
+
+
+def test_a_file_that_is_held_for_long_is_one_sentence(tmp_path, monkeypatch):
+    held = Held(monkeypatch, 3)
+    with pytest.raises(InputError, match=r"cannot be written \(Permission denied\)"):
+        write_text(tmp_path / "a.txt", "new")
+    assert held.waited == [0.1, 0.2]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows does not flush folders")
+@pytest.mark.parametrize(("number", "fails"), [(errno.EINVAL, False), (errno.ENOTSUP, False), (errno.ENOSPC, True)])
+def test_a_disk_that_cannot_flush_folders_is_used_without(tmp_path, monkeypatch, number, fails):
+    fsync = os.fsync
+
+    def on_files_only(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", on_files_only)
+    with pytest.raises(InputError) if fails else nullcontext():
+        write_text(tmp_path / "a.txt", "new")

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import psutil
 import pytest
+import torch
 
 from napari_rada import memory
-from napari_rada.memory import free_memory
+from napari_rada.memory import free_memory, is_out_of_memory, keep_within_card
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,3 +93,45 @@ def test_files_that_say_nothing_change_nothing(limits: Limits, text: str) -> Non
     limits.own.write_text(text)
     limits.write("a", {"memory.max": "many", "memory.current": ""})
     assert free_memory() == MACHINE
+
+
+class Card:
+    """What torch.cuda tells of a card, and is asked to keep to."""
+
+    def __init__(self, free: int, total: int, reserved: int) -> None:
+        self.mem_get_info = lambda index: (free, total)
+        self.memory_reserved = lambda index: reserved
+        self.current_device = lambda: 1
+        self.kept: list[tuple[float, int]] = []
+        self.set_per_process_memory_fraction = lambda share, index: self.kept.append((share, index))
+
+
+@pytest.mark.parametrize(
+    ("free", "reserved", "share"), [(6, 0, 0.57), (6, 2, 0.77), (10, 0, 0.97), (0, 0, 0.03), (10, 9, 1.0)]
+)
+def test_on_windows_a_process_keeps_within_what_is_free_on_the_card(
+    monkeypatch: pytest.MonkeyPatch, free: int, reserved: int, share: float
+) -> None:
+    card = Card(free, 10, reserved)
+    monkeypatch.setattr(torch, "cuda", card)
+    keep_within_card(torch.device("cuda", 0))
+    assert card.kept == []
+    monkeypatch.setattr(memory.sys, "platform", "win32")
+    keep_within_card(torch.device("cpu"))
+    assert card.kept == []
+    keep_within_card(torch.device("cuda", 0))
+    keep_within_card(torch.device("cuda"))
+    assert card.kept == [(pytest.approx(share), 0), (pytest.approx(share), 1)]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "GET was unable to find an engine to execute this computation",
+        "Unable to find a valid cuDNN algorithm to run convolution",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "Invalid buffer size: 58.92 GB",
+    ],
+)
+def test_shortages_that_do_not_say_so_are_recognised(message: str) -> None:
+    assert is_out_of_memory(RuntimeError(message))

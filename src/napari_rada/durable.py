@@ -7,22 +7,28 @@ file or the new one. Temporary files that a killed process left are removed by t
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import re
+import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from napari_rada.errors import InputError, RadaError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 PREFIX = ".part"
 REMEDY = "choose another place, or free some space"
 RESUME = "the last checkpoint is kept: free some space or restore the folder, then resume"
 """The remedy where a run in progress cannot write to its folder."""
+PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6) if os.name == "nt" else ()
+"""How long is waited, again and again, for whoever holds a file on Windows: scanners, indexers, readers, OneDrive."""
+NOT_FLUSHED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EIO}
+"""What network and container disks answer that cannot flush a folder; the file in it is on the disk already."""
 
 
 @contextmanager
@@ -45,9 +51,7 @@ def written_whole(path: Path, error: type[RadaError] = InputError, remedy: str =
     try:
         _remove_leftovers(path.parent, path.name)
         yield temporary
-        flush_file(temporary)
-        temporary.replace(path)
-        flush_folder(path.parent)
+        put_in_place(temporary, path)
     except OSError as problem:
         raise error(f"{path} cannot be written ({reason_of(problem)}); {remedy}.") from None
     finally:
@@ -72,6 +76,30 @@ def reason_of(problem: OSError) -> str:
     return problem.strerror or " ".join(str(problem).split()) or type(problem).__name__
 
 
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Give a file that is written its final name, and bring both to the disk.
+
+    Raises
+    ------
+    OSError
+        If the operating system refuses; on Windows, where others hold files for a moment, if it still does later.
+    """
+    _patiently(lambda: flush_file(temporary))
+    _patiently(lambda: temporary.replace(path))
+    flush_folder(path.parent)
+
+
+def _patiently(action: Callable[[], object]) -> None:
+    for pause_s in PAUSES_S:
+        try:
+            action()
+        except PermissionError:
+            time.sleep(pause_s)
+        else:
+            return
+    action()
+
+
 def flush_file(path: Path) -> None:
     """Bring the content of a file to the disk."""
     with path.open("rb+") as file:
@@ -79,14 +107,18 @@ def flush_file(path: Path) -> None:
 
 
 def flush_folder(folder: Path) -> None:
-    """Bring names that were made in a folder to the disk; Windows does so by itself and cannot be asked."""
+    """Bring names that were made in a folder to the disk; Windows and some disks do so by themselves if at all."""
     if os.name == "nt":
         return
-    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as problem:
+        if problem.errno not in NOT_FLUSHED:
+            raise
 
 
 def _remove_leftovers(folder: Path, name: str | None) -> None:

@@ -16,14 +16,20 @@ from napari_rada.errors import NotEnoughMemoryError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import torch
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
 GIB = 2**30
+CARD_MARGIN = 0.03
+"""Share of a card's memory that is left for its driver and the screen on Windows."""
 CONTROL_GROUPS = Path("/proc/self/cgroup")
 CONTROL_GROUP_FILES = Path("/sys/fs/cgroup")
 _SHORTAGE = re.compile(
-    "out of memory|not enough memory|can't allocate memory|cannot allocate memory|CUBLAS_STATUS_ALLOC_FAILED",
+    "out of memory|not enough memory|can't allocate memory|cannot allocate memory|STATUS_ALLOC_FAILED|"
+    "unable to find an engine to execute|unable to find a valid cuDNN algorithm|"  # cuDNN, which keeps why to itself
+    "invalid buffer size",  # Apple's GPUs
     re.IGNORECASE,
 )
 
@@ -93,6 +99,21 @@ def release() -> None:
         torch.cuda.empty_cache()
     if torch.backends.mps.is_available():
         torch.mps.empty_cache()
+
+
+def keep_within_card(device: torch.device) -> None:
+    """Let memory run out where a card is full, on Windows too.
+
+    The driver there goes on in main memory, many times slower and without a word (pytorch#108858). So this process may
+    take what is free on the card now, beside what it holds already.
+    """
+    if sys.platform != "win32" or device.type != "cuda":
+        return
+    cuda = sys.modules["torch"].cuda
+    index = cuda.current_device() if device.index is None else device.index
+    free, total = cuda.mem_get_info(index)
+    most = (free + cuda.memory_reserved(index)) / total - CARD_MARGIN
+    cuda.set_per_process_memory_fraction(min(1.0, max(CARD_MARGIN, most)), index)
 
 
 def shortage_explained(function: Callable[P, R]) -> Callable[P, R]:

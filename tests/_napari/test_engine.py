@@ -12,12 +12,13 @@ from tests.engine import ball_case, tiny_config
 
 from napari_rada import pipeline
 from napari_rada._napari import engine
+from napari_rada._napari.devices import list_devices
 from napari_rada._napari.layers import take_snapshot
 from napari_rada.config import RunConfig
 from napari_rada.control import RunControl
 from napari_rada.data.classes import ClassTable
 from napari_rada.data.slices import AnnotatedSlice
-from napari_rada.errors import InputError
+from napari_rada.errors import InputError, MissingDependencyError
 from napari_rada.events import ignore
 from napari_rada.training.run_folder import RunFolder
 from napari_rada.training.snapshot import save_snapshot
@@ -125,3 +126,26 @@ def test_nan_is_treated_as_the_run_treats_it(image, labels, recorder, tmp_path):
     save_snapshot(strict, [ball_case()], ClassTable.from_values([1]))
     with pytest.raises(InputError, match=r"data\.non_finite=replace"):
         engine.predicting(lambda: recorder, strict.path, [snapshot], "cpu")(RunControl(), ignore)
+
+
+def test_a_torch_that_cannot_be_loaded_is_one_sentence_and_no_bug(monkeypatch):
+    def broken():
+        raise OSError("[WinError 1114] A dynamic link library (DLL) initialization routine failed")
+
+    monkeypatch.setattr(engine, "keep_out_triton", lambda: None)
+    with pytest.raises(MissingDependencyError, match=r"PyTorch cannot be loaded \(\[WinError 1114\].*old Qt"):
+        with engine.torch_explained():
+            broken()
+
+
+def test_devices_are_listed_where_torch_cannot_be_loaded(monkeypatch):
+    class Broken:
+        def find_spec(self, name, *_):
+            if name == "napari_rada.models.device":
+                raise OSError("[WinError 1114] DLL")
+
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    monkeypatch.delitem(sys.modules, "napari_rada.models.device", raising=False)
+    found = {device.name: device.unusable for device in list_devices()}
+    assert found["auto"] is None
+    assert found["cpu"].startswith("PyTorch cannot be loaded ([WinError 1114] DLL)")

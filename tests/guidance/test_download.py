@@ -182,7 +182,9 @@ def test_certificates_are_checked() -> None:
         h for h in download_module._opener().handlers if isinstance(h, download_module.urllib.request.HTTPSHandler)
     ]
     context = handlers[0]._context
-    assert context is None or context.verify_mode is ssl.CERT_REQUIRED
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
+    assert context.cert_store_stats()["x509_ca"] > 100  # those of certifi, also where this machine has none
     assert ssl._create_default_https_context().verify_mode is ssl.CERT_REQUIRED
 
 

@@ -16,7 +16,8 @@ from napari_rada import pipeline
 from napari_rada.control import RunControl
 from napari_rada.data.case import check_trainable
 from napari_rada.errors import RunFolderError, Stopped
-from napari_rada.events import CheckpointSaved, Event, StepLogged
+from napari_rada.events import CheckpointSaved, Event, Notice, StepLogged
+from napari_rada.training import run_folder as run_folders
 from napari_rada.training.checkpoint import load_checkpoint
 from napari_rada.training.run_folder import RunFolder
 from napari_rada.training.snapshot import load_cases, save_snapshot
@@ -71,6 +72,34 @@ def test_a_refused_write_is_one_error_and_the_run_can_be_resumed(
     assert f"({reason}); the last checkpoint is kept: free some space or restore the folder, then resume" in str(error)
     assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt").state.iteration == 2
     check_resumes(tmp_path / "run", whole)
+
+
+@pytest.mark.parametrize("for_good", [False, True])
+def test_a_run_goes_on_while_a_spreadsheet_has_its_losses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, for_good: bool
+) -> None:
+    monkeypatch.setattr(run_folders, "READERS_LOCK", True)
+    opened, held = Path.open, [False]
+
+    def refuse(path: Path, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+        if held[0] and path.name == "losses.csv" and "a" in mode:
+            raise PermissionError(13, "Permission denied")
+        return opened(path, mode, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    events: list[Event] = []
+
+    def listen(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, StepLogged):
+            held[0] = event.iteration >= 2 and (for_good or event.iteration < 4)
+
+    assert pipeline.train([ball_case()], tmp_path / "run", CONFIG, listener=listen).iteration == 6
+    lines = (tmp_path / "run" / "losses.csv").read_text().splitlines()[1:]
+    assert [int(line.split(",")[0]) for line in lines] == list(range(1, 3 if for_good else 7))
+    told = [event.message for event in events if isinstance(event, Notice)]
+    wanted = ["losses.csv is open in another program, so that its last lines could not be written."]
+    assert told == (wanted if for_good else [])
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no limit on the size of a file")

@@ -80,13 +80,22 @@ def test_a_run_that_trains_is_neither_resumed_nor_started_again(tmp_path: Path) 
     assert pipeline.resume(tmp_path).iteration == 2
 
 
-@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP])
 def test_a_disk_without_locks_is_used_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     def refuse(descriptor: int) -> None:
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(lock, "_lock_file", refuse)
     with locked(tmp_path, ALONE):
+        pass
+
+
+def test_a_disk_that_fails_at_locks_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(lock, "_lock_file", refuse)
+    with pytest.raises(RunFolderError, match=r"cannot be locked \(Input/output error\)"), locked(tmp_path, ALONE):
         pass
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from napari_rada._napari.engine import torch_explained
+from napari_rada.errors import MissingDependencyError
+
 
 @dataclass(frozen=True)
 class DeviceChoice:
@@ -19,10 +22,13 @@ AUTOMATIC = DeviceChoice("auto", "Automatic")
 
 def list_devices() -> tuple[DeviceChoice, ...]:
     """Look for devices. Imports torch, which takes seconds the first time: call it in a worker."""
-    import torch
+    try:
+        with torch_explained():
+            import torch
 
-    from napari_rada.models.device import resolve_device, why_unusable
-
+            from napari_rada.models.device import resolve_device, why_unusable
+    except MissingDependencyError as error:
+        return (AUTOMATIC, DeviceChoice("cpu", "CPU", str(error)))
     found = [DeviceChoice("auto", f"Automatic ({_label(resolve_device('auto'))})"), DeviceChoice("cpu", "CPU")]
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     for name in [f"cuda:{index}" for index in range(count)] or ["cuda"]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from napari_rada import io
+from napari_rada.durable import reason_of
+from napari_rada.errors import MissingDependencyError
 from napari_rada.events import Stage, StageProgress
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from napari_rada._napari.job import Work
     from napari_rada._napari.layers import Snapshot
@@ -105,11 +108,37 @@ LoadEngine: TypeAlias = Callable[[], Engine]
 
 
 def load_pipeline() -> Engine:
-    """Import the real engine."""
+    """Import the real engine.
+
+    Raises
+    ------
+    MissingDependencyError
+        If PyTorch is there but cannot be loaded.
+    """
     keep_out_triton()
-    from napari_rada import pipeline
+    with torch_explained():
+        from napari_rada import pipeline
 
     return pipeline
+
+
+@contextmanager
+def torch_explained() -> Iterator[None]:
+    """Say in one sentence why PyTorch cannot be loaded beside a window.
+
+    Raises
+    ------
+    MissingDependencyError
+        Instead of the system's own error. On Windows Qt's wheels bring a runtime of Microsoft's, and the one that is
+        loaded first serves all (pytorch#169429).
+    """
+    try:
+        yield
+    except OSError as error:
+        raise MissingDependencyError(
+            f"PyTorch cannot be loaded ({reason_of(error)}); on Windows an old Qt can be the reason: run "
+            "pip install --upgrade pyqt6 pyqt6-qt6 (or pyside6), and start napari again."
+        ) from error
 
 
 def keep_out_triton(maps: Path = Path("/proc/self/maps")) -> None:

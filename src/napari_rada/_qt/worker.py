@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 
 from napari.qt.threading import create_worker
 from napari.utils.notifications import notification_manager
-from qtpy.QtCore import QObject, QTimer
+from qtpy.QtCore import QObject, QThreadPool, QTimer
 from superqt.utils import FunctionWorker
 
 from napari_rada._napari.job import Job, RunState, Task
 
 DRAIN_MS = 100
+STACK_BYTES = 16 * 2**20
+"""Stack of a thread, as Python's own have it on macOS, where Qt's have half a megabyte: too little for algebra."""
 
 
 class _TaskWorker(FunctionWorker[None]):
@@ -29,9 +32,17 @@ class _TaskWorker(FunctionWorker[None]):
 
 def spawn(task: Task) -> None:
     """Run a task in a worker that napari knows: it asks before a window with a running task closes."""
+    make_room()
     worker = create_worker(task, _worker_class=_TaskWorker, _start_thread=False, _ignore_errors=True)
     worker.errored.connect(lambda error: report_crash(error))
     worker.start()
+
+
+def make_room() -> None:
+    """Let the threads that Qt starts from now on have room for deep computations (numpy#11551)."""
+    pool = QThreadPool.globalInstance()
+    if sys.platform == "darwin" and pool is not None:
+        pool.setStackSize(STACK_BYTES)
 
 
 def report_crash(error: Exception) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import json
+import ssl
 import time
 import urllib.error
 import urllib.request
@@ -16,6 +17,8 @@ from dataclasses import asdict, dataclass
 from http.client import HTTPException, HTTPResponse
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from urllib.parse import urlsplit
+
+import certifi
 
 from napari_rada.control import RunControl
 from napari_rada.errors import WeightsError
@@ -256,7 +259,10 @@ class _SafeRedirects(urllib.request.HTTPRedirectHandler):
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    return urllib.request.build_opener(_SafeRedirects)
+    """Trust who this machine trusts, and who Mozilla does: Python has no certificates on some Macs."""
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())
+    return urllib.request.build_opener(_SafeRedirects, urllib.request.HTTPSHandler(context=context))
 
 
 def _read(response: HTTPResponse) -> bytes:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_rada.control import RunControl
-from napari_rada.durable import flush_file, flush_folder, write_text, written_whole
+from napari_rada.durable import put_in_place, write_text, written_whole
 from napari_rada.errors import WeightsError
 from napari_rada.events import Listener, Notice, ignore
 
@@ -193,9 +193,7 @@ class WeightStore:
         except WeightsError:
             part.unlink()
             raise
-        flush_file(part)
-        part.replace(found.path)
-        flush_folder(self.folder)
+        put_in_place(part, found.path)
         self._record(found.path, found.sha256)
         return found
 

@@ -46,7 +46,7 @@ def why_unusable(device: torch.device) -> str | None:
     """Say why a device cannot be used here, or None if it can; an Apple GPU is tried, which takes some seconds once."""
     if device.type == "cuda":
         if torch.version.cuda is None and torch.version.hip is None:
-            return "this PyTorch was built without CUDA"
+            return "this PyTorch was built without CUDA; pytorch.org/get-started/locally tells how to get one with it"
         if not torch.cuda.is_available():
             return "no NVIDIA GPU or driver was found"
         if (device.index or 0) >= torch.cuda.device_count():

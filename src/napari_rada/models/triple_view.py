@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from napari_rada.memory import keep_within_card
 from napari_rada.models.guided import BUFFER, Guide, prompts_in
 from napari_rada.models.networks import make_network, make_reference
 
@@ -69,6 +70,7 @@ class TripleViewModel(nn.Module):
         into the usual format, and the next convolution copies it back (pytorch#59168, pytorch#72341); and but on
         Apple's, where other formats than the usual one gave wrong results or crashed (pytorch#141471, pytorch#190645).
         """
+        keep_within_card(device)
         copies = device.type == "cuda" and any(isinstance(layer, nn.InstanceNorm3d) for layer in self.modules())
         usual = copies or device.type == "mps"
         self.memory_format = torch.contiguous_format if usual else torch.channels_last_3d

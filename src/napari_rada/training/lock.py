@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 FILE = "run.lock"
 HELD = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
-UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
+"""On Linux two of them are the same; macOS answers ENOTSUP on shared disks."""
 PLACE = 1 << 30
 """The byte that is locked on Windows, beyond the text, which stays readable."""
 
@@ -67,7 +68,9 @@ def _lock(descriptor: int, path: Path) -> None:
         if error.errno in UNSUPPORTED:
             return
         if error.errno not in HELD:
-            raise
+            raise RunFolderError(
+                f"The run folder {path} cannot be locked ({reason_of(error)}); choose one on another disk."
+            ) from None
         owner = (path / FILE).read_text(encoding="utf-8", errors="replace") or "another process"
         raise RunFolderError(
             f"The run folder {path} is in use by {owner}; stop that one or let it end, or choose another folder."

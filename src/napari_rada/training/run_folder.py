@@ -21,7 +21,7 @@ import json
 import os
 import platform
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,6 +44,8 @@ LOSS_COLUMNS = (
     "learning_rate",
     "elapsed_s",
 )
+READERS_LOCK = os.name == "nt"
+"""A spreadsheet that shows a file keeps others from writing it on Windows; the run goes on meanwhile."""
 VALIDATION_COLUMNS = ("iteration", "dice", "propagation_dice")
 PACKAGES = ("napari-rada", "torch", "monai", "numpy", "scipy", "scikit-image", "nibabel", "tifffile", "napari")
 
@@ -53,6 +55,7 @@ class RunFolder:
     """Paths and plain files of a run folder; `create` or `open` one."""
 
     path: Path
+    _held: dict[Path, str] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def create(cls, path: Path, config: RunConfig) -> RunFolder:
@@ -239,11 +242,21 @@ class RunFolder:
         self._append(path, ",".join(cells) + "\n")
 
     def _append(self, path: Path, line: str) -> None:
+        """Append a line, after those that could not be written while another program had the file."""
+        lines = self._held.pop(path, "") + line
         try:
             with path.open("a", newline="", encoding="utf-8") as file:
-                file.write(line)
+                file.write(lines)
         except OSError as error:
-            raise RunFolderError(f"{path} cannot be written ({reason_of(error)}); {RESUME}.") from None
+            if not (READERS_LOCK and isinstance(error, PermissionError)):
+                raise RunFolderError(f"{path} cannot be written ({reason_of(error)}); {RESUME}.") from None
+            self._held[path] = lines
+
+    def settle(self) -> list[str]:
+        """Write what is held back still, and return the names of the files that another program does not let go."""
+        for path in list(self._held):
+            self._append(path, "")
+        return [path.name for path in self._held]
 
 
 def _read_rows(path: Path) -> list[list[str]]:

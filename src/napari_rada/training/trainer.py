@@ -18,6 +18,7 @@ from napari_rada.errors import RadaError, Stopped
 from napari_rada.events import (
     CheckpointSaved,
     FinishReason,
+    Notice,
     Paused,
     Resumed,
     RunFinished,
@@ -36,6 +37,7 @@ from napari_rada.training.economy import AS_CONFIGURED, average, recomputed, spl
 from napari_rada.training.interruption import whole_or_not_at_all
 from napari_rada.training.losses import entropy
 from napari_rada.training.objective import Knobs, clean_uncertainty, network_losses
+from napari_rada.training.pace import Pace
 from napari_rada.training.patches import PatchSampler
 from napari_rada.training.share import Rows, Share, share_layers
 from napari_rada.training.team import ALONE
@@ -61,8 +63,6 @@ if TYPE_CHECKING:
 
 TIMED_ITERATIONS = 5
 """Iterations that are timed to turn a time budget into a number of iterations."""
-BUDGET_SHARE = 0.9
-"""Share of a time budget that is planned for iterations; the rest is for validation and checkpoints."""
 
 
 class Trainer:
@@ -134,6 +134,7 @@ class Trainer:
         )
         self._checkpoint = checkpoint
         self._saved_at = 0.0
+        self._pace = Pace()
 
     def run(self) -> FinishReason:
         """Train until the planned iterations are done or a stop is requested; always leaves a checkpoint."""
@@ -146,6 +147,8 @@ class Trainer:
             with self.batches.cut_ahead() if cuts_ahead(self.device) else nullcontext():
                 reason = self._loop()
             self._save()
+        for name in self.folder.settle():
+            self.listener(Notice(f"{name} is open in another program, so that its last lines could not be written."))
         self.listener(RunFinished(reason, self.state.iteration))
         return reason
 
@@ -187,9 +190,10 @@ class Trainer:
         self.state = replace(
             self.state, iteration=iteration, elapsed_s=self.state.elapsed_s + time.monotonic() - started
         )
+        self._pace.went_on(self.state)
         self._plan_time_budget()
         if logged:
-            remaining = self.state.elapsed_s / iteration * (self.state.total_iterations - iteration)
+            remaining = self._pace.seconds(self.state) * (self.state.total_iterations - iteration)
             event = StepLogged(
                 iteration, self.state.total_iterations, supervised, cross, beta, rate, self.state.elapsed_s, remaining
             )
@@ -336,9 +340,8 @@ class Trainer:
         first = self.state.first
         if self.settings.minutes is None or self.state.iteration - first != TIMED_ITERATIONS:
             return
-        per_iteration = (self.state.elapsed_s - self.state.first_elapsed_s) / TIMED_ITERATIONS
-        planned = int(self.team.leaders(int(BUDGET_SHARE * 60.0 * self.settings.minutes / per_iteration)))
-        self.state = replace(self.state, total_iterations=first + max(planned, TIMED_ITERATIONS + 1))
+        planned = int(self.team.leaders(self._pace.fitting(self.state, self.settings.minutes)))
+        self.state = replace(self.state, total_iterations=max(planned, self.state.iteration + 1))
 
     def _wait_while_paused(self) -> None:
         if not self.control.pause_requested:

@@ -1,0 +1,38 @@
+"""How fast a run trains, and how many iterations fit into a time budget."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from napari_rada.training.checkpoint import TrainState
+
+BUDGET_SHARE = 0.9
+"""Share of a time budget that is planned for iterations; validation and checkpoints take the rest."""
+
+
+class Pace:
+    """Seconds per iteration, without the first one of this process: it loads and compiles what the others find there.
+
+    That is half a second on a processor, seconds on a graphics card, and minutes for compiled networks.
+    """
+
+    def __init__(self) -> None:
+        self._since: tuple[int, float] | None = None
+
+    def went_on(self, state: TrainState) -> None:
+        """Take note of an iteration that is done."""
+        if self._since is None:
+            self._since = state.iteration, state.elapsed_s
+
+    def seconds(self, state: TrainState) -> float:
+        """Return the mean time of an iteration; after the first of this process that of all of this run."""
+        iteration, elapsed_s = self._since or (state.first, state.first_elapsed_s)
+        if iteration == state.iteration:
+            iteration, elapsed_s = state.first, state.first_elapsed_s
+        return (state.elapsed_s - elapsed_s) / max(1, state.iteration - iteration)
+
+    def fitting(self, state: TrainState, minutes: float) -> int:
+        """Return how many iterations the run can have in all, those done included, if it has so many minutes."""
+        left_s = BUDGET_SHARE * 60.0 * minutes - (state.elapsed_s - state.first_elapsed_s)
+        return state.iteration + int(max(0.0, left_s) / self.seconds(state))

@@ -1,0 +1,21 @@
+"""Threads that docks start."""
+
+from __future__ import annotations
+
+import pytest
+from qtpy.QtCore import QThreadPool
+
+from napari_rada._qt import worker
+
+
+@pytest.mark.parametrize(("platform", "stack"), [("darwin", worker.STACK_BYTES), ("linux", 0)])
+def test_threads_have_room_on_a_mac(qapp, monkeypatch, platform, stack):
+    pool = QThreadPool.globalInstance()
+    before = pool.stackSize()
+    try:
+        pool.setStackSize(0)
+        monkeypatch.setattr(worker.sys, "platform", platform)
+        worker.make_room()
+        assert pool.stackSize() == stack
+    finally:
+        pool.setStackSize(before)

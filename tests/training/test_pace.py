@@ -1,0 +1,47 @@
+"""How long an iteration takes, and how many fit into a budget."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from napari_rada.training.checkpoint import TrainState
+from napari_rada.training.pace import BUDGET_SHARE, Pace
+
+
+def passed(state: TrainState, *seconds: float) -> tuple[Pace, TrainState]:
+    """Let iterations of so many seconds pass in one process."""
+    pace = Pace()
+    for each in seconds:
+        state = replace(state, iteration=state.iteration + 1, elapsed_s=state.elapsed_s + each)
+        pace.went_on(state)
+    return pace, state
+
+
+def test_the_first_iteration_of_a_process_does_not_count() -> None:
+    pace, state = passed(TrainState(0, 100), 60.0, 1.0, 2.0, 3.0)
+    assert pace.seconds(state) == pytest.approx(2.0)
+
+
+def test_after_one_iteration_its_time_is_all_that_is_known() -> None:
+    pace, state = passed(TrainState(0, 100), 60.0)
+    assert pace.seconds(state) == pytest.approx(60.0)
+
+
+def test_a_continued_run_is_not_timed_by_the_one_before() -> None:
+    start = TrainState(50, 100, elapsed_s=5000.0, first=50, first_elapsed_s=5000.0)
+    assert passed(start, 3.0)[0].seconds(passed(start, 3.0)[1]) == pytest.approx(3.0)
+    pace, state = passed(start, 3.0, 1.0)
+    assert pace.seconds(state) == pytest.approx(1.0)
+
+
+def test_after_a_slow_start_the_rest_of_a_budget_is_used() -> None:
+    pace, state = passed(TrainState(0, 100_000), 60.0, 0.5, 0.5, 0.5, 0.5)
+    wanted = 5 + (BUDGET_SHARE * 300.0 - 62.0) / 0.5
+    assert pace.fitting(state, 5.0) == pytest.approx(wanted, abs=1)
+
+
+def test_a_budget_that_is_used_up_leaves_what_is_done() -> None:
+    pace, state = passed(TrainState(0, 100_000), 400.0, 1.0)
+    assert pace.fitting(state, 5.0) == 2
