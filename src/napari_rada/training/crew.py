@@ -67,7 +67,8 @@ def joined() -> Iterator[Team]:
 def _meet() -> Crew:
     try:
         store, rank, size = next(rendezvous("env://", timeout=MEETING))
-        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        nccl = torch.cuda.is_available() and dist.is_nccl_available()  # which Windows does not have
+        backend = "cpu:gloo,cuda:nccl" if nccl else "gloo"
         store = PrefixStore("napari-rada", store)
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
