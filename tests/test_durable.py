@@ -160,3 +160,15 @@ def test_a_disk_that_cannot_flush_folders_is_used_without(tmp_path, monkeypatch,
     monkeypatch.setattr(os, "fsync", on_files_only)
     with pytest.raises(InputError) if fails else nullcontext():
         write_text(tmp_path / "a.txt", "new")
+
+
+def test_a_path_that_is_too_long_for_windows_says_so(tmp_path, monkeypatch):
+    def refuse(path, target):
+        raise FileNotFoundError(2, "No such file or directory")
+
+    path = tmp_path / "a.txt"
+    monkeypatch.setattr(Path, "replace", refuse)
+    monkeypatch.setattr(durable, "LONGEST", len(str(path)))
+    more = len(f"{PREFIX}-{os.getpid()}-")
+    with pytest.raises(InputError, match=rf"its path is too long by {more} characters for Windows\); choose another"):
+        write_text(path, "new")

@@ -27,6 +27,8 @@ RESUME = "the last checkpoint is kept: free some space or restore the folder, th
 """The remedy where a run in progress cannot write to its folder."""
 PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6) if os.name == "nt" else ()
 """How long is waited, again and again, for whoever holds a file on Windows: scanners, indexers, readers, OneDrive."""
+LONGEST = 259 if os.name == "nt" else None
+"""Characters of a path that Windows takes unless it was told to take more; what it says of longer ones is no help."""
 NOT_FLUSHED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EIO}
 """What network and container disks answer that cannot flush a folder; the file in it is on the disk already."""
 
@@ -53,7 +55,10 @@ def written_whole(path: Path, error: type[RadaError] = InputError, remedy: str =
         yield temporary
         put_in_place(temporary, path)
     except OSError as problem:
-        raise error(f"{path} cannot be written ({reason_of(problem)}); {remedy}.") from None
+        reason = reason_of(problem)
+        if LONGEST is not None and len(str(temporary)) > LONGEST:
+            reason = f"its path is too long by {len(str(temporary)) - LONGEST} characters for Windows"
+        raise error(f"{path} cannot be written ({reason}); {remedy}.") from None
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
