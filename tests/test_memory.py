@@ -114,6 +114,7 @@ def test_on_windows_a_process_keeps_within_what_is_free_on_the_card(
 ) -> None:
     card = Card(free, 10, reserved)
     monkeypatch.setattr(torch, "cuda", card)
+    monkeypatch.setattr(memory.sys, "platform", "linux")
     keep_within_card(torch.device("cuda", 0))
     assert card.kept == []
     monkeypatch.setattr(memory.sys, "platform", "win32")

@@ -29,7 +29,7 @@ PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6) if os.name == "nt" else ()
 """How long is waited, again and again, for whoever holds a file on Windows: scanners, indexers, readers, OneDrive."""
 LONGEST = 259 if os.name == "nt" else None
 """Characters of a path that Windows takes unless it was told to take more; what it says of longer ones is no help."""
-NOT_FLUSHED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EIO}
+NOT_FLUSHED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EACCES}
 """What network and container disks answer that cannot flush a folder; the file in it is on the disk already."""
 
 
@@ -56,8 +56,9 @@ def written_whole(path: Path, error: type[RadaError] = InputError, remedy: str =
         put_in_place(temporary, path)
     except OSError as problem:
         reason = reason_of(problem)
-        if LONGEST is not None and len(str(temporary)) > LONGEST:
-            reason = f"its path is too long by {len(str(temporary)) - LONGEST} characters for Windows"
+        excess = 0 if LONGEST is None else len(os.path.abspath(temporary)) - LONGEST
+        if excess > 0 and isinstance(problem, FileNotFoundError):
+            reason = f"its path is too long by {excess} characters for Windows"
         raise error(f"{path} cannot be written ({reason}); {remedy}.") from None
     finally:
         with suppress(OSError):

@@ -128,13 +128,12 @@ def test_nan_is_treated_as_the_run_treats_it(image, labels, recorder, tmp_path):
         engine.predicting(lambda: recorder, strict.path, [snapshot], "cpu")(RunControl(), ignore)
 
 
-def test_a_torch_that_cannot_be_loaded_is_one_sentence_and_no_bug(monkeypatch):
+def test_a_torch_that_cannot_be_loaded_is_one_sentence_and_no_bug():
     def broken():
         raise OSError("[WinError 1114] A dynamic link library (DLL) initialization routine failed")
 
-    monkeypatch.setattr(engine, "keep_out_triton", lambda: None)
     with pytest.raises(MissingDependencyError, match=r"PyTorch cannot be loaded \(\[WinError 1114\].*old Qt"):
-        with engine.torch_explained():
+        with engine.torch_beside_a_window():
             broken()
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from napari_rada.models.trial import KINDS, trial
+from napari_rada.models.trial import KINDS, _tried, trial
 from napari_rada.models.triple_view import TripleViewModel
 
 if TYPE_CHECKING:
@@ -20,9 +20,9 @@ TRIED = torch.device("cpu", 0)
 
 @pytest.fixture(autouse=True)
 def _nothing_was_tried() -> Iterator[None]:
-    trial.cache_clear()
+    _tried.cache_clear()
     yield
-    trial.cache_clear()
+    _tried.cache_clear()
 
 
 class Faulty:

@@ -119,7 +119,7 @@ def test_training_steps_down_once_and_goes_on(
     assert f"from iteration {starts[-1] - 1} with" in told[0]
     lines = (tmp_path / "run" / "losses.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in lines] == ["iteration", "1", "2", "3", "4"]
-    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt").state.rung == 1
+    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt").state.rung == 2
 
 
 def test_a_processor_with_bfloat16_takes_that_step_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,7 +170,7 @@ def test_completers_train_on_every_step(tmp_path: Path, monkeypatch: pytest.Monk
     events: list[Event] = []
     config = CONFIG.with_settings(settings)
     assert pipeline.train([ball_case()], tmp_path / "run", config, listener=events.append).iteration == 4
-    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt").state.rung == 3
+    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt").state.rung == 4
     steps = [event for event in events if isinstance(event, StepLogged)]
     assert np.isfinite([step.supervised for step in steps]).all()
     assert np.isfinite([step.cross for step in steps]).all()
@@ -181,7 +181,7 @@ def test_the_ladder_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     shortage = Shortage(monkeypatch, PatchSampler, "cut", 1000)
     with pytest.raises(NotEnoughMemoryError, match="with every way of saving it"):
         train(tmp_path / "run")
-    assert 1000 - shortage.left == len(ladder(CONFIG, CPU))
+    assert 1000 - shortage.left == len(ladder(CONFIG, CPU)) - 1  # mixed precision is passed over
 
 
 def test_a_resumed_run_begins_on_the_step_that_it_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,7 +198,7 @@ def test_a_resumed_run_begins_on_the_step_that_it_reached(tmp_path: Path, monkey
     pipeline.resume(tmp_path / "run", listener=events.append)
     assert not [event for event in events if isinstance(event, Notice)]
     state = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt").state
-    assert (state.iteration, state.rung) == (4, 3)
+    assert (state.iteration, state.rung) == (4, 4)
 
 
 def test_another_error_is_not_swallowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,15 +260,15 @@ def test_saving_memory_hardly_changes_a_step(tmp_path: Path) -> None:
     from tests.training.test_trainer import make_trainer
 
     found = {}
-    for position in (0, 1, 4):
+    for position in (0, 2, 5):
         rung = ladder(CONFIG.with_settings({"training.patch": [40, 40, 40], "model.dropout": 0}), CPU)[position]
         start = CONFIG.with_settings({"model.dropout": 0})
         made = make_trainer(tmp_path / str(position), start)
         made.economy = rung.economy
         losses, _, _ = made.step(made.sampler.batch(2, 2), 1)
         found[position] = [loss.supervised.item() for loss in losses]
-    np.testing.assert_allclose(found[1], found[0], rtol=0.05)
-    np.testing.assert_allclose(found[4], found[0], rtol=0.05)
+    np.testing.assert_allclose(found[2], found[0], rtol=0.05)
+    np.testing.assert_allclose(found[5], found[0], rtol=0.05)
 
 
 # --- prediction

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from napari_rada._napari.engine import torch_explained
+from napari_rada._napari.engine import torch_beside_a_window
 from napari_rada.errors import MissingDependencyError
 
 
@@ -23,7 +23,7 @@ AUTOMATIC = DeviceChoice("auto", "Automatic")
 def list_devices() -> tuple[DeviceChoice, ...]:
     """Look for devices. Imports torch, which takes seconds the first time: call it in a worker."""
     try:
-        with torch_explained():
+        with torch_beside_a_window():
             import torch
 
             from napari_rada.models.device import resolve_device, why_unusable

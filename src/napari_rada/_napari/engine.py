@@ -115,16 +115,15 @@ def load_pipeline() -> Engine:
     MissingDependencyError
         If PyTorch is there but cannot be loaded.
     """
-    keep_out_triton()
-    with torch_explained():
+    with torch_beside_a_window():
         from napari_rada import pipeline
 
     return pipeline
 
 
 @contextmanager
-def torch_explained() -> Iterator[None]:
-    """Say in one sentence why PyTorch cannot be loaded beside a window.
+def torch_beside_a_window() -> Iterator[None]:
+    """Import what needs PyTorch: without what would crash, and saying in one sentence why it cannot be loaded.
 
     Raises
     ------
@@ -132,6 +131,7 @@ def torch_explained() -> Iterator[None]:
         Instead of the system's own error. On Windows Qt's wheels bring a runtime of Microsoft's, and the one that is
         loaded first serves all (pytorch#169429).
     """
+    keep_out_triton()
     try:
         yield
     except OSError as error:
@@ -194,8 +194,8 @@ def checking(snapshots: Sequence[Snapshot], config: RunConfig, folder: Path | No
     """Work that checks whether a run can start and returns a `Preflight`."""
 
     def work(control: RunControl, listener: Listener) -> Preflight:
-        keep_out_triton()
-        from napari_rada.training.preflight import preflight
+        with torch_beside_a_window():
+            from napari_rada.training.preflight import preflight
 
         listener(StageProgress(Stage.PREPARE, 0, 1))
         return preflight(_cases(snapshots, folder, config, control, listener), config)
@@ -208,9 +208,9 @@ def loading(run_dir: Path) -> Work:
 
     def work(control: RunControl, listener: Listener) -> LoadedRun:
         del control
-        keep_out_triton()
-        from napari_rada._napari.run_files import load_run
-        from napari_rada.training.run_folder import RunFolder
+        with torch_beside_a_window():
+            from napari_rada._napari.run_files import load_run
+            from napari_rada.training.run_folder import RunFolder
 
         listener(StageProgress(Stage.PREPARE, 0, 1))
         return load_run(RunFolder.open(run_dir))
@@ -259,8 +259,8 @@ def reporting(run_dir: Path, device: str) -> Work:
     """Work that writes the report of a run and returns its path."""
 
     def work(control: RunControl, listener: Listener) -> Path:
-        keep_out_triton()
-        from napari_rada.report.page import write_report
+        with torch_beside_a_window():
+            from napari_rada.report.page import write_report
 
         return write_report(run_dir, device=device, control=control, listener=listener)
 
@@ -271,10 +271,10 @@ def exporting_nnunet(run_dir: Path, folder: Path) -> Work:
     """Work that writes the cases of a run as a dataset for nnU-Net v2 and returns its folder."""
 
     def work(control: RunControl, listener: Listener) -> Path:
-        keep_out_triton()
-        from napari_rada.io.export import export_nnunet
-        from napari_rada.training.run_folder import RunFolder
-        from napari_rada.training.snapshot import load_cases, load_classes
+        with torch_beside_a_window():
+            from napari_rada.io.export import export_nnunet
+            from napari_rada.training.run_folder import RunFolder
+            from napari_rada.training.snapshot import load_cases, load_classes
 
         run = RunFolder.open(run_dir)
         return export_nnunet(load_cases(run, run.config(), control, listener), load_classes(run), folder)

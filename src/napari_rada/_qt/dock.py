@@ -28,7 +28,7 @@ from napari_rada._napari.devices import list_devices
 from napari_rada._napari.session import session_of
 from napari_rada._qt.message import Message
 from napari_rada._qt.theme import colours_of
-from napari_rada._qt.worker import make_room
+from napari_rada._qt.worker import prepare_threads
 from napari_rada.errors import RadaError
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ def fill_devices(combo: DeviceCombo) -> None:
     if known_devices.cache_info().currsize:
         combo.set_data(known_devices())
         return
-    make_room()
+    prepare_threads()
     worker = create_worker(known_devices)
     worker.returned.connect(combo.set_data)
     worker.start()

@@ -13,6 +13,8 @@ from superqt.utils import FunctionWorker
 from napari_rada._napari.job import Job, RunState, Task
 
 DRAIN_MS = 100
+THREADS = 8
+"""Threads that are enough for all docks together."""
 STACK_BYTES = 16 * 2**20
 """Stack of a thread, as Python's own have it on macOS, where Qt's have half a megabyte: too little for algebra."""
 
@@ -32,16 +34,22 @@ class _TaskWorker(FunctionWorker[None]):
 
 def spawn(task: Task) -> None:
     """Run a task in a worker that napari knows: it asks before a window with a running task closes."""
-    make_room()
+    prepare_threads()
     worker = create_worker(task, _worker_class=_TaskWorker, _start_thread=False, _ignore_errors=True)
     worker.errored.connect(lambda error: report_crash(error))
     worker.start()
 
 
-def make_room() -> None:
-    """Let the threads that Qt starts from now on have room for deep computations (numpy#11551)."""
+def prepare_threads() -> None:
+    """Let Qt have as many threads as docks can ask for at a time, with room for deep computations (numpy#11551).
+
+    By itself it has one for every processor, so that on a machine with one a preview would wait for training to end.
+    """
     pool = QThreadPool.globalInstance()
-    if sys.platform == "darwin" and pool is not None:
+    if pool is None:
+        return
+    pool.setMaxThreadCount(max(THREADS, pool.maxThreadCount()))
+    if sys.platform == "darwin":
         pool.setStackSize(STACK_BYTES)
 
 

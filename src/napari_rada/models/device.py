@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-ARCHITECTURE = re.compile(r"(?P<kind>sm|compute)_(?P<major>\d+)(?P<minor>\d)[a-z]?")
+BUILT_FOR = re.compile(r"(?P<kind>sm|compute)_(?P<major>\d+)(?P<minor>\d)[a-z]?")
 """What PyTorch calls the graphics cards that it was built for."""
+
+REMEDY = "pytorch.org/get-started/locally tells how to get another one"
 
 
 def resolve_device(name: str) -> torch.device:
@@ -46,7 +48,7 @@ def why_unusable(device: torch.device) -> str | None:
     """Say why a device cannot be used here, or None if it can; an Apple GPU is tried, which takes some seconds once."""
     if device.type == "cuda":
         if torch.version.cuda is None and torch.version.hip is None:
-            return "this PyTorch was built without CUDA; pytorch.org/get-started/locally tells how to get one with it"
+            return f"this PyTorch was built without CUDA; {REMEDY}"
         if not torch.cuda.is_available():
             return "no NVIDIA GPU or driver was found"
         if (device.index or 0) >= torch.cuda.device_count():
@@ -63,16 +65,15 @@ def _lacks_kernels(device: torch.device) -> str | None:
     Compiled kernels run on their own generation from their own number on, those that are compiled on the spot on all
     later ones.
     """
-    built = [ARCHITECTURE.fullmatch(name) for name in torch.cuda.get_arch_list()]
+    built = [BUILT_FOR.fullmatch(name) for name in torch.cuda.get_arch_list()]
     kernels = [(one["kind"], int(one["major"]), int(one["minor"])) for one in built if one]
     if torch.version.hip is not None or not kernels:
         return None
     card = torch.cuda.get_device_capability(device)
     if any((major, minor) <= card and (major == card[0] or kind == "compute") for kind, major, minor in kernels):
         return None
-    numbers = sorted(kernel[1:] for kernel in kernels)
-    first, last, own = ("{}.{}".format(*number) for number in (numbers[0], numbers[-1], card))
-    return f"this PyTorch was built for compute capability {first} to {last}, and the GPU has {own}"
+    *known, own = ("{}.{}".format(*number) for number in [*sorted({kernel[1:] for kernel in kernels}), card])
+    return f"this PyTorch was built for GPUs of compute capability {', '.join(known)}, not {own}; {REMEDY}"
 
 
 def autocasts(device: torch.device, *, cpu: bool = False) -> bool:

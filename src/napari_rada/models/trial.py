@@ -1,8 +1,9 @@
 """A trial of a device: whether networks learn there what they learn on the processor.
 
-PyTorch's backend for Apple's graphics cards lacks layers of 3D networks in some versions, and with some versions of
-macOS it returned wrong convolutions without a word (pytorch#130256, pytorch#141471, pytorch#197114). So before such a
-card is used, one tiny network of every kind learns for one step there and on the processor, and both have to agree.
+PyTorch's backend for Apple's graphics cards lacks layers of 3D networks in some versions (pytorch#130256), and with
+others, or with some versions of macOS, it returned wrong convolutions without a word, in either memory format
+(pytorch#141471, pytorch#197114). So before such a card is used, one small network of every kind learns for one step
+there and on the processor, and both have to agree.
 
 Shape legend: B batch, C classes, D H W voxels.
 """
@@ -10,6 +11,7 @@ Shape legend: B batch, C classes, D H W voxels.
 from __future__ import annotations
 
 from functools import cache
+from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -22,9 +24,9 @@ from napari_rada.settings import ModelConfig
 if TYPE_CHECKING:
     from torch import Tensor
 
-KINDS = (
-    ModelConfig(filters=4, blocks=(1, 2), networks=1, norm="batch", dropout=0.0),
-    ModelConfig(filters=4, blocks=(1, 2), networks=1, norm="instance", dropout=0.0, completion=True),
+KINDS = (  # with the numbers of channels that the presets have, on which kernels depend
+    ModelConfig(blocks=(1, 1, 1), networks=1, norm="batch", dropout=0.0),
+    ModelConfig(blocks=(1, 1, 1), networks=1, norm="instance", dropout=0.0, completion=True),
     ModelConfig(architecture="completer", networks=1, dropout=0.0, completion=True),
 )
 CLASSES, SHAPE = 2, (2, 12, 16, 14)
@@ -42,13 +44,24 @@ class Learned(NamedTuple):
     change_BCDHW: Tensor
 
 
-@cache
+_ONE_AT_A_TIME = Lock()
+
+
 def trial(device: torch.device) -> str | None:
-    """Say in a few words why networks cannot be trained on a device, or None if they can; it is tried once."""
+    """Say in a few words why networks cannot be trained on a device, or None if they can.
+
+    It is tried once, and by one thread: Apple's GPUs do not bear two at the same time (pytorch#197805).
+    """
+    with _ONE_AT_A_TIME:
+        return _tried(device)
+
+
+@cache
+def _tried(device: torch.device) -> str | None:
     for config in KINDS:
         try:
             found = learn(config, device)
-        except RuntimeError as error:
+        except (RuntimeError, TypeError) as error:
             reason = str(error).strip().partition("\n")[0].rstrip(".")
             return f"PyTorch {torch.__version__} cannot train 3D networks on it ({reason})"
         for values, wanted, tolerance in zip(

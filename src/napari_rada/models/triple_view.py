@@ -67,8 +67,8 @@ class TripleViewModel(nn.Module):
         """Move to a device, and to the memory format that is fast there; returns the model itself.
 
         That is `channels_last_3d`, but with instance normalisation on a graphics card, where PyTorch copies its input
-        into the usual format, and the next convolution copies it back (pytorch#59168, pytorch#72341); and but on
-        Apple's, where other formats than the usual one gave wrong results or crashed (pytorch#141471, pytorch#190645).
+        into the usual format, and the next convolution copies it back (pytorch#59168, pytorch#72341). On Apple's it is
+        the usual format, since layers gave wrong results or crashed in the other (pytorch#141471, pytorch#190645).
         """
         keep_within_card(device)
         copies = device.type == "cuda" and any(isinstance(layer, nn.InstanceNorm3d) for layer in self.modules())

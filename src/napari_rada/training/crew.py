@@ -1,7 +1,7 @@
 """A team of several processes, on one machine or many, started by torchrun or by hand.
 
 Whoever starts the processes sets RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT, as torchrun does. The
-processes talk through gloo, about tensors on graphics cards through NCCL.
+processes talk through gloo, about tensors on graphics cards through NCCL where PyTorch has it.
 
 Before they exchange anything the processes exchange how they are. A process that fails says so in the place of
 whatever it would have exchanged next, and all end, stop or save memory at the same point; nobody waits for

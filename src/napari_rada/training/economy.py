@@ -87,7 +87,7 @@ def ladder(config: RunConfig, device: torch.device, processes: int = 1) -> tuple
     """Return all steps for a run on a device, first the one that changes nothing.
 
     With several processes a batch is split into fewer parts, so that each has a patch of every part. The steps have
-    the same numbers for any number of processes; one that saves nothing is passed over.
+    the same numbers for any number of processes and on every processor; one that saves nothing is passed over.
     """
     rungs = [Rung("", config, device)]
 
@@ -98,8 +98,8 @@ def ladder(config: RunConfig, device: torch.device, processes: int = 1) -> tuple
         economy = replace(last.economy, rung=len(rungs), **saved)  # type: ignore[arg-type]
         rungs.append(replace(last, change=change, economy=economy, **fields))  # type: ignore[arg-type]
 
-    if has_bfloat16(device) and not autocasts(device, cpu=config.training.bfloat16):
-        down("mixed precision (bfloat16)", autocast=True)
+    if device.type in ("cpu", "cuda") and not autocasts(device, cpu=config.training.bfloat16):
+        down("mixed precision (bfloat16)", autocast=has_bfloat16(device))
     training = config.training
     both = training.labelled_patches + training.unlabelled_patches
     most = gcd(training.labelled_patches, training.unlabelled_patches)

@@ -55,7 +55,7 @@ class RunFolder:
     """Paths and plain files of a run folder; `create` or `open` one."""
 
     path: Path
-    _held: dict[Path, str] = field(default_factory=dict, repr=False, compare=False)
+    _held: dict[Path, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def create(cls, path: Path, config: RunConfig) -> RunFolder:
@@ -234,8 +234,9 @@ class RunFolder:
         """
         remove_leftovers(self.path)
         for path, columns in ((self.losses_file, LOSS_COLUMNS), (self.validation_file, VALIDATION_COLUMNS)):
-            kept = [row for row in _complete_rows(path, columns) if int(row[0]) <= iteration]
-            _write_rows(path, [columns, *kept])
+            held = [line.split(",") for line in self._held.pop(path, "").splitlines()]
+            rows = [*_complete_rows(path, columns), *held]
+            _write_rows(path, [columns, *(row for row in rows if int(row[0]) <= iteration)])
 
     def _append_row(self, path: Path, row: tuple[float, ...]) -> None:
         cells = [str(value) if isinstance(value, int) else f"{value:.6g}" for value in row]

@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from napari_rada.training.volumes import Volume
 
 TIMED_ITERATIONS = 5
-"""Iterations that are timed to turn a time budget into a number of iterations."""
+"""After so many iterations a time budget is turned into a number of them."""
 
 
 class Trainer:
@@ -144,10 +144,13 @@ class Trainer:
             if self._checkpoint and self._checkpoint.training:
                 self._checkpoint.restore(self.optimiser, self.sampler.rng, self.device)
             self.listener(TrainingStarted(self.state.iteration + 1, self.state.total_iterations, str(self.device)))
-            with self.batches.cut_ahead() if cuts_ahead(self.device) else nullcontext():
-                reason = self._loop()
-            self._save()
-        for name in self.folder.settle():
+            try:
+                with self.batches.cut_ahead() if cuts_ahead(self.device) else nullcontext():
+                    reason = self._loop()
+                self._save()
+            finally:
+                held = self.folder.settle()
+        for name in held:
             self.listener(Notice(f"{name} is open in another program, so that its last lines could not be written."))
         self.listener(RunFinished(reason, self.state.iteration))
         return reason
