@@ -102,6 +102,31 @@ def test_a_run_goes_on_while_a_spreadsheet_has_its_losses(
     assert told == (wanted if for_good else [])
 
 
+def test_lines_that_were_held_back_are_forgotten_with_their_iterations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the lines of iterations that are computed again would stand there twice."""
+    monkeypatch.setattr(run_folders, "READERS_LOCK", True)
+    folder = RunFolder.create(tmp_path / "run", CONFIG)
+
+    def log(iteration: int) -> None:
+        folder.log_step(StepLogged(iteration, 6, (1.0,) * 3, (1.0,) * 3, 0.1, 0.1, 1.0, 1.0))
+
+    def refuse(path: Path, *args: Any, **kwargs: Any) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    log(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", refuse)
+        log(2)
+        log(3)
+        assert folder.settle() == ["losses.csv"]
+    folder.forget_after(2)
+    log(3)
+    lines = folder.losses_file.read_text().splitlines()[1:]
+    assert [line.split(",")[0] for line in lines] == ["1", "2", "3"]
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no limit on the size of a file")
 def test_a_disk_that_really_fills_up(tmp_path: Path, whole: Any) -> None:
     import resource

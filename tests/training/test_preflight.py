@@ -11,6 +11,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from napari_rada.data.case import Case
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import ConfigError, InputError
+from napari_rada.training import preflight as preflights
 from napari_rada.training.preflight import preflight, seconds_per_iteration
 
 
@@ -82,3 +83,12 @@ def test_what_cannot_start_is_refused():
         preflight([ball_case(labelled=False)], tiny_config())
     with pytest.raises(ConfigError):
         preflight([ball_case()], tiny_config(device="cuda:99"))
+
+
+@pytest.mark.parametrize(("kind", "waited"), [("cpu", []), ("cuda", ["cuda"]), ("mps", ["mps"])])
+def test_a_graphics_card_is_waited_for_before_the_clock_is_read(monkeypatch, kind, waited):
+    found = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: found.append("cuda"))
+    monkeypatch.setattr(torch.mps, "synchronize", lambda: found.append("mps"))
+    preflights._now(torch.device(kind))
+    assert found == waited
