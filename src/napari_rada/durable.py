@@ -1,8 +1,9 @@
 """Files that are complete or not there: the one place where something is put under its final name.
 
 A new file is written under a temporary name beside the final one, flushed to the disk, renamed, and the rename is
-flushed too. Whatever happens in between, a killed process or a power cut included, the final name holds the old
-file or the new one. Temporary files that a killed process left are removed by the next write of the same file.
+flushed too, where the disk can. Whatever happens in between, a killed process or a power cut included, the final name
+holds the old file or the new one. Temporary files that a killed process left are removed by the next write of the same
+file.
 """
 
 from __future__ import annotations

@@ -12,10 +12,7 @@ BUDGET_SHARE = 0.9
 
 
 class Pace:
-    """Seconds per iteration, without the first one of this process: it loads and compiles what the others find there.
-
-    That is half a second on a processor, seconds on a graphics card, and minutes for compiled networks.
-    """
+    """Seconds per iteration, without the first one of this process: it loads and compiles what the others find."""
 
     def __init__(self) -> None:
         self._since: tuple[int, float] | None = None
