@@ -21,7 +21,7 @@ from napari_rada.errors import ConfigError, InputError, MissingDependencyError, 
 from napari_rada.events import FinishReason, Notice, Stage, StageProgress, StepLogged
 from napari_rada.inference import ensemble
 from napari_rada.inference.blending import blended
-from napari_rada.inference.edges import along_edges
+from napari_rada.inference.edges import follow_edges
 from napari_rada.inference.ensemble import Part, assemble, averaged
 from napari_rada.models.completer import load_completer
 from napari_rada.preparation import Work, image_in_box, propagated, working_grids
@@ -102,14 +102,13 @@ def test_what_was_found_coarsely_follows_the_edges_of_the_scan(tmp_path, monkeyp
     box = working_grids(work)[0].box
     inside = box_selector(box)
     unknown = ~case.known[inside]
-    expected = along_edges(
-        coarse.probability[(slice(None), *inside)], image_in_box(work, box), case.grid.spacing, RunControl()
-    )
+    expected = coarse.probability[(slice(None), *inside)].copy()
+    follow_edges(expected, image_in_box(work, box), case.grid.spacing, RunControl())
     deep = ndimage.minimum_filter(unknown, 5)  # away from what was painted, which is put in before
     assert np.abs(fine.probability[(slice(None), *inside)] - expected)[:, deep].max() < 0.1
     pipeline.train([case], tmp_path / "run", edge_aware)
     seen = []
-    monkeypatch.setattr(ensemble, "along_edges", lambda *given: seen.append(given[1]) or along_edges(*given))
+    monkeypatch.setattr(ensemble, "follow_edges", lambda *given: seen.append(given[1]) or follow_edges(*given))
     pipeline.predict(tmp_path / "run", case, device="cpu")
     np.testing.assert_array_equal(seen.pop(), image_in_box(work, box))
     pipeline.predict(tmp_path / "run", ball_case("another", 1, labelled=False), device="cpu")
@@ -492,7 +491,9 @@ def test_networks_and_propagation_come_together_on_the_scans_own_voxels(tmp_path
     )
     pipeline.train([case], tmp_path / "run", config)
     seen = []
-    monkeypatch.setattr(pipeline, "blended", lambda *given: seen.append(given) or blended(*given))
+    monkeypatch.setattr(
+        pipeline, "blended", lambda first, *rest: seen.append((first.copy(), *rest)) or blended(first, *rest)
+    )
     found = pipeline.predict(tmp_path / "run", case, device="cpu").probability
     ((networks, propagation, settings, begun),) = seen
     assert networks.shape == propagation.shape == found.shape
@@ -535,3 +536,12 @@ def test_networks_that_learned_nothing_leave_the_propagation(tmp_path, architect
     assert len(np.unique(propagated.mask)) == 3
     np.testing.assert_allclose(predicted.probability, propagated.probability, atol=0.01)
     assert (predicted.mask != propagated.mask).mean() < 1e-3
+
+
+def test_the_largest_part_alone_stays_of_a_propagation_too():
+    truth = ball()
+    truth[1:4, 1:4, 1:4] = 1
+    case = Case.create(ball_image(truth), truth, slices=[*enumerate(CENTRE), (0, 2)])
+    for wanted, parts in ((False, 2), (True, 1)):
+        config = tiny_config(inference__largest_part=wanted, inference__keep_annotated=False)
+        assert ndimage.label(pipeline.propagate(case, config).mask)[1] == parts

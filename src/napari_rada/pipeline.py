@@ -13,13 +13,12 @@ from napari_rada.closeups import propagated_closely
 from napari_rada.config import RunConfig
 from napari_rada.control import RunControl
 from napari_rada.data.case import Case, check_trainable
-from napari_rada.data.resampling import mean_of
 from napari_rada.errors import ConfigError, InputError
 from napari_rada.events import FinishReason, Listener, Notice, Stage, StageProgress, ignore
 from napari_rada.guidance.files import find_files
 from napari_rada.inference.blending import blended
 from napari_rada.inference.cleanup import CleanUp, clean_up
-from napari_rada.inference.ensemble import Inside, Part, assemble, averaged, mean_disagreement
+from napari_rada.inference.ensemble import Inside, Part, assemble, averaged, mean_disagreement, mean_in_box
 from napari_rada.inference.explain import class_heat
 from napari_rada.inference.sliding import predict_volume
 from napari_rada.inference.suggest import Suggestion, suggest_slice
@@ -111,7 +110,8 @@ def propagate(
         found = propagated(work, own_grids(work), held_out=False)
         doubt = mean_disagreement([(working, pseudo.disagreement) for pseudo, working in found])
         inside = Inside(found[0].case, propagated_closely(work, found), doubt)
-        return _assembled(work, inside, {"method": f"propagation: {found[0].pseudo.method}"})
+        prediction = _assembled(work, inside, {"method": f"propagation: {found[0].pseudo.method}"})
+    return _tidied(prediction, CleanUp(), case, config)
 
 
 @shortage_explained
@@ -313,9 +313,7 @@ def predict(
         model = run.model(device)
         inside = _predict(work, model, working_grids(work))
         prediction = _assembled(work, inside, run.provenance())
-    tidy = tidy or CleanUp()
-    tidy = replace(tidy, largest_part=tidy.largest_part or config.inference.largest_part)
-    return clean_up(prediction, tidy, case.known if config.inference.keep_annotated else None)
+    return _tidied(prediction, tidy or CleanUp(), case, config)
 
 
 @shortage_explained
@@ -454,6 +452,12 @@ def _assembled(work: Work, inside: Inside, provenance: Mapping[str, str | int | 
     )
 
 
+def _tidied(prediction: Prediction, tidy: CleanUp, case: Case, config: RunConfig) -> Prediction:
+    """Tidy a mask as it is asked for, and as the settings ask for."""
+    tidy = replace(tidy, largest_part=tidy.largest_part or config.inference.largest_part)
+    return clean_up(prediction, tidy, case.known if config.inference.keep_annotated else None)
+
+
 def _predict(work: Work, model: TripleViewModel, grids: Sequence[WorkingCase]) -> Inside:
     """Predict inside the box of the grids: the mean of the networks, with the propagation where there is one."""
     config, listener = work.config, work.listener
@@ -484,9 +488,5 @@ def _predict(work: Work, model: TripleViewModel, grids: Sequence[WorkingCase]) -
 
 def _begun(work: Work, grids: Sequence[WorkingCase], every: Sequence[VolumeInput]) -> NDArray[np.float32]:
     """Probability (C, z, y, x) inside the box of the grids that the networks would give untrained."""
-
-    def brought(working: WorkingCase, inputs: VolumeInput) -> NDArray[np.float32]:
-        work.control.check()
-        return working.to_box(begun_as(inputs.prior))
-
-    return mean_of(brought(*one) for one in zip(grids, every, strict=True))
+    begun = [begun_as(inputs.prior) for inputs in every]
+    return mean_in_box(list(zip(grids, begun, strict=True)), work.control)

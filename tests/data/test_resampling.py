@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_rada.data.resampling import block_mean, majority, mean_of, upsample
+from napari_rada.data import resampling
+from napari_rada.data.resampling import block_mean, majority, mean_of, slabs, upsample, upsample_planes
 
 
 @settings(deadline=None, max_examples=25)
@@ -21,6 +23,25 @@ def test_upsampling_keeps_places_and_sums(shape: tuple[int, int, int], factors: 
         found = np.moveaxis(full[0], axis, -1).reshape(-1, shape[axis])
         np.testing.assert_allclose(found, np.broadcast_to(expected, found.shape), atol=1e-3)
         np.testing.assert_allclose(full.sum(axis=0), 1.0, atol=1e-3)
+
+
+@pytest.mark.parametrize("factors", [(1, 1, 1), (4, 2, 1), (1, 2, 2), (2, 1, 4)])
+def test_planes_are_those_of_the_whole(factors: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    coarse = np.random.default_rng(0).random((3, 5, 6, 7)).astype(np.float32)
+    padding = (factors[0] // 2, factors[1] - 1, 0)
+    z, y, x = (size * factor - before for size, factor, before in zip((5, 6, 7), factors, padding, strict=True))
+    whole = upsample(coarse, factors, (z, y, x), padding)
+    for planes in (slice(0, 1), slice(2, z), slice(z - 1, z)):
+        found = upsample_planes(coarse, factors, (z, y, x), padding, planes)
+        np.testing.assert_allclose(found, whole[:, planes], atol=1e-6)
+    monkeypatch.setattr(resampling, "SLAB", 2 * y * x)
+    np.testing.assert_allclose(upsample(coarse, factors, (z, y, x), padding), whole, atol=1e-6)
+
+
+def test_slabs_cover_a_volume_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resampling, "SLAB", 100)
+    assert list(slabs((5, 6, 7))) == [slice(0, 2), slice(2, 4), slice(4, 5)]
+    assert list(slabs((2, 60, 70))) == [slice(0, 1), slice(1, 2)]
 
 
 def test_blocks_are_averaged_and_filled_up_with_copies_of_the_border() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_rada.inference import blending
-from napari_rada.inference.blending import LARGEST, blended, sized_like
+from napari_rada.inference.blending import LARGEST, blended, size_like
 from napari_rada.settings import InferenceConfig
 
 SHAPE = (8, 10, 12)
@@ -18,6 +18,13 @@ def random_probability(classes: int, seed: int, lean: float = 0.0) -> np.ndarray
     scores[0] += lean
     exponential = np.exp(scores)
     return (exponential / exponential.sum(axis=0)).astype(np.float32)
+
+
+def sized_like(probability: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Return what `size_like` makes of a copy."""
+    found = probability.copy()
+    size_like(found, reference)
+    return found
 
 
 def sizes(probability: np.ndarray) -> np.ndarray:
@@ -63,18 +70,28 @@ def test_a_class_that_the_reference_does_not_have_stays_as_it_is() -> None:
 
 def test_a_row_of_voxels_is_mixed_like_a_volume() -> None:
     networks, propagation = (random_probability(2, seed).reshape(2, -1) for seed in (1, 0))
-    mixed = blended(networks, propagation, InferenceConfig(blend=0.25))
+    mixed = blended(networks.copy(), propagation, InferenceConfig(blend=0.25))
     np.testing.assert_allclose(mixed, 0.25 * networks + 0.75 * propagation, atol=1e-6)
-    kept = blended(networks, propagation, InferenceConfig(blend=1.0, keep_size=True))
+    kept = blended(networks.copy(), propagation, InferenceConfig(blend=1.0, keep_size=True))
     assert sizes(kept)[1] == pytest.approx(sizes(propagation)[1], abs=1)
     assert kept.dtype == np.float32
+
+
+def test_networks_are_taken_over_and_nothing_else_is_changed() -> None:
+    given, networks, fine = (random_probability(2, seed) for seed in (0, 1, 2))
+    before = given.copy(), fine.copy()
+    for corrections in (False, True):
+        taken = networks.copy()
+        config = InferenceConfig(blend=0.25, corrections=corrections, keep_size=True)
+        assert blended(taken, fine, config, given) is taken
+        np.testing.assert_array_equal((given, fine), before)
 
 
 @pytest.mark.parametrize("classes", [2, 4])
 def test_what_networks_change_is_done_to_another_propagation(classes: int) -> None:
     given, networks, fine = (random_probability(classes, seed) for seed in (0, 1, 2))
     config = InferenceConfig(blend=0.25, corrections=True)
-    found = blended(networks, fine, config, given)
+    found = blended(networks.copy(), fine, config, given)
     odds = [np.log(each[1:] / each[0]) for each in (found, fine, networks, given)]
     np.testing.assert_allclose(odds[0], odds[1] + 0.25 * (odds[2] - odds[3]), atol=1e-3)
     np.testing.assert_allclose(found.sum(axis=0), 1, atol=1e-5)
@@ -83,19 +100,19 @@ def test_what_networks_change_is_done_to_another_propagation(classes: int) -> No
 def test_networks_that_change_nothing_leave_the_propagation() -> None:
     given, fine = random_probability(3, 0), random_probability(3, 1)
     config = InferenceConfig(blend=0.5, corrections=True, keep_size=True)
-    np.testing.assert_allclose(blended(given, fine, config, given), fine, atol=0.01)
+    np.testing.assert_allclose(blended(given.copy(), fine, config, given), fine, atol=0.01)
 
 
 def test_corrections_keep_sizes_if_asked() -> None:
     given, networks, fine = (random_probability(3, seed, lean) for seed, lean in ((0, 0.5), (1, -0.5), (2, 0.5)))
     free, kept = (InferenceConfig(blend=0.5, corrections=True, keep_size=keep) for keep in (False, True))
-    assert sizes(blended(networks, fine, free, given))[0] < 0.9 * sizes(fine)[0]
-    np.testing.assert_allclose(sizes(blended(networks, fine, kept, given)), sizes(fine), rtol=0.02, atol=3)
+    assert sizes(blended(networks.copy(), fine, free, given))[0] < 0.9 * sizes(fine)[0]
+    np.testing.assert_allclose(sizes(blended(networks.copy(), fine, kept, given)), sizes(fine), rtol=0.02, atol=3)
 
 
 def test_networks_that_were_given_nothing_are_mixed() -> None:
     networks, fine = random_probability(2, 1), random_probability(2, 0)
-    mixed = blended(networks, fine, InferenceConfig(blend=0.5, corrections=True))
+    mixed = blended(networks.copy(), fine, InferenceConfig(blend=0.5, corrections=True))
     np.testing.assert_allclose(mixed, (networks + fine) / 2, atol=1e-6)
 
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -22,6 +22,10 @@ Factors: TypeAlias = tuple[int, int, int]
 """Fine voxels per coarse one along (z, y, x)."""
 Padding: TypeAlias = tuple[int, int, int]
 """Fine voxels along (z, y, x) that are put before the first ones."""
+
+
+SLAB = 2**20
+"""Voxels of a scan that are worked on at a time where everything at once would take much memory."""
 
 
 def upsample(
@@ -36,11 +40,36 @@ def upsample(
     """
     if factors == (1, 1, 1):
         return values
-    tensor = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))[None]
-    padded = [size * factor for size, factor in zip(values.shape[1:], factors, strict=True)]
-    full = F.interpolate(tensor, size=padded, mode="trilinear", align_corners=False)[0]
-    z, y, x = (slice(before, before + size) for before, size in zip(padding, shape, strict=True))
-    return np.asarray(full[:, z, y, x].numpy())
+    full = np.empty((len(values), *shape), dtype=np.float32)
+    for planes in slabs(shape):
+        full[:, planes] = upsample_planes(values, factors, shape, padding, planes)
+    return full
+
+
+def upsample_planes(
+    values: NDArray[np.float32], factors: Factors, shape: Shape, padding: Padding, planes: slice
+) -> NDArray[np.float32]:
+    """Return some `planes` along z of what `upsample` returns."""
+    if factors == (1, 1, 1):
+        return values[:, planes]
+    position = (np.arange(planes.start, planes.stop) + padding[0] + 0.5) / factors[0] - 0.5
+    position = np.clip(position, 0, values.shape[1] - 1)
+    below = position.astype(np.intp)
+    above = np.minimum(below + 1, values.shape[1] - 1)
+    share = (position - below).astype(np.float32)[:, None, None]
+    between = values[:, below] * (1 - share) + values[:, above] * share
+    tensor = torch.from_numpy(np.ascontiguousarray(between, dtype=np.float32))
+    padded = [size * factor for size, factor in zip(values.shape[2:], factors[1:], strict=True)]
+    full = F.interpolate(tensor, size=padded, mode="bilinear", align_corners=False)
+    y, x = (slice(before, before + size) for before, size in zip(padding[1:], shape[1:], strict=True))
+    return np.asarray(full[:, :, y, x].numpy())
+
+
+def slabs(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Cut a volume (z, y, x) along z into parts of about `SLAB` voxels."""
+    thickness = max(1, SLAB // (shape[1] * shape[2]))
+    for first in range(0, shape[0], thickness):
+        yield slice(first, min(first + thickness, shape[0]))
 
 
 def block_mean(image: NDArray[np.float32], factors: Factors, padding: Padding = (0, 0, 0)) -> NDArray[np.float32]:

@@ -19,7 +19,7 @@ import numpy as np
 
 from napari_rada.data.classes import UNKNOWN, ClassTable
 from napari_rada.data.intensity import normalise
-from napari_rada.data.resampling import Factors, Padding, block_mean, majority, upsample
+from napari_rada.data.resampling import Factors, Padding, block_mean, majority, upsample, upsample_planes
 from napari_rada.data.slices import AnnotatedSlice
 
 if TYPE_CHECKING:
@@ -103,6 +103,10 @@ class WorkingCase:
     def to_box(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Bring class probabilities (C, Z, Y, X), or other maps, to the voxels of the full grid inside the box."""
         return upsample(values, self.factors, box_shape(self.box), self.padding)
+
+    def planes_in_box(self, values: NDArray[np.float32], planes: slice) -> NDArray[np.float32]:
+        """Return some `planes` along z of what `to_box` returns."""
+        return upsample_planes(values, self.factors, box_shape(self.box), self.padding, planes)
 
     def box_to_full(self, inside: NDArray[np.float32]) -> NDArray[np.float32]:
         """Put class probabilities of the box onto the full grid; outside everything is background."""

@@ -37,46 +37,52 @@ def blended(
 
     Parameters
     ----------
+    networks
+        Taken over: what is returned is made in this array.
     begun
         What the networks said before they learned anything (C, …), which is a propagation that can be coarser than
         this one. None if they began from nothing; then the two are mixed, whatever the settings say of corrections.
     """
     if config.corrections and begun is not None:
-        found = corrected(propagation, begun, networks, config.blend)
-        return sized_like(found, propagation) if config.keep_size else found
-    mixed = sized_like(networks, propagation) if config.keep_size else networks.copy()
+        _correct(networks, begun, propagation, config.blend)
+        if config.keep_size:
+            size_like(networks, propagation)
+        return networks
+    if config.keep_size:
+        size_like(networks, propagation)
     share = np.float32(config.blend)
-    mixed *= share
-    for own, other in zip(mixed, propagation, strict=True):  # a class at a time, for large volumes
+    networks *= share
+    for own, other in zip(networks, propagation, strict=True):  # a class at a time, for large volumes
         own += (np.float32(1.0) - share) * other
-    return mixed
+    return networks
 
 
-def corrected(
-    probability: NDArray[np.float32], before: NDArray[np.float32], after: NDArray[np.float32], share: float
-) -> NDArray[np.float32]:
-    """Change a probability by a share of what another one was changed, in log-odds; all (C, …)."""
-    found = np.empty_like(probability)
-    for own, old, new, changed in zip(probability, before, after, found, strict=True):  # a class at a time
-        np.maximum(new, np.float32(FLOOR), out=changed)
+def _correct(
+    after: NDArray[np.float32], before: NDArray[np.float32], probability: NDArray[np.float32], share: float
+) -> None:
+    """Make `after`, in place, a probability changed by a share of what `before` was changed to it, in log-odds.
+
+    All are (C, …).
+    """
+    for changed, old, own in zip(after, before, probability, strict=True):  # a class at a time
+        np.maximum(changed, np.float32(FLOOR), out=changed)
         changed /= np.maximum(old, np.float32(FLOOR))
         np.power(changed, np.float32(share), out=changed)
         changed *= np.maximum(own, np.float32(FLOOR))
-    found /= found.sum(axis=0)
-    return found
+    after /= after.sum(axis=0)
 
 
-def sized_like(probability: NDArray[np.float32], reference: NDArray[np.float32]) -> NDArray[np.float32]:
+def size_like(probability: NDArray[np.float32], reference: NDArray[np.float32]) -> None:
     """Make every foreground class take as many voxels as in a reference, all (C, …), by a constant in log-odds.
 
-    The constants are found on at most `SAMPLE` values, evenly spread. A class that the reference does not have there
-    stays as it is.
+    The probability is changed in place. The constants are found on at most `SAMPLE` values, evenly spread. A class that
+    the reference does not have there stays as it is.
     """
     step = -(-probability.size // SAMPLE)
     while gcd(step, probability[0].size) > 1:  # else the same few places along an axis
         step += 1
     some = [values.reshape(len(values), -1)[:, ::step] for values in (probability, reference)]
-    return shifted(probability, size_offsets(*some))
+    shift(probability, size_offsets(*some))
 
 
 def size_offsets(probability: NDArray[np.float32], reference: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -94,12 +100,11 @@ def size_offsets(probability: NDArray[np.float32], reference: NDArray[np.float32
     return offsets
 
 
-def shifted(probability: NDArray[np.float32], offsets_C: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return a probability (C, …) with a constant added to the log-odds of each class."""
-    moved = np.maximum(probability, np.float32(FLOOR))
-    moved *= np.exp(offsets_C).reshape(-1, *[1] * (moved.ndim - 1))
-    moved /= moved.sum(axis=0)
-    return moved
+def shift(probability: NDArray[np.float32], offsets_C: NDArray[np.float32]) -> None:
+    """Add a constant to the log-odds of each class of a probability (C, …), in place."""
+    np.maximum(probability, np.float32(FLOOR), out=probability)
+    probability *= np.exp(offsets_C).reshape(-1, *[1] * (probability.ndim - 1))
+    probability /= probability.sum(axis=0)
 
 
 def _offset(scores_Cn: NDArray[np.float32], offsets: NDArray[np.float32], index: int, wanted: int) -> float:

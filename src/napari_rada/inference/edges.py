@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from napari_rada.inference.blending import SAMPLE, shifted, size_offsets
+from napari_rada.data.resampling import slabs
+from napari_rada.inference.blending import SAMPLE, shift, size_offsets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,19 +40,17 @@ FLAT = 1e-6
 """Variance below which nothing is an edge."""
 SURE = 0.999
 """Probability that neither filter nor size can turn."""
-SLAB = 2**20
-"""Voxels that are filtered at a time."""
 
 
-def along_edges(
+def follow_edges(
     probability_Czyx: NDArray[np.float32], image_zyx: NDArray[np.float32], spacing: Spacing, control: RunControl
-) -> NDArray[np.float32]:
-    """Return the probability along the edges of the image, with about as many voxels of every class as before.
+) -> None:
+    """Bring a probability to the edges of the image, in place, with about as many voxels of every class as before.
 
     Parameters
     ----------
     probability_Czyx
-        Sums to 1 over C.
+        Sums to 1 over C; left as it is if a stop was requested.
     image_zyx
         Intensities mapped to 0..1.
     spacing
@@ -64,17 +63,25 @@ def along_edges(
     """
     window = _window(spacing)
     where = _doubtful(probability_Czyx, window)
-    found, inside = probability_Czyx.copy(), probability_Czyx[(slice(None), *where)]
+    inside = probability_Czyx[(slice(None), *where)]
     if not inside.size:
-        return found
+        return
     followed = _followed(inside, image_zyx[where], window, control)
-    some = np.flatnonzero(np.minimum(followed.max(axis=0), inside.max(axis=0)) < SURE)
-    some = some[:: max(1, len(found) * some.size // SAMPLE)]
-    offsets_C = size_offsets(*(values.reshape(len(values), -1)[:, some] for values in (followed, inside)))
-    for inner, _, _ in _slabs(followed.shape[1:], window):
-        control.check()
-        found[(slice(None), *where)][:, inner] = shifted(followed[:, inner], offsets_C)
-    return found
+    shift(followed, _offsets(followed, inside))
+    inside[...] = followed
+
+
+def _offsets(followed_Czyx: NDArray[np.float32], before_Czyx: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Find the constant for each class (C,) that gives it back the size it had, by a sample of the doubtful voxels."""
+    both, parts = (followed_Czyx, before_Czyx), list(slabs(followed_Czyx.shape[1:]))
+    doubtful = [np.minimum(*(values[:, planes].max(axis=0) for values in both)) < SURE for planes in parts]
+    step = max(1, len(followed_Czyx) * sum(map(np.count_nonzero, doubtful)) // SAMPLE)
+    samples: list[list[NDArray[np.float32]]] = [[], []]
+    for planes, known in zip(parts, doubtful, strict=True):
+        z, y, x = (axis[::step] for axis in np.nonzero(known))
+        for values, sample in zip(both, samples, strict=True):
+            sample.append(values[:, planes][:, z, y, x])
+    return size_offsets(*(np.concatenate(sample, axis=1) for sample in samples))
 
 
 def _doubtful(probability_Czyx: NDArray[np.float32], window: Window) -> tuple[slice, ...]:
@@ -89,11 +96,11 @@ def _doubtful(probability_Czyx: NDArray[np.float32], window: Window) -> tuple[sl
 def _followed(
     probability_Czyx: NDArray[np.float32], image_zyx: NDArray[np.float32], window: Window, control: RunControl
 ) -> NDArray[np.float32]:
-    """Filter every class, slab by slab; background is what is left.
+    """Filter every class, a part at a time; background is what is left.
 
     The noisier the image the stronger an edge has to be, faster than its noise.
     """
-    slabs = list(_slabs(image_zyx.shape, window))
+    parts = list(_with_margins(image_zyx.shape, window))
     step = max(1, image_zyx.size // SAMPLE)
     found = np.empty_like(probability_Czyx)
 
@@ -106,16 +113,17 @@ def _followed(
         control.check()
         inner, outer, within = slab
         followed = _guided(image_zyx[outer], probability_Czyx[1:, outer], window, epsilon)
-        np.clip(followed[:, within], 0.0, 1.0, out=found[1:, inner])
+        part = found[:, inner]
+        np.clip(followed[:, within], 0.0, 1.0, out=part[1:])
+        np.subtract(1.0, part[1:].sum(axis=0), out=part[0])
+        np.maximum(part[0], 0.0, out=part[0])
+        if len(part) > 2:  # clipped one by one, several classes can come to more than 1
+            part /= part.sum(axis=0)
 
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-        noise = float(np.median(np.concatenate(list(threads.map(some_variances, slabs)))))
+        noise = float(np.median(np.concatenate(list(threads.map(some_variances, parts)))))
         epsilon = max((noise / NOISE) ** 2, FLAT)
-        list(threads.map(follow, slabs))
-    np.subtract(1.0, found[1:].sum(axis=0), out=found[0])
-    np.maximum(found[0], 0.0, out=found[0])
-    if len(found) > 2:  # clipped one by one, several classes can come to more than 1
-        found /= found.sum(axis=0)
+        list(threads.map(follow, parts))
     return found
 
 
@@ -125,14 +133,13 @@ def _window(spacing: Spacing) -> Window:
     return (z, y, x)
 
 
-def _slabs(shape: tuple[int, ...], window: Window) -> Iterator[Slab]:
+def _with_margins(shape: tuple[int, ...], window: Window) -> Iterator[Slab]:
     """Parts along z: which part, that part with what its filter looks at, and where the part lies within that."""
-    thickness = max(1, SLAB // (shape[1] * shape[2]))
     margin = window[0] - 1  # half a window for the coefficients, and half for their mean
-    for first in range(0, shape[0], thickness):
-        last = min(first + thickness, shape[0])
-        start = max(0, first - margin)
-        yield slice(first, last), slice(start, min(last + margin, shape[0])), slice(first - start, last - start)
+    for inner in slabs(shape):
+        first = max(0, inner.start - margin)
+        outer = slice(first, min(inner.stop + margin, shape[0]))
+        yield inner, outer, slice(inner.start - first, inner.stop - first)
 
 
 def _guided(

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from napari_rada.control import RunControl
-from napari_rada.data.resampling import mean_of
-from napari_rada.data.working import box_selector
-from napari_rada.inference.edges import along_edges
+from napari_rada.data.resampling import mean_of, slabs
+from napari_rada.data.working import box_selector, box_shape
+from napari_rada.inference.edges import follow_edges
 from napari_rada.prediction import Prediction
 
 if TYPE_CHECKING:
@@ -47,15 +47,34 @@ class Inside(NamedTuple):
 def averaged(parts: Sequence[Part]) -> Inside:
     """Return the mean of what was found on one or more grids of a case that cover the same box."""
     grid = parts[0].working
-    assert all(part.working.box == grid.box for part in parts)
-    probability = mean_of(part.working.to_box(part.probability_CZYX) for part in parts)
+    probability = mean_in_box([(part.working, part.probability_CZYX) for part in parts])
     return Inside(grid, probability, mean_disagreement([(part.working, part.disagreement_ZYX) for part in parts]))
 
 
 def mean_disagreement(parts: Sequence[tuple[WorkingCase, NDArray[np.float32] | None]]) -> NDArray[np.float32] | None:
     """Mean of disagreements (Z, Y, X) on grids of one box, on the case's own voxels there; None if there are none."""
-    known = [grid.to_box(doubt_ZYX[None])[0] for grid, doubt_ZYX in parts if doubt_ZYX is not None]
-    return mean_of(known) if known else None
+    known = [(grid, doubt_ZYX[None]) for grid, doubt_ZYX in parts if doubt_ZYX is not None]
+    return mean_in_box(known)[0] if known else None
+
+
+def mean_in_box(
+    parts: Sequence[tuple[WorkingCase, NDArray[np.float32]]], control: RunControl | None = None
+) -> NDArray[np.float32]:
+    """Mean of what was found on grids of one box (C, Z, Y, X), on the case's own voxels there; a new array.
+
+    Raises
+    ------
+    Stopped
+        If a stop was requested.
+    """
+    box, control = parts[0][0].box, control or RunControl()
+    assert all(grid.box == box for grid, _ in parts)
+    shape = box_shape(box)
+    found = np.empty((len(parts[0][1]), *shape), dtype=np.float32)
+    for planes in slabs(shape):
+        control.check()
+        found[:, planes] = mean_of(grid.planes_in_box(values, planes) for grid, values in parts)
+    return found
 
 
 def assemble(
@@ -92,7 +111,7 @@ def assemble(
     if image_zyx is not None:
         if keep:
             _put_in(found, case, classes, box)  # edges are followed from what was painted
-        found = along_edges(found, image_zyx, case.grid.spacing, control or RunControl())
+        follow_edges(found, image_zyx, case.grid.spacing, control or RunControl())
     probability = grid.box_to_full(found)
     certain = None if doubt is None else grid.put_in_full(doubt)
     if keep:
@@ -100,7 +119,8 @@ def assemble(
         if certain is not None:
             certain[case.known] = 0.0
     mask = np.full(case.grid.shape, classes.values[0], dtype=classes.dtype)
-    mask[box] = classes.decode(probability[(slice(None), *box)].argmax(axis=0))
+    for planes in slabs(box_shape(grid.box)):
+        mask[box][planes] = classes.decode(probability[(slice(None), *box)][:, planes].argmax(axis=0))
     return Prediction(
         name=case.name,
         mask=mask,

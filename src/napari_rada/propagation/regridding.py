@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from napari_rada.data.resampling import block_mean, mean_of
-from napari_rada.data.working import box_selector
-from napari_rada.propagation.base import PseudoLabels, distance_to_slices, stamped, truth_without
+from napari_rada.data.resampling import block_mean, mean_of, slabs
+from napari_rada.data.working import box_selector, box_shape
+from napari_rada.propagation.base import Opinion, PseudoLabels, distance_to_slices, stamped, truth_without
 from napari_rada.propagation.stacking import pooled
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def in_box(parts: Sequence[Made], control: RunControl) -> Probability:
     """Return the probability (C, z, y, x) of a case on its own voxels inside the box of the grids it was made on.
 
     The mean over the grids; where several opinions were pooled, the mean of each opinion, pooled anew: what is coarse
-    in one does not blur what is fine in another.
+    in one does not blur what is fine in another. A part of the box is done at a time, so that no opinion exists whole.
 
     Parameters
     ----------
@@ -51,17 +51,17 @@ def in_box(parts: Sequence[Made], control: RunControl) -> Probability:
     Stopped
         If a stop was requested.
     """
-
-    def brought(probability: Probability, case: WorkingCase) -> Probability:
-        control.check()
-        return case.to_box(probability)
-
-    shared = parts[0].pseudo.shared
+    shape, shared = box_shape(parts[0].case.box), parts[0].pseudo.shared
+    found = np.empty((len(parts[0].pseudo.probability), *shape), dtype=np.float32)
     if shared is None:
-        return mean_of(brought(pseudo.probability, case) for pseudo, case in parts)
-    kinds = (dict.fromkeys(same) for same in zip(*(pseudo.opinions for pseudo, _ in parts), strict=True))
-    means = (mean_of(brought(opinion.probability, opinion.case) for opinion in same) for same in kinds)
-    return pooled(means, shared.pools[None])
+        kinds = [[Opinion(pseudo.probability, case) for pseudo, case in parts]]
+    else:
+        kinds = [list(dict.fromkeys(same)) for same in zip(*(pseudo.opinions for pseudo, _ in parts), strict=True)]
+    for planes in slabs(shape):
+        control.check()
+        means = (mean_of(one.case.planes_in_box(one.probability, planes) for one in same) for same in kinds)
+        found[:, planes] = next(means) if shared is None else pooled(means, shared.pools[None])
+    return found
 
 
 def placed(inside: Probability, made_on: WorkingCase, wanted: WorkingCase) -> Probability:
