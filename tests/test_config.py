@@ -254,3 +254,10 @@ def test_text_is_read_once_on_its_way_to_a_cohort(tmp_path: Path) -> None:
     path = written(tmp_path, "preset: quick\nguidance:\n  prompts: {1: 'CT: a left kidney', 2: 'tumor #2'}\n")
     config = load_config(path)
     assert config.for_cohort().guidance.prompts == config.guidance.prompts == {1: "CT: a left kidney", 2: "tumor #2"}
+
+
+def test_a_preset_is_begun_with_and_not_set() -> None:
+    config = RunConfig.from_preset("quick")
+    assert config.with_settings({"preset": "quick"}) == config
+    with pytest.raises(ConfigError, match="--preset"):
+        config.with_settings({"preset": "paper"})

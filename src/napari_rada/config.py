@@ -64,16 +64,19 @@ class RunConfig(Group):
         """Return a copy with dotted settings replaced, e.g. ``{"training.iterations": 500}``; values may be text.
 
         Choosing another member of a union (``propagation.method``, ``training.optimiser.kind``) resets its settings.
-        With ``cohort`` it is the settings for several cases (`for_cohort`) that are changed.
+        With ``cohort`` it is the settings for several cases (`for_cohort`) that are changed. The preset stays.
 
         Raises
         ------
         ConfigError
-            If a setting is unknown or out of range.
+            If a setting is unknown or out of range, or it is another preset.
         """
         changes = _nested({key: _read_in(key, value) for key, value in settings.items()})
         begun = self.for_cohort() if changes.get("cohort") is True and not self.cohort else self
-        return parse(_merged(begun.model_dump(mode="json"), changes))
+        found = parse(_merged(begun.model_dump(mode="json"), changes))
+        if found.preset != self.preset:
+            raise ConfigError("A preset is what settings begin with (--preset, RunConfig.from_preset), and is not set.")
+        return found
 
     def for_cohort(self) -> RunConfig:
         """Return the settings for more than one case: networks must also predict scans that nobody annotated.

@@ -68,6 +68,15 @@ class Prediction:
         per_voxel = self.grid.voxel_volume_ml
         return {c.name: float((self.mask == c.value).sum()) * per_voxel for c in self.classes.classes[1:]}
 
+    def sizes(self) -> str:
+        """Say how large every foreground class is: `organ 1,940 ml, tumour 2.3 ml`."""
+        return ", ".join(f"{name} {millilitres(volume)} ml" for name, volume in self.volumes_ml().items())
+
+
+def millilitres(volume: float) -> str:
+    """Write a volume in millilitres with three digits, or more if it is large."""
+    return f"{volume:,.0f}" if volume >= 100 else f"{volume:.3g}"
+
 
 @dataclass(frozen=True, eq=False)
 class Explanation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 import tifffile
+
+from napari_rada.config import RunConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,7 +64,7 @@ def test_propagate_tells_how_sure_it_is(run_cli: Callable[..., Any], scan: Any, 
     assert 0 <= doubt.min() < doubt.max() <= 1
     alone = run_cli("propagate", scan.image, scan.labels, "-o", tmp_path / "m.nii.gz", *asked, "--method", "diffusion")
     assert alone.status == 2
-    assert "only one opinion" in alone.err
+    assert "has a single opinion" in alone.err
     assert not (tmp_path / "m.nii.gz").exists()
 
 
@@ -150,7 +153,7 @@ def test_predict_into_a_folder(run_cli: Callable[..., Any], scan: Any, run_dir: 
 def test_evaluate(run_cli: Callable[..., Any], scan: Any, save_nifti: Callable[..., str]) -> None:
     ran = run_cli("evaluate", scan.dense, scan.dense)
     assert ran.status == 0
-    assert ran.out.splitlines()[1].split() == ["label", "1", "1.0000", "1.0000", "0.000", "0.000"]
+    assert ran.out.splitlines()[1].split() == ["label", "1", "1.0000", "1.0000", "0", "0"]
     shifted = save_nifti("shifted.nii.gz", np.roll(scan.truth_ijk, 1, axis=2).astype(np.float32))
     found = json.loads(run_cli("evaluate", shifted, scan.dense, "--json").out)["classes"]
     assert len(found) == 1
@@ -221,3 +224,39 @@ def test_tiff_in_tiff_out(run_cli: Callable[..., Any], scan: Any, tmp_path: Path
         assert mask.imagej_metadata is not None
         assert (mask.imagej_metadata["unit"], mask.imagej_metadata["spacing"]) == ("mm", 2.0)
     assert dice(tifffile.imread(out), truth_zyx) > 0.9
+
+
+def test_evaluate_measures_with_the_voxels_that_are_known(run_cli: Callable[..., Any], tmp_path: Path) -> None:
+    ball = np.zeros((6, 12, 12), dtype=np.uint8)
+    ball[2:4, 4:8, 4:8] = 1
+    calibrated = {"imagej": True, "resolution": (2.0, 2.0), "metadata": {"axes": "ZYX", "unit": "mm", "spacing": 3.0}}
+    tifffile.imwrite(tmp_path / "measured.tif", np.roll(ball, 1, axis=2), **calibrated)
+    tifffile.imwrite(tmp_path / "bare.tif", ball)
+    tifffile.imwrite(tmp_path / "bare2.tif", np.roll(ball, 1, axis=2))
+    for pair in (("measured.tif", "bare.tif"), ("bare.tif", "measured.tif")):
+        ran = run_cli("evaluate", *(tmp_path / name for name in pair), "--json")
+        assert json.loads(ran.out)["classes"][0]["hd95_mm"] == pytest.approx(0.5)
+        assert "no voxel size" not in ran.err
+    told = run_cli("evaluate", tmp_path / "bare2.tif", tmp_path / "bare.tif").err
+    assert "gives no voxel size; 1 mm was taken" in told
+
+
+def test_outputs_that_cannot_be_are_refused_before_anything_is_computed(
+    run_cli: Callable[..., Any], scan: Any, run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    same = ("-o", "x.nii.gz", "--probability", tmp_path / "x.nii.gz")
+    lonely = tmp_path / "run"
+    shutil.copytree(run_dir, lonely)
+    config = RunConfig.from_preset("quick").with_settings({"model.networks": 1})
+    (lonely / "config.yaml").write_text(config.to_yaml())
+    doubt = ("--disagreement", tmp_path / "d.nii.gz")
+    for words, told in [
+        (("propagate", scan.image, scan.labels, *same), "Two outputs have the same name"),
+        (("propagate", scan.image, scan.labels, "-o", "x.nii.gz", "--method", "diffusion", *doubt), "no disagreement"),
+        (("predict", lonely, scan.image, "-o", "x.nii.gz", *doubt), "contradicts nobody"),
+    ]:
+        ran = run_cli(*words)
+        assert ran.status == 2
+        assert told in ran.err
+    assert not list(tmp_path.glob("*.nii.gz"))

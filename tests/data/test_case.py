@@ -181,3 +181,22 @@ def test_the_widest_table_of_a_cohort_is_kept() -> None:
     first = Case.create(image(), labels(), slices=THREE)
     second = Case.create(image(), labels() * 4, slices=THREE, classes=wide)
     assert check_trainable([first, second]) is wide
+
+
+def test_numbers_of_numpy_name_slices_and_spacing() -> None:
+    found = Case.create(
+        image(),
+        labels(),
+        slices=[(np.int64(0), np.argmax(labels().sum(axis=(1, 2))))],
+        spacing=np.array([2.0, 1.0, 1.0]),
+    )
+    (plane,) = found.annotated
+    assert plane == AnnotatedSlice(0, 2)
+    assert [type(number) for number in (plane.axis, plane.index)] == [int, int]
+    assert found.grid.spacing == (2.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize("plane", [(0, 4.0), (0, "4"), (None, 4)])
+def test_slices_that_no_whole_numbers_name_are_refused(plane: Any) -> None:
+    with pytest.raises(InputError, match="pair of whole numbers"):
+        Case.create(image(), labels(), slices=[plane])

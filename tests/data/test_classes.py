@@ -55,3 +55,12 @@ def test_unknown_values_are_refused() -> None:
 def test_impossible_tables_are_refused(table: tuple[int, ...], message: str) -> None:
     with pytest.raises(InputError, match=message):
         ClassTable(tuple(ClassInfo(value, "") for value in table))
+
+
+def test_classes_of_one_name_are_told_apart() -> None:
+    infos = (ClassInfo(0, "background"), ClassInfo(1, "kidney"), ClassInfo(2, "Kidney"), ClassInfo(4, "background"))
+    table = ClassTable(infos)
+    assert [info.name for info in table.classes] == ["background", "kidney", "Kidney (2)", "background (4)"]
+    assert table.find("kidney") == 1
+    assert table.find("Kidney (2)") == 2
+    assert ClassTable(table.classes) == table

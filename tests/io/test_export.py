@@ -154,3 +154,33 @@ def test_a_sidecar_that_names_no_format_stays_that_of_the_nifti_file(tmp_path):
     for name in ("labels.nii.gz", "labels.tif"):
         volume = read_volume(tmp_path / name)
         assert set(to_array(read_sidecar(tmp_path / name), volume)) == set(case.annotated)
+
+
+def test_exporting_masks_replaces_no_file_that_was_not_named(tmp_path, capsys):
+    write_volume(tmp_path / "mask.tif", ball(), ball_case().grid)
+    (tmp_path / "mask.nii.gz").write_bytes(b"kept")
+    assert main(["export", str(tmp_path / "mask.tif"), "--to", "nifti", "-o", str(tmp_path)]) == 2
+    assert "exists already and is kept" in capsys.readouterr().err
+    assert (tmp_path / "mask.nii.gz").read_bytes() == b"kept"
+
+
+def test_a_file_of_another_format_than_asked_for_is_refused(tmp_path, capsys):
+    write_volume(tmp_path / "mask.nii.gz", ball(), ball_case().grid)
+    assert main(["export", str(tmp_path / "mask.nii.gz"), "--to", "tiff", "-o", str(tmp_path / "out.nii.gz")]) == 2
+    assert "name one that ends in .tif" in capsys.readouterr().err
+    assert not (tmp_path / "out.nii.gz").exists()
+
+
+def test_what_is_assumed_of_an_exported_mask_is_told(tmp_path, capsys):
+    tifffile.imwrite(tmp_path / "mask.tif", ball().astype(np.uint8))
+    assert main(["export", str(tmp_path / "mask.tif"), "--to", "nifti", "-o", str(tmp_path / "mask.nii.gz")]) == 0
+    assert "mask.tif gives no voxel size; 1 mm was taken" in capsys.readouterr().err
+
+
+def test_names_that_are_nnunets_own_are_told_apart(tmp_path):
+    labels = ball() * 3
+    labels[CENTRE] = 7
+    classes = ClassTable((ClassInfo(0, "nothing"), ClassInfo(3, "ignore"), ClassInfo(7, "Background")))
+    case = Case.create(ball_image(ball()), labels, slices=list(enumerate(CENTRE)), classes=classes)
+    described = json.loads((export_nnunet([case], classes, tmp_path / "d") / "dataset.json").read_text())
+    assert described["labels"] == {"background": 0, "ignore (3)": 1, "Background (7)": 2, "ignore": 3}

@@ -8,6 +8,7 @@ import pytest
 import tifffile
 
 from napari_rada import io
+from napari_rada.data.grid import Grid
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import InputError
 from napari_rada.events import Notice
@@ -192,6 +193,15 @@ def test_different_affines_are_refused_with_the_difference(
 
 def test_rounding_of_an_affine_is_no_difference(save_nifti: Callable[..., Path], image: Path, labels_ijk: Any) -> None:
     assert io.load_case(image, save_nifti("near.nii.gz", labels_ijk, np.eye(4) + 1e-4)).is_labelled
+
+
+def test_tiny_voxels_of_another_size_are_told(tmp_path: Path, labels_ijk: Any) -> None:
+    """Of a microscope's volume every difference is smaller than a hundredth of a millimetre."""
+    scan = np.arange(504, dtype=np.float32).reshape(9, 8, 7)
+    for name, size in (("scan", 1e-4), ("labels", 1.5e-4)):
+        io.write_volume(tmp_path / f"{name}.tif", scan, Grid.from_spacing(scan.shape, (size,) * 3))
+    with pytest.raises(InputError, match=r"voxel size \(x, y, z\) \(0.00015, 0.00015, 0.00015\) mm against \(0.0001"):
+        io.load_case(tmp_path / "scan.tif", tmp_path / "labels.tif")
 
 
 def test_tiff_labels_without_a_voxel_size_lie_on_their_image(tmp_path: Path, labels_ijk: Any) -> None:

@@ -10,6 +10,7 @@ from napari_rada import io
 from napari_rada.data.grid import Grid
 from napari_rada.errors import InputError
 from napari_rada.events import Notice
+from napari_rada.io import read_volume, write_volume
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -229,3 +230,34 @@ def test_text_is_not_a_tiff(tmp_path: Path) -> None:
     (tmp_path / "stack.tif").write_text("hello")
     with pytest.raises(InputError, match=r"cannot be read as TIFF.*not a TIFF file"):
         io.read_volume(tmp_path / "stack.tif")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "stored"),
+    [
+        ("bool", "uint8"),
+        ("int8", "uint8"),
+        ("int16", "uint8"),
+        ("int64", "uint8"),
+        ("uint16", "uint16"),
+        ("uint32", "uint32"),
+        ("int32", "int16"),
+        ("float16", "float32"),
+        ("float64", "float32"),
+    ],
+)
+def test_every_dtype_keeps_its_voxel_size(tmp_path: Path, dtype: str, stored: str) -> None:
+    values = np.zeros((3, 4, 5), dtype=dtype)
+    values[1, 2, 3] = {"uint32": 2**30, "int32": -300}.get(dtype, 1)
+    write_volume(tmp_path / "a.tif", values, Grid.from_spacing((3, 4, 5), (2.0, 0.6, 0.5)))
+    found = read_volume(tmp_path / "a.tif")
+    assert found.array.dtype == stored
+    np.testing.assert_array_equal(found.array, values)
+    assert found.grid.spacing == pytest.approx((2.0, 0.6, 0.5))
+    assert found.notes == ()
+
+
+def test_what_no_metadata_can_describe_is_written_plainly(tmp_path: Path) -> None:
+    values = np.full((2, 3, 4), 2**40, dtype=np.uint64)
+    write_volume(tmp_path / "a.tif", values, Grid.from_spacing((2, 3, 4)))
+    np.testing.assert_array_equal(read_volume(tmp_path / "a.tif").array, values)

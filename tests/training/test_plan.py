@@ -12,6 +12,7 @@ from napari_rada.config import RunConfig
 from napari_rada.control import RunControl
 from napari_rada.data.case import Case, check_trainable
 from napari_rada.data.grid import Grid
+from napari_rada.errors import ConfigError
 from napari_rada.events import ignore
 from napari_rada.preparation import Work, working_grids
 from napari_rada.training.plan import common_spacing, largest_patch, plan, teaching, working_shape
@@ -147,3 +148,20 @@ def test_voxels_of_nanometres_keep_their_size() -> None:
     grids = [grid((40, 40, 40), (40e-6, 8e-6, 8e-6))] * 2
     assert common_spacing(grids, 40**3) == (40e-6, 8e-6, 8e-6)
     assert common_spacing(grids, 40**3 // 2) == (40e-6, 16e-6, 8e-6)
+
+
+def test_the_patch_that_was_chosen_for_a_cohort_stays() -> None:
+    cases = [case_on(grid((20, 24, 28))), case_on(grid((20, 24, 28)))]
+    begun = RunConfig.from_preset("quick").for_cohort().with_settings({"training.patch": [16, 16, 8]})
+    for config in (begun, plan(cases, begun), quick(training__patch=[16, 16, 8])):
+        assert plan(cases, config).training.patch == (16, 16, 8)
+
+
+def test_patches_that_leave_nothing_to_normalise_are_refused() -> None:
+    case = case_on(grid((20, 24, 28)))
+    settings = {"model.norm": "batch", "training.patch": [16, 16, 16], "training.unlabelled_patches": 0}
+    config = RunConfig.from_preset("paper").with_settings({**settings, "training.labelled_patches": 1})
+    with pytest.raises(ConfigError, match="a single value"):
+        plan([case], config)
+    for change in ({"training.labelled_patches": 2}, {"model.norm": "instance"}, {"training.patch": [16, 16, 32]}):
+        plan([case], config.with_settings(change))

@@ -42,6 +42,11 @@ def propagate(args: argparse.Namespace, console: Console, control: RunControl) -
     assert mask is not None
     _check_distinct([mask, probability, disagreement])
     out = Outputs(mask, probability, disagreement)
+    if disagreement and config.propagation.method != "combined":
+        raise InputError(
+            f"Propagation by {config.propagation.method} has a single opinion and no disagreement; leave "
+            "--disagreement out, or propagate with --method combined."
+        )
     case = io.load_case(args.image, labels, _slices(args), non_finite=config.data.non_finite, listener=console)
     prediction = rada.propagate(case, config, control=control, listener=console)
     _save(prediction, out, labels)
@@ -83,7 +88,12 @@ def predict(args: argparse.Namespace, console: Console, control: RunControl) -> 
 
     from napari_rada.inference.cleanup import CleanUp
 
-    non_finite = _run_config(args.run_dir, args.settings).data.non_finite
+    config = _run_config(args.run_dir, args.settings)
+    non_finite = config.data.non_finite
+    if args.disagreement and config.model.networks == 1:
+        raise InputError(
+            f"{args.run_dir} has one network (model.networks=1), which contradicts nobody; leave --disagreement out."
+        )
     cases = io.find_cases(args.cases)
     outputs = _plan_outputs(cases, args)
     tidy = CleanUp(args.min_part, args.fill_holes)
@@ -107,10 +117,13 @@ def evaluate(args: argparse.Namespace, console: Console, control: RunControl) ->
     prediction, reference = io.read_volume(args.prediction), io.read_volume(args.reference)
     io.check_same_grid(prediction, reference)
     found, wanted = _whole_numbers(prediction), _whole_numbers(reference)
+    measure = reference if reference.calibrated else prediction
+    for note in measure.notes:
+        console(Notice(note))
 
     from napari_rada.evaluation.metrics import evaluate_masks
 
-    classes = evaluate_masks(found, wanted, reference.grid.spacing)
+    classes = evaluate_masks(found, wanted, measure.grid.spacing)
     console.result({"classes": [asdict(metrics) for metrics in classes]}, _table(classes))
     return True
 
@@ -150,15 +163,15 @@ class Outputs:
 
 def _save(prediction: Prediction, out: Outputs, inputs: Sequence[Path | str]) -> None:
     """Write what was asked for."""
-    if out.disagreement:
-        io.save_disagreement(prediction, out.disagreement, inputs=inputs)
     io.save_mask(prediction, out.mask, inputs=inputs)
     if out.probability:
         io.save_probability(prediction, out.probability, inputs=inputs)
+    if out.disagreement:
+        io.save_disagreement(prediction, out.disagreement, inputs=inputs)
 
 
 def _check_distinct(outputs: Sequence[Path | None]) -> None:
-    named = [path for path in outputs if path is not None]
+    named = [path.resolve() for path in outputs if path is not None]
     if len(set(named)) < len(named):
         raise InputError("Two outputs have the same name; give mask, probability and disagreement a name each.")
 
@@ -260,8 +273,7 @@ def _summary(prediction: Prediction) -> dict[str, Any]:
 
 
 def _sentence(prediction: Prediction, path: Path) -> str:
-    volumes = ", ".join(f"{name} {volume:.2f} ml" for name, volume in prediction.volumes_ml().items())
-    return f"{path}: {volumes}"
+    return f"{path}: {prediction.sizes()}"
 
 
 def _training_sentence(result: TrainingResult) -> str:
@@ -275,6 +287,6 @@ def _training_sentence(result: TrainingResult) -> str:
 def _table(classes: Sequence[ClassMetrics]) -> str:
     lines = [f"{'class':<16} {'Dice':>7} {'Jaccard':>8} {'HD95 mm':>8} {'ASD mm':>8}"]
     for found in classes:
-        numbers = f"{found.dice:7.4f} {found.jaccard:8.4f} {found.hd95_mm:8.3f} {found.asd_mm:8.3f}"
+        numbers = f"{found.dice:7.4f} {found.jaccard:8.4f} {found.hd95_mm:8.4g} {found.asd_mm:8.4g}"
         lines.append(f"{found.name:<16} {numbers}")
     return "\n".join(lines)

@@ -28,7 +28,7 @@ def export(args: argparse.Namespace, console: Console, control: RunControl) -> b
     elif args.to == "nnunet":
         raise InputError("An nnU-Net dataset is made of images and annotated slices; name a run folder, not masks.")
     else:
-        written = _export_masks([Path(source) for source in args.sources], args.to, Path(args.out))
+        written = _export_masks([Path(source) for source in args.sources], args.to, Path(args.out), console)
     console.result({"written": written}, "\n".join(str(path) for path in written))
     return True
 
@@ -59,13 +59,17 @@ def _export_run(run_dir: Path, to: str, out: str, control: RunControl, console: 
     return paths
 
 
-def _export_masks(masks: list[Path], to: str, out: Path) -> list[Path]:
+def _export_masks(masks: list[Path], to: str, out: Path, console: Console) -> list[Path]:
     from napari_rada.io.export import export_volume
 
     if len(masks) == 1 and io.suffix_of(out):
-        return [export_volume(masks[0], out)]
+        if io.format_of(out) is not io.format_of(Path(SUFFIX[to])):
+            raise InputError(f"{out} is no {to.upper()} file; name one that ends in {SUFFIX[to]}, or a folder.")
+        return [export_volume(masks[0], out, listener=console)]
     folder = output_folder(out)
     targets = [folder / f"{io.stem_of(mask)}{SUFFIX[to]}" for mask in masks]
     if twice := [path for path in targets if targets.count(path) > 1]:
         raise InputError(f"Two masks would both be written to {twice[0]}; rename one, or export them to two folders.")
-    return [export_volume(mask, path) for mask, path in zip(masks, targets, strict=True)]
+    for path in targets:
+        io.check_new(path)
+    return [export_volume(mask, path, listener=console) for mask, path in zip(masks, targets, strict=True)]

@@ -95,7 +95,7 @@ class Case:
         volume = _checked_image(np.asarray(image), name, non_finite)
         shape = (volume.shape[0], volume.shape[1], volume.shape[2])
         if grid is None:
-            grid = Grid.from_spacing(shape, spacing or (1.0, 1.0, 1.0))
+            grid = Grid.from_spacing(shape, (1.0, 1.0, 1.0) if spacing is None else spacing)
         if grid.shape != shape:
             raise InputError(f"{name}: the image has shape {shape} but its geometry is for {grid.shape}.")
         if labels is None:

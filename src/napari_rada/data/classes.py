@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,7 +35,10 @@ class ClassInfo:
 
 @dataclass(frozen=True)
 class ClassTable:
-    """All classes of a run. Class index 0 is background (value 0); the position in the table is the class index."""
+    """All classes of a run. Class index 0 is background (value 0); the position in the table is the class index.
+
+    Of classes with the same name, in any case, the later ones have their value behind it.
+    """
 
     classes: tuple[ClassInfo, ...]
 
@@ -45,6 +48,7 @@ class ClassTable:
             raise InputError(f"A class table must start with background (value 0); found values {list(values)}.")
         if len(set(values)) != len(values) or any(not 0 <= value <= MAX_LABEL for value in values):
             raise InputError(f"Class values must be distinct and in 0..{MAX_LABEL}; found {list(values)}.")
+        object.__setattr__(self, "classes", _told_apart(self.classes))
 
     @classmethod
     def from_values(cls, values: Iterable[int], names: dict[int, str] | None = None) -> ClassTable:
@@ -108,3 +112,14 @@ class ClassTable:
         """Turn class indices into label values, in the smallest dtype that holds them."""
         decoded: NDArray[np.unsignedinteger] = np.asarray(self.values, dtype=self.dtype)[index]
         return decoded
+
+
+def _told_apart(classes: tuple[ClassInfo, ...]) -> tuple[ClassInfo, ...]:
+    """Give every class a name of its own."""
+    taken: set[str] = set()
+    found = []
+    for info in classes:
+        one = replace(info, name=f"{info.name} ({info.value})") if info.name.casefold() in taken else info
+        taken.add(one.name.casefold())
+        found.append(one)
+    return tuple(found)

@@ -17,6 +17,9 @@ Affine: TypeAlias = NDArray[np.float64]
 PLANE_NAMES = ("sagittal", "coronal", "axial")
 """Name of the plane perpendicular to world axis 0 (left-right), 1 (back-front), 2 (foot-head)."""
 
+TOLERANCE = 0.02
+"""Grids whose voxels lie no farther apart than this share of the finest spacing are one grid."""
+
 
 @dataclass(frozen=True, eq=False)
 class Grid:
@@ -88,7 +91,7 @@ class Grid:
             cosines[:, axis] = -1.0
         return names
 
-    def matches(self, other: Grid, tolerance: float = 0.02) -> bool:
+    def matches(self, other: Grid, tolerance: float = TOLERANCE) -> bool:
         """Tell whether both grids put every voxel at the same place, to `tolerance` of the finest spacing."""
         if self.shape != other.shape:
             return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import index as index_of
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
@@ -27,6 +28,16 @@ class AnnotatedSlice:
 
     axis: int
     index: int
+
+    def __post_init__(self) -> None:
+        """Take whole numbers of any type, NumPy's too, and raise `InputError` for others."""
+        try:
+            for name in ("axis", "index"):
+                object.__setattr__(self, name, index_of(getattr(self, name)))
+        except TypeError:
+            raise InputError(
+                f"Slice {self.axis}:{self.index} is no pair of whole numbers; write (axis, index), for example (0, 91)."
+            ) from None
 
     def selector(self) -> tuple[slice | int, slice | int, slice | int]:
         """Index that takes this plane out of a (z, y, x) array."""

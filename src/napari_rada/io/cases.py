@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_rada.data.case import Case, NonFinite
+from napari_rada.data.grid import TOLERANCE
 from napari_rada.data.slices import AnnotatedSlice, PaintedSlice, Winner, merge_slices
 from napari_rada.errors import InputError
 from napari_rada.events import Listener, Notice, ignore
@@ -176,17 +177,17 @@ def _as_in_file(plane: AnnotatedSlice, path: Path | None) -> AnnotatedSlice:
 
 def _difference(found: Grid, wanted: Grid) -> str:
     """Say what tells two grids of one shape apart."""
-    parts = []
-    if not np.allclose(found.spacing, wanted.spacing, rtol=1e-4, atol=1e-4):
+    parts, tolerated = [], TOLERANCE * min(wanted.spacing)
+    if not np.allclose(found.spacing, wanted.spacing, rtol=1e-4, atol=0.0):
         parts.append(
             f"voxel size (x, y, z) {_numbers(found.spacing[::-1])} mm against {_numbers(wanted.spacing[::-1])} mm"
         )
     turned, straight = (grid.affine[:3, :3] / grid.spacing for grid in (found, wanted))
     if not np.allclose(turned, straight, atol=1e-4):
         parts.append(f"orientation {_orientation(turned)} against {_orientation(straight)}")
-    if not np.allclose(found.affine[:3, 3], wanted.affine[:3, 3], atol=0.01):
+    if not np.allclose(found.affine[:3, 3], wanted.affine[:3, 3], rtol=0.0, atol=tolerated):
         parts.append(f"first voxel at {_numbers(found.affine[:3, 3])} mm against {_numbers(wanted.affine[:3, 3])} mm")
-    return ", ".join(parts) or "the affines differ slightly, by more than 0.01 mm at a corner"
+    return ", ".join(parts) or f"the affines differ slightly, by more than {tolerated:.3g} mm at a corner"
 
 
 def _orientation(direction: np.ndarray) -> str:

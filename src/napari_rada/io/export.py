@@ -10,6 +10,7 @@ import numpy as np
 
 from napari_rada.durable import write_text
 from napari_rada.errors import InputError
+from napari_rada.events import Listener, Notice, ignore
 from napari_rada.io.annotations import read_classes, read_sidecar, to_array, write_sidecar
 from napari_rada.io.files import stem_of
 from napari_rada.io.formats import read_volume, write_volume
@@ -28,8 +29,13 @@ IGNORE = "ignore"
 """nnU-Net's name of the label whose voxels take no part in training."""
 
 
-def export_volume(source: Path | str, out: Path | str) -> Path:
+def export_volume(source: Path | str, out: Path | str, *, listener: Listener = ignore) -> Path:
     """Copy a mask or label file into another format, NIfTI or TIFF, with its geometry and its annotated slices.
+
+    Parameters
+    ----------
+    listener
+        Is told what had to be assumed.
 
     Raises
     ------
@@ -38,6 +44,8 @@ def export_volume(source: Path | str, out: Path | str) -> Path:
     """
     out = check_result(out, [source])
     volume = read_volume(source)
+    for note in volume.notes:
+        listener(Notice(note))
     slices = read_sidecar(volume.path)
     write_volume(out, volume.array, volume.grid, volume.path)
     if slices is not None:
@@ -89,7 +97,9 @@ def with_ignore(case: Case, classes: ClassTable) -> NDArray[np.uint8]:
 
 
 def _description(classes: ClassTable, count: int) -> dict[str, Any]:
-    labels = {info.name: index for index, info in enumerate(classes.classes) if index > 0}
+    taken = ("background", IGNORE)  # nnU-Net's own
+    names = [f"{c.name} ({c.value})" if c.name.casefold() in taken else c.name for c in classes.classes[1:]]
+    labels = {name: index for index, name in enumerate(names, start=1)}
     return {
         "channel_names": {"0": "image"},
         "labels": {"background": 0, **labels, IGNORE: len(classes)},

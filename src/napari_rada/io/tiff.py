@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -150,11 +150,13 @@ def write_tiff(path: Path, array: NDArray[Any], grid: Grid, like: Path | None) -
         A TIFF file whose flavour, resolution tags and metadata the new file gets.
     """
     how = _default_calibration(grid) if like is None else _read_calibration(like)
-    imagej = how.flavour == "imagej" and array.dtype.name in IMAGEJ_DTYPES and array.nbytes < IMAGEJ_LIMIT
+    data = np.ascontiguousarray(_storable(array))
+    imagej = how.flavour == "imagej" and data.dtype.name in IMAGEJ_DTYPES and data.nbytes < IMAGEJ_LIMIT
+    if how.flavour == "imagej" and how.known and not imagej and data.dtype.itemsize <= 4:  # OME knows no larger ones
+        how = _as_ome(how)
     axes = "ZYX" if array.ndim == 3 else "CZYX"
-    data = np.ascontiguousarray(array)
     if imagej and array.ndim == 4:
-        axes, data = "ZCYX", np.ascontiguousarray(array.swapaxes(0, 1))  # the order that ImageJ asks for
+        axes, data = "ZCYX", np.ascontiguousarray(data.swapaxes(0, 1))  # the order that ImageJ asks for
     tifffile.imwrite(
         path,
         data,
@@ -298,6 +300,30 @@ def _plain(path: Path, resolution: tuple[Resolution, Resolution], unit: int) -> 
 def _default_calibration(grid: Grid) -> Calibration:
     z, y, x = grid.spacing
     return Calibration("imagej", grid.spacing, (1.0 / x, 1.0 / y), 1, {"unit": "mm", "spacing": z})
+
+
+def _as_ome(how: Calibration) -> Calibration:
+    """Return the same voxel size as OME tells it, for what ImageJ's own TIFF cannot hold."""
+    sizes = zip("ZYX", how.spacing, strict=True)
+    metadata = {key: value for axis, mm in sizes for key, value in _physical_size(axis, mm)}
+    return replace(how, flavour="ome", metadata=metadata)
+
+
+def _physical_size(axis: str, mm: float) -> Iterator[tuple[str, Any]]:
+    yield f"PhysicalSize{axis}", mm
+    yield f"PhysicalSize{axis}Unit", "mm"
+
+
+def _storable(array: NDArray[Any]) -> NDArray[Any]:
+    """Return the same values in a type that TIFF readers know: ImageJ's, else the smallest whole one or float32."""
+    if array.dtype.name in IMAGEJ_DTYPES:
+        return array
+    if array.dtype.kind not in "biu" or not array.size:
+        return array.astype(np.float32)
+    low, high = int(array.min()), int(array.max())
+    types = (np.uint8, np.uint16, np.uint32) if low >= 0 else (np.int8, np.int16, np.int32)
+    fitting = (kind for kind in types if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max)
+    return array.astype(next(fitting, array.dtype), copy=False)
 
 
 def _resolution(tags: tifffile.TiffTags, name: str) -> Resolution:

@@ -13,6 +13,7 @@ from napari_rada.control import RunControl
 from napari_rada.durable import write_text
 from napari_rada.errors import InputError
 from napari_rada.events import Listener, ignore
+from napari_rada.prediction import millilitres
 from napari_rada.report.chart import Series, line_chart
 from napari_rada.report.pictures import colour_of, slice_picture
 from napari_rada.text import read_json
@@ -195,7 +196,7 @@ def _volumes(prediction: Prediction, classes: ClassTable) -> str:
     volumes = prediction.volumes_ml()
     rows = "".join(
         f'<tr><td><span class="swatch" style="background:{colour_of(index)}"></span>{escape(info.name)}</td>'
-        f'<td class="number">{info.value}</td><td class="number">{volumes[info.name]:.2f}</td></tr>'
+        f'<td class="number">{info.value}</td><td class="number">{millilitres(volumes[info.name])}</td></tr>'
         for index, info in enumerate(classes.classes[1:], start=1)
     )
     return f"<table><tr><th>Class</th><th>Label</th><th>Volume, ml</th></tr>{rows}</table>"

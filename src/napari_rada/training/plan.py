@@ -6,12 +6,13 @@ predicted later too; and a patch shows as much of them as is affordable.
 
 from __future__ import annotations
 
-from math import prod
+from math import ceil, prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_rada.data.working import box_shape, coarsening_factors, foreground_box, grid_factors
+from napari_rada.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,20 +32,37 @@ def plan(cases: Sequence[Case], config: RunConfig) -> RunConfig:
 
     Several cases get the preset's settings for cohorts and one spacing; `training.patch_voxels` becomes a patch. What
     was chosen stays (spacing, patch), so that planning twice changes nothing.
+
+    Raises
+    ------
+    ConfigError
+        If the networks could not learn from such patches.
     """
     changes: dict[str, Any] = {}
     if len(cases) > 1:
         config = config.for_cohort()
         if config.data.spacing is None and config.data.max_voxels is not None:
             changes["data.spacing"] = list(common_spacing([case.grid for case in cases], config.data.max_voxels))
-    elif "training.patch" in (changed := config.changes()):
+    if "training.patch" in (changed := config.changes()):
         changes["training.patch_voxels"] = changed.get("training.patch_voxels")
     config = config.with_settings(changes)
-    if config.training.patch_voxels is None:
-        return config
-    shapes = [working_shape(case, config) for case in cases]
-    patch = largest_patch(shapes, config.training.patch_voxels)
-    return config.with_settings({"training.patch": list(patch), "training.patch_voxels": None})
+    if config.training.patch_voxels is not None:
+        shapes = [working_shape(case, config) for case in cases]
+        patch = largest_patch(shapes, config.training.patch_voxels)
+        config = config.with_settings({"training.patch": list(patch), "training.patch_voxels": None})
+    _check_norm(config)
+    return config
+
+
+def _check_norm(config: RunConfig) -> None:
+    """Raise if batch normalisation would have a single value to take mean and variance of."""
+    training, stride = config.training, 2 ** (len(config.model.blocks) - 1)
+    deepest = prod(ceil(side / stride) for side in training.patch)
+    if config.model.norm == "batch" and deepest * (training.labelled_patches + training.unlabelled_patches) == 1:
+        raise ConfigError(
+            f"One patch of {training.patch} voxels leaves batch normalisation a single value; choose a larger "
+            "training.patch, more training.labelled_patches, or model.norm=instance."
+        )
 
 
 def teaching(cases: Sequence[Case], config: RunConfig) -> list[Case]:

@@ -1,0 +1,24 @@
+"""What a prediction says about itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_rada.data.classes import ClassInfo, ClassTable
+from napari_rada.data.grid import Grid
+from napari_rada.prediction import Prediction
+
+
+@pytest.mark.parametrize(
+    ("mm", "told"),
+    [(10.0, "organ 1,000 ml, tumour 1 ml"), (1.0, "organ 1 ml, tumour 0.001 ml"), (0.001, "organ 1e-09")],
+)
+def test_sizes_have_three_digits_whatever_the_unit(mm: float, told: str) -> None:
+    mask = np.zeros((10, 10, 11), dtype=np.uint8)
+    mask[:, :, 1:] = 1
+    mask[0, 0, 0] = 2
+    classes = ClassTable((ClassInfo(0, "background"), ClassInfo(1, "organ"), ClassInfo(2, "tumour")))
+    probability = np.moveaxis(np.eye(3, dtype=np.float32)[mask], -1, 0)
+    found = Prediction("scan", mask, probability, None, Grid.from_spacing(mask.shape, (mm, mm, mm)), classes)
+    assert found.sizes().startswith(told)
