@@ -228,6 +228,27 @@ def test_stopped_and_resumed_equals_never_stopped(tmp_path, augment):
     assert all(torch.equal(models[0][key], models[1][key]) for key in models[0])
 
 
+def test_arrays_are_resumed_on_the_voxels_that_they_had(tmp_path):
+    """Sizes such as 0.3 are other numbers in the single precision of a file."""
+    labels = ball()
+    case = Case.create(ball_image(labels), labels, slices=list(enumerate(CENTRE)), spacing=(0.7, 0.3, 0.3))
+    config = tiny_config(data__max_voxels=4096, propagation__method="combined", model__completion=True)
+    pipeline.train([case], tmp_path / "whole", config)
+    control = RunControl()
+
+    def stop(event):
+        if isinstance(event, StepLogged) and event.iteration == 2:
+            control.stop()
+
+    pipeline.train([case], tmp_path / "parts", config, control=control, listener=stop)
+    pipeline.resume(tmp_path / "parts")
+    ends = [load_checkpoint(tmp_path / name / "checkpoints" / "last.pt").model for name in ("whole", "parts")]
+    assert all((ends[0][name] == values).all() for name, values in ends[1].items())
+    known = load_cases(RunFolder.open(tmp_path / "parts"), config)[0].grid
+    np.testing.assert_array_equal(known.affine, case.grid.affine)
+    assert known.oriented == case.grid.oriented
+
+
 def test_a_run_stopped_during_propagation_can_be_resumed(tmp_path):
     control = RunControl()
     control.stop()

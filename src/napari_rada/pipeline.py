@@ -13,6 +13,7 @@ from napari_rada.closeups import propagated_closely
 from napari_rada.config import RunConfig
 from napari_rada.control import RunControl
 from napari_rada.data.case import Case, check_trainable
+from napari_rada.data.orientation import Turn, told_turned, turn_of
 from napari_rada.errors import ConfigError, InputError
 from napari_rada.events import FinishReason, Listener, Notice, Stage, StageProgress, ignore
 from napari_rada.guidance.files import find_files
@@ -308,11 +309,14 @@ def predict(
     run = TrainedRun.open(run_dir, case, weights)
     config, classes, case = run.config, run.classes, run.case
     run.check_completable()
-    work = Work(case, classes, config, control, listener)
+    if told := told_turned(case, config.data.orientation):
+        listener(Notice(told))
+    turn = turn_of(case, config.data.orientation)
+    work = Work(turn.case(case), classes, config, control, listener)
     with computing(config.threads):
         model = run.model(device)
         inside = _predict(work, model, working_grids(work))
-        prediction = _assembled(work, inside, run.provenance())
+        prediction = _turned_back(_assembled(work, inside, run.provenance()), turn, case)
     return _tidied(prediction, tidy or CleanUp(), case, config)
 
 
@@ -344,15 +348,17 @@ def preview(
     control = control or RunControl()
     run = TrainedRun.open(run_dir, case, "last")
     config, classes, case = run.config, run.classes, run.case
+    turn = turn_of(case, config.data.orientation)
+    turned = turn.case(case)
     with computing(config.threads):
         model = run.model(device)
-        working, volume = training_volume(Work(case, classes, config, control, listener))
+        working, volume = training_volume(Work(turned, classes, config, control, listener))
         if not volume.held_out:
             raise InputError(
                 f"{case.name}: a preview needs annotated slices in at least two views, so that one can be held out; "
                 "preview the volume instead."
             )
-        mask = preview_annotated(model, case, working, volume, classes, config, control)
+        mask = turn.back(preview_annotated(model, turned, working, volume, classes, config, control))
     probability = np.moveaxis(np.eye(len(classes), dtype=np.float32)[classes.encode(mask)], -1, 0)
     provenance = run.provenance("annotated slices, held out")
     return Prediction(case.name, mask, probability, None, case.grid, classes, case.source, provenance)
@@ -387,9 +393,10 @@ def explain(
     config, classes, case = run.config, run.classes, run.case
     class_index = classes.find(class_name)
     run.check_completable()
+    turn = turn_of(case, config.data.orientation)
     with computing(config.threads):
         model = run.model(device)
-        work = Work(case, classes, config, control, listener)
+        work = Work(turn.case(case), classes, config, control, listener)
         working = working_grids(work)[0]
         (inputs,), _ = network_inputs(work, [working])
 
@@ -400,7 +407,8 @@ def explain(
     name = classes.classes[class_index].name
     if not heat.any():
         raise InputError(f"{case.name}: the networks find nothing of {name} here, so there is nothing to explain.")
-    return Explanation(case.name, name, working.map_to_full(heat), case.grid, case.source, run.provenance())
+    heat = turn.back(working.map_to_full(heat))
+    return Explanation(case.name, name, heat, case.grid, case.source, run.provenance())
 
 
 def suggest(prediction: Prediction, annotated: Sequence[AnnotatedSlice] = ()) -> Suggestion:
@@ -409,7 +417,12 @@ def suggest(prediction: Prediction, annotated: Sequence[AnnotatedSlice] = ()) ->
 
 
 def _train(job: Job, checkpoint: Checkpoint | None) -> TrainingResult:
+    wanted = job.config.data.orientation
+
     def make(case: Case) -> Volume:
+        if told := told_turned(case, wanted):
+            job.told(Notice(told))
+        case = turn_of(case, wanted).case(case)
         return training_volume(Work(case, job.classes, job.config, job.control, job.told))[1]
 
     reason, state = job.train(checkpoint, make)
@@ -423,10 +436,11 @@ def _tell_left_out(job: Job, cases: Sequence[Case]) -> None:
 
 
 def _on_grid_of(before: RunConfig, config: RunConfig) -> RunConfig:
-    """Give settings that name no spacing that of a run, whose networks know structures in its voxels."""
-    if config.data.spacing is not None or before.data.spacing is None:
-        return config
-    return config.with_settings({"data.spacing": list(before.data.spacing)})
+    """Give settings that name no orientation or spacing those of a run, whose networks know structures so."""
+    own, known = config.data, before.data
+    spacing = own.spacing or known.spacing
+    orientation = own.orientation or known.orientation
+    return config.with_settings({"data.spacing": spacing and list(spacing), "data.orientation": orientation})
 
 
 def _with_classes(case: Case, classes: ClassTable) -> Case:
@@ -449,6 +463,20 @@ def _assembled(work: Work, inside: Inside, provenance: Mapping[str, str | int | 
     keep, control = settings.keep_annotated, work.control
     return assemble(
         case, work.classes, inside, keep_annotated=keep, provenance=provenance, image_zyx=edges, control=control
+    )
+
+
+def _turned_back(prediction: Prediction, turn: Turn, case: Case) -> Prediction:
+    """Bring what was found in a turned case to the case as it is."""
+    if not turn:
+        return prediction
+    doubt = prediction.disagreement
+    return replace(
+        prediction,
+        mask=turn.back(prediction.mask),
+        probability=turn.back(prediction.probability),
+        disagreement=None if doubt is None else turn.back(doubt),
+        grid=case.grid,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
@@ -41,6 +42,11 @@ class DataConfig(Group):
         description="Working voxels of about so many mm along (z, y, x), whatever max_voxels says; None: by max_voxels,"
         " which for several cases is planned once, so that all share one grid.",
     )
+    orientation: str | None = Field(
+        None,
+        description="Where the axes x, y, z of the scans that networks see lead, such as RAS; scans that lie otherwise "
+        "are turned, and the results back. None: as most annotated cases lie.",
+    )
     crop_margin: float | None = Field(
         None, ge=0, description="Crop labelled cases to the annotated foreground plus this share on every side."
     )
@@ -78,6 +84,14 @@ class DataConfig(Group):
         if not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
             raise ValueError(f"percentiles must lie in 0..100, found {self.percentiles}")
         return self
+
+    @field_validator("orientation")
+    @classmethod
+    def _leads_somewhere(cls, value: str | None) -> str | None:
+        ends = "" if value is None else "".join(sorted(value, key="LRPAIS".find))
+        if value is not None and ends not in {"".join(three) for three in product("LR", "PA", "IS")}:
+            raise ValueError(f"it must have one letter each of LR, PA and IS, found {value!r}")
+        return value
 
 
 class DiffusionConfig(Group):

@@ -650,6 +650,8 @@ folder("run_whose_labels_are_linked_outside", link_out, "lies outside the run fo
 for title, changes, gist in (
     ("run_whose_image_is_gone", {"image": "/nowhere/scan.nii.gz"}, "does not exist"),
     ("run_whose_image_leaves", {"image": "../../../../etc/passwd"}, "lies outside the run folder"),
+    ("run_with_an_affine_of_words", {"affine": [["a"] * 4] * 4}, "its cases cannot be read"),
+    ("run_with_half_an_affine", {"affine": [[1.0, 0.0]]}, "its cases cannot be read"),
     ("run_whose_image_has_changed", {"image_sha256": "0"}, "has changed since the run was started"),
     ("run_whose_image_is_a_number", {"image": 7}, "its cases cannot be read"),
     ("run_whose_slices_are_words", {"slices": [["z", 1]]}, "its cases cannot be read"),

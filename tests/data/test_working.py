@@ -232,3 +232,10 @@ def test_values_come_to_another_grid_of_the_box_as_by_way_of_the_full_one(made_o
     values = np.random.default_rng(0).random((2, *here.shape), dtype=np.float32)
     expected = [block_mean(full, there.factors, there.padding) for full in here.to_box(values)]
     np.testing.assert_allclose(regrid(values, here, there), expected, atol=1e-6)
+
+
+def test_equal_spacings_of_an_oblique_scan_are_equal() -> None:
+    """Rounding noise must not decide which axis is halved."""
+    noise = np.nextafter(0.5, 1.0)
+    for spacing in ((0.5, noise, 0.5), (noise, 0.5, 0.5), (0.5, 0.5, noise)):
+        assert coarsening_factors((40, 50, 60), spacing, 60_000) == (1, 1, 2)

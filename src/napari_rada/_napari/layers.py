@@ -212,7 +212,11 @@ def grid_of(layer: Image | Labels) -> Grid:
         If the layer is not a single 3D volume, or an axis is not a length.
     """
     shape, matrix = shape_of(layer), world_matrix(layer)
-    return _grid_of_file(layer, shape, matrix) or grid_of_world(shape, matrix)
+    found = _grid_of_file(layer, shape, matrix)
+    if found is not None:
+        return found
+    known = layer.metadata.get(GRID_KEY) or {}
+    return replace(grid_of_world(shape, matrix), oriented=known.get("oriented", False))
 
 
 def check_aligned(image_layer: Image, labels_layer: Labels) -> None:
@@ -248,7 +252,7 @@ def _grid_of_file(layer: Image | Labels, shape: tuple[int, int, int], matrix: Af
         return None
     if not np.allclose(matrix, known["shown_as"], rtol=1e-6, atol=1e-9):
         return None
-    return Grid(shape, np.asarray(known["affine"], dtype=np.float64))
+    return Grid(shape, np.asarray(known["affine"], dtype=np.float64), known.get("oriented", True))
 
 
 def _millimetres(unit: Any, name: str) -> float:
@@ -338,8 +342,13 @@ def placement_of_grid(grid: Grid, source: Path | None = None) -> dict[str, Any]:
     """Layer settings that show a volume of `grid`: scale, affine, units, axis labels, and metadata with the source."""
     is_stack = source is not None and suffix_of(source).lower() in (".tif", ".tiff")
     placement = as_stored(grid) if is_stack else upright(grid)
-    shown_as = {"shape": grid.shape, "affine": grid.affine.tolist(), "shown_as": placement.matrix.tolist()}
-    metadata: dict[str, Any] = {GRID_KEY: shown_as}
+    known = {
+        "shape": grid.shape,
+        "affine": grid.affine.tolist(),
+        "oriented": grid.oriented,
+        "shown_as": placement.matrix.tolist(),
+    }
+    metadata: dict[str, Any] = {GRID_KEY: known}
     if source is not None:
         metadata[SOURCE_KEY] = str(source)
     return {

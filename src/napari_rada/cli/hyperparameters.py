@@ -24,6 +24,7 @@ ORIGINS: dict[str, tuple[Source, str]] = {
     "threads": ("ours", "as the machine allows"),
     "data.max_voxels": ("paper", "scans are not coarsened"),
     "data.spacing": ("paper", "scans are not coarsened"),
+    "data.orientation": ("ours", "scans of one data set lie alike"),
     "data.crop_margin": ("ours", "scans are used as they are given"),
     "data.propagation_voxels": ("paper", "on the grid of the scans"),
     "data.close_ups": ("paper", "on the grid of the scans"),

@@ -17,6 +17,8 @@ Affine: TypeAlias = NDArray[np.float64]
 PLANE_NAMES = ("sagittal", "coronal", "axial")
 """Name of the plane perpendicular to world axis 0 (left-right), 1 (back-front), 2 (foot-head)."""
 
+ENDS = ("LR", "PA", "IS")
+"""The ends of the same directions, the one where it leads last."""
 TOLERANCE = 0.02
 """Grids whose voxels lie no farther apart than this share of the finest spacing are one grid."""
 
@@ -32,6 +34,8 @@ class Grid:
     affine
         (4, 4); takes a voxel index (z, y, x, 1) to world millimetres (x, y, z, 1), x to the right, y to the front,
         z to the head (RAS, as NIfTI has it).
+    oriented
+        False if nobody knows how the volume lies in the patient, as with a TIFF stack or a plain array.
 
     Raises
     ------
@@ -41,6 +45,7 @@ class Grid:
 
     shape: Shape
     affine: Affine
+    oriented: bool = True
 
     def __post_init__(self) -> None:
         matrix = self.affine[:3, :3]
@@ -53,12 +58,12 @@ class Grid:
 
     @classmethod
     def from_spacing(cls, shape: Shape, spacing: Spacing = (1.0, 1.0, 1.0)) -> Grid:
-        """Make an axis-aligned grid at the origin; `spacing` in mm along (z, y, x)."""
+        """Make an axis-aligned grid at the origin, of unknown orientation; `spacing` in mm along (z, y, x)."""
         affine = np.zeros((4, 4))
         for axis in range(3):
             affine[2 - axis, axis] = spacing[axis]
         affine[3, 3] = 1.0
-        return cls(shape, affine)
+        return cls(shape, affine, oriented=False)
 
     @property
     def spacing(self) -> Spacing:
@@ -80,16 +85,28 @@ class Grid:
         return self._plane_names.index(name)
 
     @property
+    def orientation(self) -> str | None:
+        """Where the axes x, y, z lead, to the nearest direction, such as RAS or LPS; None if that is not known."""
+        if not self.oriented:
+            return None
+        worlds = self._worlds
+        return "".join(ENDS[worlds[axis]][int(self.affine[worlds[axis], axis] > 0)] for axis in (2, 1, 0))
+
+    @property
     def _plane_names(self) -> list[str]:
-        """One name per array axis, no name twice, also for oblique grids."""
+        return [PLANE_NAMES[world] for world in self._worlds]
+
+    @property
+    def _worlds(self) -> list[int]:
+        """The direction of the world nearest to each array axis, none twice, also for oblique grids."""
         cosines = np.abs(self.affine[:3, :3] / np.linalg.norm(self.affine[:3, :3], axis=0))
-        names = [""] * 3
+        found = [0] * 3
         for _ in range(3):
             world, axis = np.unravel_index(int(np.argmax(cosines)), (3, 3))
-            names[int(axis)] = PLANE_NAMES[int(world)]
+            found[int(axis)] = int(world)
             cosines[world, :] = -1.0
             cosines[:, axis] = -1.0
-        return names
+        return found
 
     def matches(self, other: Grid, tolerance: float = TOLERANCE) -> bool:
         """Tell whether both grids put every voxel at the same place, to `tolerance` of the finest spacing."""

@@ -364,7 +364,8 @@ def coarsening_factors(shape: Shape, spacing: Spacing, max_voxels: int | None) -
         candidates = [axis for axis in range(3) if size[axis] >= 16]
         if not candidates:
             break
-        axis = min(candidates, key=lambda a: (spacing[a] * factors[a], -size[a]))
+        # Rounded, so that equal spacings of an oblique scan are equal.
+        axis = min(candidates, key=lambda a: (float(f"{spacing[a] * factors[a]:.6g}"), -size[a]))
         factors[axis] *= 2
         size[axis] = -(-shape[axis] // factors[axis])
     return (factors[0], factors[1], factors[2])

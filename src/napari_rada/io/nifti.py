@@ -206,7 +206,8 @@ def _grid(image: nib.Nifti1Image, path: Path) -> Grid:
     affine[:3] *= MM_PER_UNIT.get(unit, 1.0)
     shape = image.shape
     try:
-        return Grid((shape[2], shape[1], shape[0]), affine[:, _REVERSED])
+        told = bool(image.header["sform_code"] or image.header["qform_code"])
+        return Grid((shape[2], shape[1], shape[0]), affine[:, _REVERSED], oriented=told)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 

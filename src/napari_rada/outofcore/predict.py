@@ -138,6 +138,7 @@ def predict_volume(
         listener(Notice(note))
     run = TrainedNetworks.read(run_dir, weights)
     run.check_unannotated(volume.name)
+    _check_orientation(volume, run)
     target, kept = _checked_out(out, volume), None if probability is None else _checked_out(probability, volume)
     if scheduler is not None and volume.path is None and not hasattr(volume.array, "__dask_graph__"):
         raise InputError(f"{volume.name} lies in this process; a cluster needs a file, or a dask array.")
@@ -169,6 +170,16 @@ class _Wanted:
     memory: float
     probability: Path | None
     non_finite: NonFinite | None
+
+
+def _check_orientation(volume: LazyVolume, run: TrainedNetworks) -> None:
+    """Raise `InputError` if the volume would have to be turned, which takes all of it at once."""
+    found, wanted = volume.grid.orientation, run.config.data.orientation
+    if found and wanted and found != wanted:
+        raise InputError(
+            f"{volume.name} lies as {found}, and the networks know scans that lie as {wanted}; write it in that "
+            "orientation first, or predict it in memory."
+        )
 
 
 def _opened(volume: LazyVolume | Readable | Path | str) -> LazyVolume:

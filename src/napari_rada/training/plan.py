@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_rada.data.orientation import common_orientation, turn_of
 from napari_rada.data.working import box_shape, coarsening_factors, foreground_box, grid_factors
 from napari_rada.errors import ConfigError
 
@@ -30,15 +31,17 @@ STEP = 8
 def plan(cases: Sequence[Case], config: RunConfig) -> RunConfig:
     """Return the settings of a run on these cases: a run's config.yaml holds them.
 
-    Several cases get the preset's settings for cohorts and one spacing; `training.patch_voxels` becomes a patch. What
-    was chosen stays (spacing, patch), so that planning twice changes nothing.
+    All are to lie as most annotated ones do. Several cases get the preset's settings for cohorts and one spacing;
+    `training.patch_voxels` becomes a patch. What was chosen stays (orientation, spacing, patch), so that planning twice
+    changes nothing.
 
     Raises
     ------
     ConfigError
         If the networks could not learn from such patches.
     """
-    changes: dict[str, Any] = {}
+    changes: dict[str, Any] = {"data.orientation": config.data.orientation or common_orientation(cases)}
+    cases = [turn_of(case, changes["data.orientation"]).outline(case) for case in cases]
     if len(cases) > 1:
         config = config.for_cohort()
         if config.data.spacing is None and config.data.max_voxels is not None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from napari_rada.data.case import check_trainable
+from napari_rada.data.orientation import turn_of
 from napari_rada.models.device import autocast, autocasts, computing, learns_in_bfloat16, resolve_device
 from napari_rada.models.networks import NetworkInput, count_cues
 from napari_rada.models.triple_view import TripleViewModel
@@ -57,7 +58,7 @@ def preflight(cases: Sequence[Case], config: RunConfig) -> Preflight:
     """
     classes = check_trainable(cases)
     config = plan(cases, config)
-    grids = [case.grid for case in teaching(cases, config)]
+    grids = [turn_of(case, config.data.orientation).grid(case.grid) for case in teaching(cases, config)]
     memory = estimate_memory([grid.shape for grid in grids], len(classes), config, [grid.spacing for grid in grids])
     budget = config.training.minutes
     seconds = 60.0 * budget if budget else config.training.iterations * seconds_per_iteration(len(classes), config)

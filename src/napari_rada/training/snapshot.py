@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from napari_rada import io
 from napari_rada.data.case import Case
 from napari_rada.data.classes import ClassInfo, ClassTable
+from napari_rada.data.grid import Grid
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.durable import write_text
 from napari_rada.errors import RunFolderError
@@ -74,6 +76,8 @@ def save_snapshot(
                 "name": case.name,
                 "image": _stored(folder, image),
                 "image_sha256": content_hash(case),
+                "affine": case.grid.affine.tolist(),
+                "oriented": case.grid.oriented,
                 "labels": None if labels is None else _stored(folder, labels),
                 "labels_name": case.labels_name,
                 "slices": [[plane.axis, plane.index] for plane in case.annotated],
@@ -129,6 +133,8 @@ def _load(folder: RunFolder, entry: dict[str, Any], classes: ClassTable, config:
     case = io.load_case(path, name=entry["name"], non_finite=config.data.non_finite)
     if content_hash(case) != entry["image_sha256"]:
         raise RunFolderError(f"The image {path} has changed since the run was started; restore it, or start a new run.")
+    if "affine" in entry:  # of the case as it was: a file holds less digits, a layer can have been moved
+        case = replace(case, grid=Grid(case.grid.shape, np.array(entry["affine"]), entry["oriented"]))
     return _annotated(folder, entry, case, classes, config) if entry["labels"] else case
 
 
@@ -172,7 +178,23 @@ def _is_entry(entry: object) -> bool:
     pairs = isinstance(planes, list) and all(
         isinstance(plane, list) and [type(number) for number in plane] == [int, int] for plane in planes
     )
-    return texts and pairs and all(isinstance(entry.get(key), str | None) for key in ("labels", "labels_name"))
+    return (
+        texts
+        and pairs
+        and _is_placed(entry)
+        and all(isinstance(entry.get(key), str | None) for key in ("labels", "labels_name"))
+    )
+
+
+def _is_placed(entry: dict[str, Any]) -> bool:
+    """Tell whether an affine is one; runs of earlier versions have none."""
+    if "affine" not in entry:
+        return True
+    try:
+        affine = np.array(entry["affine"], dtype=np.float64)
+    except (TypeError, ValueError):
+        return False
+    return affine.shape == (4, 4) and bool(np.isfinite(affine).all()) and type(entry.get("oriented")) is bool
 
 
 def _inside(folder: RunFolder, name: str) -> Path:
