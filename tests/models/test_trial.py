@@ -75,6 +75,15 @@ def test_a_missing_layer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert trial(TRIED) == f"PyTorch {torch.__version__} {reason}"
 
 
+def test_a_fault_of_ours_is_no_answer_about_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(model: TripleViewModel, device: torch.device) -> TripleViewModel:
+        raise TypeError("an argument of ours is missing")
+
+    monkeypatch.setattr(TripleViewModel, "place_on", broken)
+    with pytest.raises(TypeError, match="an argument of ours"):
+        trial(TRIED)
+
+
 @pytest.mark.skipif(torch.backends.mps.is_available(), reason="this machine has an Apple GPU")
 def test_a_device_that_this_pytorch_does_not_have_is_an_answer_and_no_error() -> None:
     reason = trial(torch.device("mps"))

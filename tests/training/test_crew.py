@@ -461,3 +461,12 @@ def test_the_run_is_told_to_have_started_once(pair: Pair, tmp_path: Path) -> Non
     first, _ = pair.run(train, tmp_path / "run")
     assert len([event for event in first.events if isinstance(event, TrainingStarted)]) == 1
     assert [event.iteration for event in first.events if isinstance(event, StepLogged)] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("cuda", "nccl", "wanted"), [(True, True, "cpu:gloo,cuda:nccl"), (True, False, "gloo"), (False, True, "gloo")]
+)
+def test_without_nccl_gloo_carries_all(monkeypatch: pytest.MonkeyPatch, cuda: bool, nccl: bool, wanted: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: nccl)
+    assert crew.backend() == wanted

@@ -59,15 +59,14 @@ def trial(device: torch.device) -> str | None:
 @cache
 def _tried(device: torch.device) -> str | None:
     for config in KINDS:
+        wanted = learn(config, torch.device("cpu"))  # before, so that a fault of ours is no answer about the device
         try:
             found = learn(config, device)
         except (RuntimeError, TypeError) as error:
             reason = str(error).strip().partition("\n")[0].rstrip(".")
             return f"PyTorch {torch.__version__} cannot train 3D networks on it ({reason})"
-        for values, wanted, tolerance in zip(
-            found, learn(config, torch.device("cpu")), (TOLERANCE, TOLERANCE, LEARNED_TOLERANCE), strict=True
-        ):
-            if not (values - wanted).norm() <= tolerance * wanted.norm():  # also if it is not a number
+        for values, right, tolerance in zip(found, wanted, (TOLERANCE, TOLERANCE, LEARNED_TOLERANCE), strict=True):
+            if not (values - right).norm() <= tolerance * right.norm():  # also if it is not a number
                 return f"PyTorch {torch.__version__} computes 3D networks wrongly on it"
     return None
 

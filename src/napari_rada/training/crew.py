@@ -67,16 +67,19 @@ def joined() -> Iterator[Team]:
 def _meet() -> Crew:
     try:
         store, rank, size = next(rendezvous("env://", timeout=MEETING))
-        nccl = torch.cuda.is_available() and dist.is_nccl_available()  # which Windows does not have
-        backend = "cpu:gloo,cuda:nccl" if nccl else "gloo"
         store = PrefixStore("napari-rada", store)
-        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
+        dist.init_process_group(backend(), store=store, rank=rank, world_size=size, timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
         raise ConfigError(
             f"The {os.environ['WORLD_SIZE']} processes of this job did not find each other "
             f"({' '.join(str(error).split())[:200]}); start them with torchrun, see docs/cluster.md."
         ) from None
     return Crew(store, rank, size)
+
+
+def backend() -> str:
+    """Name what carries tensors: NCCL those on graphics cards, where PyTorch has it, which is not so on Windows."""
+    return "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
 
 
 class Crew(Team):

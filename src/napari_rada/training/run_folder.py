@@ -52,7 +52,10 @@ PACKAGES = ("napari-rada", "torch", "monai", "numpy", "scipy", "scikit-image", "
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths and plain files of a run folder; `create` or `open` one."""
+    """Paths and plain files of a run folder; `create` or `open` one.
+
+    Lines for a file that another program keeps locked are held in memory until it lets go: see `settle`.
+    """
 
     path: Path
     _held: dict[Path, str] = field(default_factory=dict, init=False, repr=False, compare=False)
