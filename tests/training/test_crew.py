@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 # Of the preset "standard", as far as it is not said here: what its settings for cohorts change is not tried here.
 CONFIG = tiny_config(
-    preset="standard",
     propagation__method="diffusion",
     propagation__scales=[0.8],
     training__labelled_patches=2,
@@ -52,7 +51,7 @@ CONFIG = tiny_config(
     training__validate_every=3,
     model__dropout=0.3,
     model__prior_dropout=0.5,
-)
+).model_copy(update={"preset": "standard"})
 
 
 @pytest.fixture(scope="module")
