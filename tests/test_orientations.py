@@ -19,12 +19,14 @@ from napari_rada.events import Notice
 from napari_rada.io.lazy import from_array
 from napari_rada.outofcore import predict_volume
 from napari_rada.training.checkpoint import load_checkpoint
+from napari_rada.training.guiding import load_features
 from napari_rada.training.preflight import preflight
 from napari_rada.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from napari_rada.guidance.weights import GuidanceWeights
     from napari_rada.prediction import Prediction
 
 ANOTHER = "SAL"
@@ -94,6 +96,20 @@ def test_heat_lies_where_the_scan_lies(run: Path) -> None:
         assert found.heat.shape == case.grid.shape
         heats.append(Turn.between(lying, config.data.orientation).array(found.heat))
     np.testing.assert_array_equal(*heats)
+
+
+def test_prompts_are_taken_from_the_turned_slices(tiny_clip: GuidanceWeights, tmp_path: Path) -> None:
+    """Each network is shown the slices of its own two views, whichever axis of the file they lie on."""
+    weights = {"guidance__clip_weights": str(tiny_clip.clip), "guidance__alpha_weights": str(tiny_clip.alpha)}
+    small = {"guidance__source": "region", "guidance__width": 16, "guidance__controller": [12, 8]}
+    config = tiny_config(training__iterations=1, data__orientation="RAS", **weights, **small)
+    vectors = []
+    for lying in ("RAS", ANOTHER):
+        pipeline.train([scan(0, lying=lying)], tmp_path / lying, config)
+        features = load_features(RunFolder.open(tmp_path / lying))
+        assert features is not None
+        vectors.append(features.vectors)
+    np.testing.assert_array_equal(*vectors)
 
 
 def test_a_run_that_is_continued_keeps_its_orientation(run: Path, tmp_path: Path) -> None:

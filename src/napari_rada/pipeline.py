@@ -418,11 +418,12 @@ def suggest(prediction: Prediction, annotated: Sequence[AnnotatedSlice] = ()) ->
 
 def _train(job: Job, checkpoint: Checkpoint | None) -> TrainingResult:
     wanted = job.config.data.orientation
+    for told in (told_turned(case, wanted) for case in job.cases):
+        if told:
+            job.told(Notice(told))
+    job = replace(job, cases=[turn_of(case, wanted).case(case) for case in job.cases])
 
     def make(case: Case) -> Volume:
-        if told := told_turned(case, wanted):
-            job.told(Notice(told))
-        case = turn_of(case, wanted).case(case)
         return training_volume(Work(case, job.classes, job.config, job.control, job.told))[1]
 
     reason, state = job.train(checkpoint, make)
