@@ -11,8 +11,9 @@ from tests.engine import ball_case, tiny_config
 
 from napari_rada import pipeline
 from napari_rada._napari.job import RunState
-from napari_rada._napari.layers import grid_of
+from napari_rada._napari.layers import grid_of, new_labels_data
 from napari_rada._napari.planes import go_to, viewed_slice
+from napari_rada._napari.preview import add_layers
 from napari_rada._napari.session import session_of
 from napari_rada._qt.predict import PredictWidget
 from napari_rada.data.classes import ClassInfo, ClassTable
@@ -213,6 +214,25 @@ def test_a_slice_is_accepted_only_where_the_image_lies(ready, viewer, notified):
     assert not astray.data.any()
 
 
+def test_nothing_is_accepted_into_the_labels_of_another_image(ready, viewer, wait, notified):
+    scan = viewer.layers["scan"]
+    (theirs,) = add_layers(viewer, [new_labels_data(scan)])
+    place = {"scale": scan.scale, "affine": scan.affine, "units": scan.units}
+    other = viewer.add_image(scan.data[::-1], name="other", **place)
+    viewer.layers.remove("labels")
+    ready.image.setValue(other)
+    ready.predict()
+    wait(lambda: not ready.job.is_running)
+    go_to(viewer, other, AnnotatedSlice(0, 2))
+    ready.accept()
+    assert "No Labels layer belongs to 'other'; press New labels" in ready.message.value()
+    ready.labels.setValue(theirs)
+    ready.accept()
+    assert "'scan labels' belongs to 'scan', and 'other' was predicted" in ready.message.value()
+    assert len(notified) == 2
+    assert not theirs.data.any()
+
+
 @pytest.mark.filterwarnings("ignore:Non-orthogonal slicing:UserWarning")  # napari's own, said of what is tilted
 def test_no_slice_of_a_rotated_image_is_accepted(ready, viewer, notified):
     for name in ("scan", "labels"):
@@ -249,6 +269,18 @@ def test_the_known_slices_are_read_without_looking_through_the_labels(ready, vie
     ready.suggest()
     wait(lambda: engine.calls[-1][0] == "suggest")
     assert AnnotatedSlice(0, 3) in engine.calls[-1][1]
+
+
+def test_slices_of_another_image_on_the_same_voxels_are_not_known(ready, viewer, wait, engine):
+    scan = viewer.layers["scan"]
+    place = {"scale": scan.scale, "affine": scan.affine, "units": scan.units}
+    other = viewer.add_image(scan.data, name="other", **place)
+    for image, index in ((scan, 3), (other, 9)):
+        (labels,) = add_layers(viewer, [new_labels_data(image)])
+        labels.metadata["annotated_slices"] = [{"axis": 0, "index": index}]
+    ready.suggest()
+    wait(lambda: engine.calls[-1][0] == "suggest")
+    assert [plane.index for plane in engine.calls[-1][1] if plane.axis == 0] == [3, 6]
 
 
 def test_a_mask_is_saved_by_naparis_own_writers(ready, viewer, tmp_path, monkeypatch, qtbot):

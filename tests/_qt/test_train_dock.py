@@ -22,6 +22,7 @@ from napari_rada._qt.dock import WIDTH
 from napari_rada._qt.folder_edit import data_folder
 from napari_rada._qt.train import TrainWidget
 from napari_rada.data.grid import Grid
+from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import InputError, Stopped
 from napari_rada.events import Notice
 from napari_rada.io import write_volume
@@ -544,7 +545,7 @@ def test_selected_layers_and_a_folder_make_a_cohort(widget, viewer, wait, engine
     widget.cohort.layers.setChecked(False)
     assert widget.config() == single
     widget.cohort.layers.setChecked(True)
-    assert widget.cohort.listing.text() == "And 1 more: plain."
+    assert widget.cohort.listing.text() == "And 1 more: plain (not annotated)."
     for painted in ({viewer.layers["labels"]}, {scan}):
         viewer.layers.selection = painted
         assert widget.config() == shown
@@ -558,6 +559,32 @@ def test_selected_layers_and_a_folder_make_a_cohort(widget, viewer, wait, engine
     widget.start()
     assert "is no folder" in widget.message.value()
     assert widget.state is RunState.IDLE
+
+
+def test_no_scan_of_a_cohort_is_trained_with_the_labels_of_another(widget, viewer, wait, engine):
+    scan, labels = viewer.layers["scan"], viewer.layers["labels"]
+    place = {"scale": scan.scale, "affine": scan.affine, "units": scan.units}
+    other = viewer.add_image(scan.data[::-1], name="other", **place)
+    widget.image.setValue(scan)
+    widget.labels.setValue(labels)
+    viewer.layers.selection = {scan, other}
+    widget.cohort.layers.setChecked(True)
+    assert widget.cohort.listing.text() == "And 1 more: other (not annotated)."
+    (own,) = add_layers(viewer, [new_labels_data(other)])
+    own.data[4, 2:6, 2:6] = 1
+    session_of(viewer).annotation(own).set_complete(AnnotatedSlice(0, 4))
+    assert widget.cohort.listing.text() == "And 1 more: other (other labels)."
+    own.name = "mine"
+    assert widget.cohort.listing.text() == "And 1 more: other (mine)."
+    assert "case_from_layers(viewer.layers['other'], viewer.layers['mine'])" in widget.as_script()
+    widget.start()
+    wait(lambda: widget.state is RunState.IDLE)
+    viewer.layers.remove(own)
+    assert widget.cohort.listing.text() == "And 1 more: other (not annotated)."
+    widget.start()
+    wait(lambda: widget.state is RunState.IDLE)
+    planes = [[(plane.axis, plane.index) for plane in case.annotated] for cases in engine.cohorts for case in cases]
+    assert planes == [PLANES, [(0, 4)], PLANES, []]
 
 
 def test_guidance_is_chosen_and_missing_weights_are_told(widget, tmp_path, monkeypatch):

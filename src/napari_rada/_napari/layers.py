@@ -40,6 +40,8 @@ CLASSES_KEY = "classes"
 """Metadata of a Labels layer: a list of `{"value": 1, "name": "liver", "prompt": "…"}`."""
 PROVENANCE_KEY = "provenance"
 """Metadata of an output layer: where it comes from."""
+IMAGE_KEY = "made_for"
+"""Metadata of a Labels layer: the unique id, as text, of the Image layer that it was made for."""
 PREVIEW_KEY = "preview_of"
 """Metadata of a preview layer: the name of the Labels layer that it comes from, and its kind."""
 
@@ -240,9 +242,16 @@ def check_aligned(image_layer: Image, labels_layer: Labels) -> None:
 def source_of(layer: Image | Labels) -> Path | None:
     """Return the file on whose voxels the layer lies, if it is still there and the layer was not moved or cut since."""
     source = layer.metadata.get(SOURCE_KEY)
-    if not source or _grid_of_file(layer, shape_of(layer), world_matrix(layer)) is None:
+    if not source or not _is_as_read(layer):
         return None
     return Path(source) if Path(source).is_file() else None
+
+
+def _is_as_read(layer: Image | Labels) -> bool:
+    try:
+        return _grid_of_file(layer, shape_of(layer), world_matrix(layer)) is not None
+    except InputError:
+        return False
 
 
 def _grid_of_file(layer: Image | Labels, shape: tuple[int, int, int], matrix: Affine) -> Grid | None:
@@ -315,10 +324,14 @@ def watch_edits(layer: Labels, callback: Callable[..., None]) -> Callable[[], No
     return unwatch
 
 
+def open_images(viewer: ViewerModel) -> list[Image]:
+    """Return the image layers, outputs of this plugin left out, bottom first."""
+    return [layer for layer in viewer.layers if isinstance(layer, Image) and not is_output(layer)]
+
+
 def selected_images(viewer: ViewerModel) -> list[Image]:
-    """Return the image layers that are selected in the layer list, outputs of this plugin left out, bottom first."""
-    chosen = [layer for layer in viewer.layers if layer in viewer.layers.selection]
-    return [layer for layer in chosen if isinstance(layer, Image) and not is_output(layer)]
+    """Return those of the open images that are selected in the layer list."""
+    return [layer for layer in open_images(viewer) if layer in viewer.layers.selection]
 
 
 def lies_on(image_layer: Image, labels_layer: Labels) -> bool:
@@ -396,7 +409,7 @@ def labels_name_of(case: Case) -> str:
 def new_labels_data(image_layer: Image) -> LayerData:
     """Return an empty Labels layer on the image's voxels; a brush in it stays inside the slice shown."""
     shape = shape_of(image_layer)
-    place = placement_of_layer(image_layer, **{SLICES_KEY: []})
+    place = placement_of_layer(image_layer, **{SLICES_KEY: [], IMAGE_KEY: str(image_layer.unique_id)})
     return (np.zeros(shape, dtype=np.uint8), {"name": f"{image_layer.name} labels", **place}, "labels")
 
 

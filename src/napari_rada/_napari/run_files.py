@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from napari.layers import Image, Labels
+from napari.layers import Labels
 
 from napari_rada import io
 from napari_rada._napari.autosave import latest_autosave
@@ -18,6 +18,7 @@ from napari_rada._napari.layers import (
     grid_of,
     is_output,
     lies_on,
+    open_images,
     source_of,
 )
 from napari_rada.data.classes import ClassInfo, ClassTable
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari.components import ViewerModel
+    from napari.layers import Image
 
     from napari_rada._napari.layers import LayerData
     from napari_rada.config import RunConfig
@@ -113,8 +115,7 @@ def open_image(viewer: ViewerModel, case: Case, run_dir: Path) -> Image | None:
 
     An image that came from no file is known by its voxels, of which the run folder holds a copy.
     """
-    images = [layer for layer in viewer.layers if isinstance(layer, Image) and not is_output(layer)]
-    named = [layer for layer in images if _is_called(layer, case.name)]
+    named = [layer for layer in open_images(viewer) if _is_called(layer, case.name)]
     return next((layer for layer in named if _shows(layer, case, run_dir)), None)
 
 

@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from napari.layers import Labels
 from psygnal import Signal
 
 from napari_rada._napari.annotation import AnnotationModel
 from napari_rada._napari.classes import ClassModel
-from napari_rada._napari.layers import is_output, lies_on
+from napari_rada._napari.layers import annotated_slices, lies_on, open_images
+from napari_rada._napari.pairing import image_of, paintable
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from napari.components import ViewerModel
-    from napari.layers import Image
+    from napari.layers import Image, Labels
 
     from napari_rada.config import RunConfig
 
@@ -79,10 +79,19 @@ class Session:
         return self._classes[layer]
 
     def labels_on(self, viewer: ViewerModel, image: Image) -> Labels | None:
-        """Return the annotation of an image: of the Labels layers on its voxels the one with most annotated slices."""
-        layers = [layer for layer in viewer.layers if isinstance(layer, Labels) and not is_output(layer)]
-        fitting = [layer for layer in layers if layer.editable and lies_on(image, layer)]
-        return max(fitting, key=lambda layer: len(self.annotation(layer).complete), default=None)
+        """Return the annotation to use on an image: one that belongs to it, or one that belongs to no other.
+
+        One with annotated slices comes before one without, and then one that belongs to it before one that may not.
+        """
+        images = open_images(viewer)
+        owners = {layer: image_of(layer, images) for layer in paintable(viewer) if lies_on(image, layer)}
+        fitting = [layer for layer, owner in owners.items() if owner in (image, None)]
+
+        def rank(layer: Labels) -> tuple[bool, bool, int]:
+            count = len(annotated_slices(layer))
+            return count > 0, owners[layer] is image, count
+
+        return max(fitting, key=rank, default=None)
 
     def _on_annotation_changed(self) -> None:
         self.annotation_changed.emit()

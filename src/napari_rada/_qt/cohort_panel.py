@@ -25,7 +25,7 @@ class CohortPanel(QWidget):
         super().__init__(parent)
         self.layers = QCheckBox("All selected image layers")
         self.layers.setToolTip(
-            "Learn from every image layer selected in the layer list: where a labels layer on its voxels has annotated "
+            "Learn from every image layer selected in the layer list: where labels that belong to it have annotated "
             "slices, as an annotated scan, else as one that nobody annotated, of which quick makes no use"
         )
         self.listing = QLabel()
@@ -44,10 +44,11 @@ class CohortPanel(QWidget):
         self.set_data([])
         self.listing.setVisible(False)
 
-    def set_data(self, names: Sequence[str]) -> None:
-        """Show which layers are learned from beside the image above."""
+    def set_data(self, scans: Sequence[tuple[str, str | None]]) -> None:
+        """Show the names of the layers that are learned from beside the image above, each with that of its labels."""
         several = "Select further image layers in the layer list."
-        self.listing.setText(f"And {len(names)} more: {', '.join(names)}." if names else several)
+        named = [f"{image} ({'not annotated' if labels is None else labels})" for image, labels in scans]
+        self.listing.setText(f"And {len(named)} more: {', '.join(named)}." if named else several)
 
     @property
     def names_folder(self) -> bool:

@@ -29,10 +29,12 @@ from napari_rada._napari.layers import (
     check_aligned,
     explanation_to_layer_data,
     grid_of,
+    open_images,
     prediction_to_layer_data,
     selected_images,
     take_snapshot,
 )
+from napari_rada._napari.pairing import image_of, made_for
 from napari_rada._napari.planes import check_untilted, describe, go_to, viewed_axis, viewed_slice
 from napari_rada._napari.preferences import preferences
 from napari_rada._napari.preview import add_layers
@@ -264,19 +266,26 @@ class PredictWidget(Dock):
         labels = self.labels.value() or self.session.labels_on(self.viewer, self._image)
         if labels is None:
             raise InputError(
-                f"No Labels layer lies on '{self._image.name}'; press New labels in the dock Label slices first."
+                f"No Labels layer belongs to '{self._image.name}'; press New labels in the dock Label slices first."
             )
         check_aligned(self._image, labels)
+        owner = made_for(labels, open_images(self.viewer))
+        if owner not in (self._image, None):
+            raise InputError(
+                f"'{labels.name}' belongs to '{owner.name}', and '{self._image.name}' was predicted; choose the labels "
+                "of that, or press New labels in the dock Label slices."
+            )
         return self._image, labels, plane
 
     def _annotated(self, labels: Labels | None) -> Sequence[AnnotatedSlice] | None:
         return None if labels is None else annotated_slices(labels)
 
     def _known_slices(self) -> list[AnnotatedSlice]:
-        """Slices annotated on the predicted image in any Labels layer: they need not be suggested again."""
+        """Slices annotated on the predicted image in any Labels layer of its: they need not be suggested again."""
         assert self.prediction is not None
-        shape = self.prediction.mask.shape
+        shape, images = self.prediction.mask.shape, open_images(self.viewer)
         layers = [layer for layer in self.viewer.layers if isinstance(layer, Labels) and layer.data.shape == shape]
+        layers = [layer for layer in layers if image_of(layer, images) in (self._image, None)]
         return sorted({plane for layer in layers for plane in annotated_slices(layer)})
 
     def _build(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image, Labels
 from napari.utils.notifications import show_info
@@ -15,11 +15,13 @@ from napari_rada._napari.engine import checking, continuing, load_pipeline, load
 from napari_rada._napari.history import History
 from napari_rada._napari.job import Job, RunState
 from napari_rada._napari.layers import (
+    annotated_slices,
     check_aligned,
     selected_images,
     source_of,
     take_snapshot,
 )
+from napari_rada._napari.pairing import own_labels
 from napari_rada._napari.preview import add_layers
 from napari_rada._napari.recipes import Scan, train_command, train_script
 from napari_rada._napari.run_files import open_image, open_labels
@@ -56,6 +58,9 @@ if TYPE_CHECKING:
 
 REDRAW_MS = 250
 """The plot follows at most four times a second."""
+
+LISTED_EVENTS = ("inserted", "removed", "name")
+"""What the layer list emits where the further scans or their labels may be others."""
 
 STATE_TEXTS = {
     RunState.IDLE: "Ready",
@@ -207,17 +212,19 @@ class TrainWidget(Dock):
             raise InputError(
                 f"No slice of '{labels.name}' is marked as annotated; mark at least one in the dock Label slices."
             )
-        return [Scan(image, labels, self.annotated), *map(self._scan_of, self._other_images())]
+        return [Scan(image, labels, self.annotated), *self._other_scans()]
+
+    def _other_scans(self) -> list[Scan]:
+        """Return the further scans, each with its own labels: those of the chosen image are never another's."""
+        if not (images := self._other_images()):
+            return []
+        labels = own_labels(self.viewer, besides=self.labels.value())
+        return [_scan(image, labels.get(image)) for image in images]
 
     def _other_images(self) -> list[Image]:
         """Return the images that were selected when several were; a click on one, to paint, is no choice."""
         here = [layer for layer in self._selected if layer in self.viewer.layers]
         return [layer for layer in here if layer is not self.image.value()]
-
-    def _scan_of(self, image: Image) -> Scan:
-        labels = self.session.labels_on(self.viewer, image)
-        planes = self.session.annotation(labels).complete if labels else ()
-        return Scan(image, labels if planes else None, planes)
 
     def _run(self, work: Work, snapshot: Snapshot, run_dir: Path) -> None:
         self.job.start(work)
@@ -259,7 +266,9 @@ class TrainWidget(Dock):
         self.viewer.layers.selection.events.changed.connect(self._on_scans_changed)
         self.image.valueChanged.connect(self._on_image_changed)
         self.labels.valueChanged.connect(self._on_layers_changed)
+        self.viewer.layers.events.connect(self._on_layer_event)
         self.session.annotation_changed.connect(self._on_annotation_changed)
+        self.session.annotation_changed.connect(self._draw_listing)
         self.preview.checkpointRequested.connect(self.job.request_checkpoint)
         self.plot.refused.connect(self.show_error)
         self._redraw.timeout.connect(lambda: self.plot.set_data(self.history))
@@ -273,6 +282,8 @@ class TrainWidget(Dock):
         self.loading_job.succeeded.connect(self._on_loaded)
         self.loading_job.failed.connect(self.show_error)
         self.on_shut(lambda: self.session.annotation_changed.disconnect(self._on_annotation_changed))
+        self.on_shut(lambda: self.session.annotation_changed.disconnect(self._draw_listing))
+        self.on_shut(lambda: self.viewer.layers.events.disconnect(self._on_layer_event))
         self.on_shut(lambda: self.viewer.layers.selection.events.changed.disconnect(self._on_scans_changed))
         for part in (self.image, self.labels):
             self.on_shut(part.shut)
@@ -305,9 +316,18 @@ class TrainWidget(Dock):
             self._selected = []
         elif len(selected := selected_images(self.viewer)) > 1 or not self._other_images():
             self._selected = selected
-        self.cohort.set_data([layer.name for layer in self._other_images()])
+        self._draw_listing()
         if not self.job.is_running:
             self.settings.set_cohort(bool(self._other_images()) or self.cohort.names_folder)
+
+    def _on_layer_event(self, event: Any) -> None:
+        if event.type in LISTED_EVENTS:
+            self._draw_listing()
+
+    def _draw_listing(self) -> None:
+        """List the further scans, each with the labels that it is learned with."""
+        scans = self._other_scans()
+        self.cohort.set_data([(scan.image.name, scan.labels.name if scan.labels else None) for scan in scans])
 
     def _on_image_changed(self, layer: object = None) -> None:
         self._on_layers_changed(layer)
@@ -449,17 +469,15 @@ class TrainWidget(Dock):
             self.viewer.layers.selection.active = labels
 
 
+def _scan(image: Image, labels: Labels | None) -> Scan:
+    """Return a scan; labels without annotated slices are as good as none."""
+    planes = annotated_slices(labels) if labels else ()
+    return Scan(image, labels if planes else None, planes)
+
+
 def _base_for(image: Image | None) -> Path:
     """Return where runs on an image go: beside its file if one can write there, else among the user's data."""
-    source = None if image is None else _source(image)
+    source = None if image is None else source_of(image)
     if source is not None and os.access(source.parent, os.W_OK):
         return source.parent / "rada-runs"
     return data_folder()
-
-
-def _source(image: Image) -> Path | None:
-    """Return the image's file; None also for an image that is no volume, which Start will tell."""
-    try:
-        return source_of(image)
-    except InputError:
-        return None

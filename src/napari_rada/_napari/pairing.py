@@ -1,0 +1,85 @@
+"""Which image a Labels layer belongs to, where it lies on the voxels of several."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari.layers import Labels
+
+from napari_rada._napari.layers import (
+    IMAGE_KEY,
+    SOURCE_KEY,
+    annotated_slices,
+    is_output,
+    lies_on,
+    open_images,
+    source_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari.components import ViewerModel
+    from napari.layers import Image
+
+
+def made_for(labels: Labels, images: Sequence[Image]) -> Image | None:
+    """Return which of these images the labels are known to be of: made for its layer, or on the voxels of its file."""
+    noted, source = labels.metadata.get(IMAGE_KEY), labels.metadata.get(SOURCE_KEY)
+    for image in images:
+        if str(image.unique_id) == noted:
+            return image
+    of_file = [image for image in images if source and image.metadata.get(SOURCE_KEY) == source]
+    return next((image for image in of_file if source_of(image) == source_of(labels) is not None), None)
+
+
+def image_of(labels: Labels, images: Sequence[Image]) -> Image | None:
+    """Return the one of these images that the labels belong to; None if they may be of several, or fit none.
+
+    Where nothing is known and several fit, it is the one whose file lies in the same folder or, if that does not tell,
+    whose name shares most words with theirs.
+    """
+    known = made_for(labels, images)
+    if known is not None:
+        return known
+    likeness = [_likeness(labels, image) for image in images]
+    for degree in sorted(set(likeness), reverse=True):
+        alike = [image for image, its in zip(images, likeness, strict=True) if its == degree]
+        fitting = [image for image in alike if lies_on(image, labels)]
+        if fitting:
+            return fitting[0] if len(fitting) == 1 else None
+    return None
+
+
+def own_labels(viewer: ViewerModel, *, besides: Labels | None = None) -> dict[Image, Labels]:
+    """Return the annotation of each image that has one: no Labels layer is that of two.
+
+    Of several that belong to an image it is the one with most annotated slices.
+    """
+    images = open_images(viewer)
+    own: dict[Image, Labels] = {}
+    for layer in paintable(viewer):
+        image = None if layer is besides else image_of(layer, images)
+        if image is not None and lies_on(image, layer):
+            own[image] = max(own.get(image, layer), layer, key=lambda one: len(annotated_slices(one)))
+    return own
+
+
+def paintable(viewer: ViewerModel) -> list[Labels]:
+    """Return the Labels layers that can be painted in, outputs of this plugin left out, bottom first."""
+    layers = [layer for layer in viewer.layers if isinstance(layer, Labels) and not is_output(layer)]
+    return [layer for layer in layers if layer.editable]
+
+
+def _likeness(labels: Labels, image: Image) -> tuple[bool, float]:
+    """Tell whether the files lie in one folder, and the part of the words of both names that is in both."""
+    files = [layer.metadata.get(SOURCE_KEY) for layer in (labels, image)]
+    neighbours = None not in files and len({Path(str(file)).parent for file in files}) == 1
+    theirs, its = _words(str(labels.name)), _words(str(image.name))
+    return neighbours, len(theirs & its) / max(1, len(theirs | its))
+
+
+def _words(name: str) -> set[str]:
+    return set(re.findall(r"[^\W_]+", name.lower()))
