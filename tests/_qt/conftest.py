@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from napari_rada._qt.dock import known_devices
+from napari_rada.config import RunConfig
 from napari_rada.data.classes import ClassTable
 from napari_rada.data.slices import AnnotatedSlice
-from napari_rada.errors import Stopped
+from napari_rada.errors import InputError, Stopped
 from napari_rada.events import (
     CheckpointSaved,
     FinishReason,
@@ -71,7 +72,9 @@ class FakeEngine:
     iterations: int = 30
     seconds: float = 0.01
     error: BaseException | None = None
+    breaks_at: int | None = None
     go: threading.Event = field(default_factory=threading.Event)
+    prepared: threading.Event = field(default_factory=threading.Event)
     cases: list[Case] = field(default_factory=list)
     calls: list[tuple[str, Any]] = field(default_factory=list)
     cohorts: list[list[Case]] = field(default_factory=list)
@@ -80,6 +83,7 @@ class FakeEngine:
 
     def __post_init__(self) -> None:
         self.go.set()
+        self.prepared.set()
 
     def load(self) -> FakeEngine:
         self.threads.add(threading.get_ident())
@@ -103,8 +107,12 @@ class FakeEngine:
 
     def _train(self, run_dir: Any, first: int, control: RunControl, listener: Listener) -> Any:
         Path(run_dir).mkdir(parents=True)
-        (Path(run_dir) / "config.yaml").write_text("preset: quick\n")
+        (Path(run_dir) / "config.yaml").write_text(RunConfig.from_preset("quick").to_yaml())
+        (Path(run_dir) / "cases.json").write_text("{}")
         listener(StageProgress(Stage.PREPARE, 1, 1))
+        while not self.prepared.wait(0.01):
+            if control.stop_requested:
+                return FakeResult(Path(run_dir), FinishReason.STOPPED, first)
         listener(Notice("The graphics card is busy; the CPU is used instead."))
         total = first + self.iterations
         listener(TrainingStarted(first + 1, total, "cpu"))
@@ -118,6 +126,9 @@ class FakeEngine:
                 listener(Resumed(done))
             if control.stop_requested:
                 break
+            if done == self.breaks_at:
+                listener(CheckpointSaved(done, Path(run_dir) / "last.pt"))
+                raise InputError("The disk is full.")
             if control.take_checkpoint_request():
                 listener(CheckpointSaved(done, Path(run_dir) / "last.pt"))
             time.sleep(self.seconds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -24,9 +25,12 @@ from napari_rada._qt.train import TrainWidget
 from napari_rada.data.grid import Grid
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import InputError, Stopped
-from napari_rada.events import Notice
+from napari_rada.events import Notice, StepLogged
 from napari_rada.io import write_volume
 from napari_rada.presets import COHORT
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PLANES = [(0, 6), (1, 7), (2, 8)]
 
@@ -651,6 +655,80 @@ def test_after_a_failed_run_the_next_one_gets_a_folder_of_its_own(widget, wait, 
     assert not proposed.exists()
     widget._on_layers_changed()
     assert widget.folder.value() == proposed
+
+
+def first_run(widget, wait) -> tuple[Path, list[StepLogged]]:
+    widget.start()
+    wait(lambda: widget.state is RunState.IDLE)
+    return widget.run_dir, list(widget.history.steps)
+
+
+@pytest.mark.parametrize("how", ["start", "continue_training"])
+@pytest.mark.parametrize("error", [InputError("The weights cannot be found."), Stopped()])
+def test_a_run_that_fails_at_once_leaves_the_run_before_as_it_was(widget, wait, engine, tmp_path, error, how):
+    run_dir, steps = first_run(widget, wait)
+    preview = widget.preview.run
+    engine.error = error
+    widget.folder.setValue(tmp_path / "elsewhere" / "second")
+    getattr(widget, how)()
+    assert widget.session.run_dir == run_dir, "labels are saved where a run can be loaded from"
+    wait(lambda: widget.state is RunState.IDLE)
+    assert (widget.run_dir, widget.session.run_dir) == (run_dir, run_dir)
+    assert widget.history.steps == steps
+    assert widget.preview.run is preview
+    assert widget.folder.value().parent == tmp_path / "elsewhere"
+    engine.error = None
+    assert widget.buttons.proceed.isEnabled()
+    widget.continue_training()
+    wait(lambda: widget.state is RunState.IDLE)
+    assert engine.calls[-1][1][0] == run_dir
+
+
+def test_a_run_that_is_stopped_before_its_first_iteration_leaves_the_run_before_as_it_was(widget, wait, engine):
+    run_dir, steps = first_run(widget, wait)
+    engine.go.clear()
+    widget.start()
+    wait(lambda: widget.state is RunState.TRAINING)
+    assert widget.session.run_dir == widget.run_dir != run_dir
+    widget.stop()
+    wait(lambda: widget.state is RunState.IDLE)
+    assert (widget.run_dir, widget.session.run_dir, widget.history.steps) == (run_dir, run_dir, steps)
+    assert widget.buttons.proceed.isEnabled()
+
+
+@pytest.mark.parametrize(("iteration", "continued"), [(0, "run"), (5, "second")])
+def test_what_is_continued_after_a_failure_is_what_was_saved(widget, wait, engine, tmp_path, iteration, continued):
+    first_run(widget, wait)
+    engine.breaks_at = iteration
+    widget.folder.setValue(tmp_path / "second")
+    widget.start()
+    wait(lambda: widget.message.value() == "The disk is full.")
+    assert widget.run_dir == widget.session.run_dir == tmp_path / continued
+    assert len(widget.history.steps) == (iteration or 30)
+    assert widget.buttons.proceed.isEnabled()
+
+
+def test_a_continued_run_that_is_stopped_while_it_is_prepared_can_be_continued(widget, wait, engine, tmp_path):
+    first_run(widget, wait)
+    engine.prepared.clear()
+    widget.folder.setValue(tmp_path / "second")
+    widget.continue_training()
+    wait(lambda: widget.session.run_dir == tmp_path / "second")
+    widget.stop()
+    wait(lambda: widget.state is RunState.IDLE)
+    assert "Stopped after 30 iterations." in widget.message.value()
+    assert widget.buttons.proceed.isEnabled()
+    assert widget.run_dir == tmp_path / "second"
+
+
+def test_a_folder_that_holds_a_run_is_refused_before_anything_changes(widget, wait, engine, tmp_path):
+    run_dir, steps = first_run(widget, wait)
+    for begin in (widget.start, widget.continue_training):
+        widget.folder.setValue(run_dir)
+        begin()
+        assert "already holds a run" in widget.message.value()
+        assert widget.state is RunState.IDLE
+        assert widget.history.steps == steps
 
 
 def test_a_run_that_is_stopped_while_its_scans_are_read_is_told(widget, wait, engine):

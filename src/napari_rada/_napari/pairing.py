@@ -17,6 +17,7 @@ from napari_rada._napari.layers import (
     open_images,
     source_of,
 )
+from napari_rada._napari.recipes import Scan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,10 +68,21 @@ def own_labels(viewer: ViewerModel, *, besides: Labels | None = None) -> dict[Im
     return own
 
 
+def scans_of(viewer: ViewerModel, images: Sequence[Image], *, besides: Labels | None = None) -> list[Scan]:
+    """Return images as a cohort, each with its own labels; labels without annotated slices are as good as none."""
+    own = own_labels(viewer, besides=besides)
+    return [_scan(image, own.get(image)) for image in images]
+
+
 def paintable(viewer: ViewerModel) -> list[Labels]:
     """Return the Labels layers that can be painted in, outputs of this plugin left out, bottom first."""
     layers = [layer for layer in viewer.layers if isinstance(layer, Labels) and not is_output(layer)]
     return [layer for layer in layers if layer.editable]
+
+
+def _scan(image: Image, labels: Labels | None) -> Scan:
+    planes = annotated_slices(labels) if labels is not None else ()
+    return Scan(image, labels if planes else None, planes)
 
 
 def _likeness(labels: Labels, image: Image) -> tuple[bool, float]:

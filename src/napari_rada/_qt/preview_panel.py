@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
@@ -27,6 +28,17 @@ if TYPE_CHECKING:
     from napari_rada.prediction import Prediction
 
 
+@dataclass(frozen=True, eq=False)
+class PreviewedRun:
+    """A run, what it was started from, and the device that predicts."""
+
+    run_dir: Path
+    snapshot: Snapshot
+    image: Image
+    labels: Labels
+    device: str
+
+
 class PreviewPanel(QWidget):
     """Shows what the networks make of the annotated slices, or of the volume, from the latest checkpoint.
 
@@ -40,7 +52,7 @@ class PreviewPanel(QWidget):
         super().__init__(parent)
         self._viewer = viewer
         self._load_engine = load_engine
-        self._run: tuple[Path, Snapshot, Image, Labels, str] | None = None
+        self.run: PreviewedRun | None = None
         self._state = RunState.IDLE
         self._wanted: str | None = None
         self._shown = ""
@@ -71,9 +83,9 @@ class PreviewPanel(QWidget):
         self.job.failed.connect(self._on_failed)
         self._draw()
 
-    def set_run(self, run_dir: Path, snapshot: Snapshot, image: Image, labels: Labels, device: str) -> None:
-        """Preview another run, on the layers that it was started from."""
-        self._run = (run_dir, snapshot, image, labels, device)
+    def set_run(self, run: PreviewedRun | None) -> None:
+        """Preview another run, on the layers that it was started from, or none."""
+        self.run = run
         self._wanted = None
         self.message.setValue("")
         self._draw()
@@ -96,7 +108,7 @@ class PreviewPanel(QWidget):
 
     def request(self, what: str) -> None:
         """Preview the `slices` or the `volume`."""
-        if self._run is None or self.job.is_running:
+        if self.run is None or self.job.is_running:
             return
         if self._state is RunState.TRAINING:
             self._wanted = what
@@ -111,20 +123,22 @@ class PreviewPanel(QWidget):
         self.message.setColours(colours)
 
     def _start(self, what: str) -> None:
-        if self._run is None or self.job.is_running:
+        run = self.run
+        if run is None or self.job.is_running:
             return
-        run_dir, snapshot, _image, _labels, device = self._run
         whole = what == "volume"
         self._shown = what
         self.message.setValue(f"Computing a preview of the {what}…")
-        self.job.start(previewing(self._load_engine, run_dir, snapshot, device, whole=whole))
+        self.job.start(previewing(self._load_engine, run.run_dir, run.snapshot, run.device, whole=whole))
         self._draw()
 
     def _on_previewed(self, prediction: Prediction) -> None:
-        assert self._run is not None
-        _run_dir, _snapshot, image, labels, _device = self._run
+        run = self.run
+        assert run is not None
         try:
-            layer: Any = show_preview(self._viewer, prediction, image, labels, kind=f"{RUN_PREVIEW} {self._shown}")
+            layer: Any = show_preview(
+                self._viewer, prediction, run.image, run.labels, kind=f"{RUN_PREVIEW} {self._shown}"
+            )
         except RadaError as error:
             self._on_failed(str(error))
             return
@@ -138,6 +152,6 @@ class PreviewPanel(QWidget):
 
     def _draw(self) -> None:
         ready = self._state in (RunState.TRAINING, RunState.PAUSED, RunState.IDLE)
-        free = self._run is not None and ready and not self.job.is_running and self._wanted is None
+        free = self.run is not None and ready and not self.job.is_running and self._wanted is None
         self.slices_button.setEnabled(free)
         self.volume_button.setEnabled(free)

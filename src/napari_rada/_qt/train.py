@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +16,12 @@ from napari_rada._napari.engine import checking, continuing, load_pipeline, load
 from napari_rada._napari.history import History
 from napari_rada._napari.job import Job, RunState
 from napari_rada._napari.layers import (
-    annotated_slices,
     check_aligned,
     selected_images,
     source_of,
     take_snapshot,
 )
-from napari_rada._napari.pairing import own_labels
+from napari_rada._napari.pairing import scans_of
 from napari_rada._napari.preview import add_layers
 from napari_rada._napari.recipes import Scan, train_command, train_script
 from napari_rada._napari.run_files import open_image, open_labels
@@ -32,7 +32,7 @@ from napari_rada._qt.layer_combo import LayerCombo
 from napari_rada._qt.log_window import LogWindow
 from napari_rada._qt.loss_plot import LossPlot
 from napari_rada._qt.message import Message
-from napari_rada._qt.preview_panel import PreviewPanel
+from napari_rada._qt.preview_panel import PreviewedRun, PreviewPanel
 from napari_rada._qt.progress import ProgressLine, duration
 from napari_rada._qt.run_buttons import RunButtons
 from napari_rada._qt.run_settings import RunSettings
@@ -40,6 +40,7 @@ from napari_rada._qt.section import Section
 from napari_rada._qt.worker import JobPump, spawn
 from napari_rada.errors import ConfigError, InputError
 from napari_rada.events import CheckpointSaved, FinishReason, Notice, StageProgress, StepLogged
+from napari_rada.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -75,6 +76,17 @@ STATE_TEXTS = {
 COPY_NOTE = "The run works on a copy; what you paint now counts when you continue it."
 
 
+@dataclass(frozen=True, eq=False)
+class _Before:
+    """The run before the one that is in progress, until that has trained something and saved it."""
+
+    run_dir: Path | None
+    saved_in: Path | None
+    can_continue: bool
+    history: History
+    preview: PreviewedRun | None
+
+
 class TrainWidget(Dock):
     """Train the three networks on the chosen layers.
 
@@ -88,6 +100,7 @@ class TrainWidget(Dock):
         self.history = History()
         self.run_dir: Path | None = None
         self._can_continue = False
+        self._before: _Before | None = None
         self._selected: list[Image] = []
         self.job = Job("training", spawn)
         self._pump = JobPump(self.job, self)
@@ -136,8 +149,7 @@ class TrainWidget(Dock):
         with self.telling_errors():
             snapshots, run_dir, config = self._snapshots(), self.folder.value(), self.config()
             work = training(self._load_engine, snapshots, run_dir, config, self.cohort.value())
-            self.history = History()
-            self._run(work, snapshots[0], run_dir)
+            self._run(work, snapshots[0], run_dir, History())
 
     def continue_training(self) -> None:
         """Copy the layers and train on from the latest run, into a run folder of its own; the curve goes on."""
@@ -146,7 +158,7 @@ class TrainWidget(Dock):
                 raise InputError("There is no run to continue; start one, or load one from disk.")
             snapshots, run_dir, config = self._snapshots(), self.folder.value(), self.config()
             work = continuing(self._load_engine, self.run_dir, snapshots, run_dir, config, self.cohort.value())
-            self._run(work, snapshots[0], run_dir)
+            self._run(work, snapshots[0], run_dir, self.history)
 
     def check(self) -> None:
         """Tell whether a run can start, the memory that it needs and how long it will take, without training."""
@@ -216,27 +228,34 @@ class TrainWidget(Dock):
 
     def _other_scans(self) -> list[Scan]:
         """Return the further scans, each with its own labels: those of the chosen image are never another's."""
-        if not (images := self._other_images()):
-            return []
-        labels = own_labels(self.viewer, besides=self.labels.value())
-        return [_scan(image, labels.get(image)) for image in images]
+        images = self._other_images()
+        return scans_of(self.viewer, images, besides=self.labels.value()) if images else []
 
     def _other_images(self) -> list[Image]:
         """Return the images that were selected when several were; a click on one, to paint, is no choice."""
         here = [layer for layer in self._selected if layer in self.viewer.layers]
         return [layer for layer in here if layer is not self.image.value()]
 
-    def _run(self, work: Work, snapshot: Snapshot, run_dir: Path) -> None:
+    def _run(self, work: Work, snapshot: Snapshot, run_dir: Path, history: History) -> None:
+        RunFolder(run_dir).check_free()
         self.job.start(work)
-        self._can_continue = False
-        self._remember(run_dir)
-        self.preview.set_run(run_dir, snapshot, self.image.value(), self.labels.value(), self.settings.device.value())
+        self._before = _Before(self.run_dir, self.session.run_dir, self._can_continue, self.history, self.preview.run)
+        self.run_dir, self._can_continue, self.history = run_dir, False, history
+        device = self.settings.device.value()
+        self.preview.set_run(PreviewedRun(run_dir, snapshot, self.image.value(), self.labels.value(), device))
         self._show_notice("")
         self.summary.setText(COPY_NOTE)
         self.plot.set_data(self.history)
 
-    def _remember(self, run_dir: Path) -> None:
-        self.run_dir = self.session.run_dir = run_dir
+    def _go_back(self) -> None:
+        """Take up the run before again, if the one that has ended leaves nothing to go on with."""
+        before, self._before = self._before, None
+        if before is not None and (before.can_continue or self.session.run_dir != self.run_dir):
+            self.run_dir, self._can_continue, self.history = before.run_dir, before.can_continue, before.history
+            self.session.run_dir = before.saved_in
+            self.preview.set_run(before.preview)
+            self.plot.set_data(self.history)
+        self._draw_buttons()
 
     def _build(self) -> None:
         self.summary = QLabel()
@@ -394,8 +413,10 @@ class TrainWidget(Dock):
             self._redraw.start()
         if isinstance(event, StepLogged):
             self._draw_progress()
-        if isinstance(event, CheckpointSaved):
-            self._can_continue = True
+        if isinstance(event, CheckpointSaved) and event.iteration > 0:
+            self._can_continue, self._before = True, None
+        if self.session.run_dir != self.run_dir and self.run_dir is not None and RunFolder(self.run_dir).is_run:
+            self.session.run_dir = self.run_dir
         self.preview.take_in(event)
 
     def _show_notice(self, text: str) -> None:
@@ -416,24 +437,29 @@ class TrainWidget(Dock):
 
     def _on_succeeded(self, result: TrainingResult) -> None:
         self.plot.set_data(self.history)
-        dice = "" if result.dice is None else f" Held-out Dice {result.dice:.3f}."
         if result.iteration == 0:
             self._on_nothing_trained()
-        else:
-            verb = "Finished" if result.reason is FinishReason.COMPLETED else "Stopped"
-            self.message.setValue(f"{verb} after {result.iteration} iterations.{dice} Go on in the dock Predict.")
-            self.session.add_run(result.run_dir, result.run_dir.name)
-        if result.reason is FinishReason.COMPLETED:
+            return
+        self._can_continue, self._before = True, None
+        self._draw_buttons()
+        finished = result.reason is FinishReason.COMPLETED
+        verb = "Finished" if finished else "Stopped"
+        dice = "" if result.dice is None else f" Held-out Dice {result.dice:.3f}."
+        self.message.setValue(f"{verb} after {result.iteration} iterations.{dice} Go on in the dock Predict.")
+        self.session.add_run(result.run_dir, result.run_dir.name)
+        if finished:
             show_info(f"Training finished after {result.iteration} iterations.{dice}")
         self._propose_next()
 
     def _on_nothing_trained(self) -> None:
         self.message.setValue("Stopped before the first iteration; nothing was trained.")
         self._propose_next()
+        self._go_back()
 
     def _on_failed(self, message: str) -> None:
         self.show_error(message)
         self._propose_next()
+        self._go_back()
 
     def _propose_next(self) -> None:
         """Propose a folder beside that of the run that has ended, however it did."""
@@ -449,7 +475,7 @@ class TrainWidget(Dock):
         self.settings.setValue(run.config)
         self.history = History.of(run.steps, run.validations)
         self.plot.set_data(self.history)
-        self._remember(run.path)
+        self.run_dir = self.session.run_dir = run.path
         self._can_continue = run.can_predict
         if run.can_predict:
             self.session.add_run(run.path, run.path.name)
@@ -467,12 +493,6 @@ class TrainWidget(Dock):
             labels = open_labels(self.viewer, image, str(data[1]["name"])) or add_layers(self.viewer, [data])[0]
             self.labels.setValue(labels)
             self.viewer.layers.selection.active = labels
-
-
-def _scan(image: Image, labels: Labels | None) -> Scan:
-    """Return a scan; labels without annotated slices are as good as none."""
-    planes = annotated_slices(labels) if labels else ()
-    return Scan(image, labels if planes else None, planes)
 
 
 def _base_for(image: Image | None) -> Path:

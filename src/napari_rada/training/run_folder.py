@@ -71,10 +71,7 @@ class RunFolder:
             before its cases were written holds none.
         """
         folder = cls(path)
-        if folder.is_run:
-            raise RunFolderError(
-                f"{path} already holds a run; choose another folder, or go on with it by resuming (--resume)."
-            )
+        folder.check_free()
         try:
             folder.checkpoints.mkdir(parents=True, exist_ok=True)
             folder.annotations.mkdir(exist_ok=True)
@@ -101,6 +98,13 @@ class RunFolder:
         if not folder.config_file.is_file():
             raise RunFolderError(f"{path} is not a run folder (no config.yaml in it); name the folder of a run.")
         return folder
+
+    def check_free(self) -> None:
+        """Raise `RunFolderError` if it already holds a run."""
+        if self.is_run:
+            raise RunFolderError(
+                f"{self.path} already holds a run; choose another folder, or go on with it by resuming (--resume)."
+            )
 
     @property
     def is_run(self) -> bool:
