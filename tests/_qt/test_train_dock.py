@@ -28,6 +28,8 @@ from napari_rada.errors import InputError, Stopped
 from napari_rada.events import Notice, StepLogged
 from napari_rada.io import write_volume
 from napari_rada.presets import COHORT
+from napari_rada.training.run_folder import RunFolder
+from napari_rada.training.snapshot import load_cases
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -437,6 +439,58 @@ def test_of_two_annotations_of_an_image_a_run_chooses_its_own(scan_run, viewer, 
     widget.load_run(tmp_path / "mine")
     wait(lambda: not widget.loading_job.is_running)
     assert widget.labels.value() is mine
+
+
+def test_a_cohort_comes_back_as_it_was(viewer, dock, wait, tmp_path):
+    cases = [ball_case(name, seed, labelled=name != "C") for seed, name in enumerate("CABD")]
+    cases = [replace(case, source=tmp_path / f"{case.name}.nii") for case in cases]
+    for case in cases:
+        write_volume(case.source, case.image, case.grid)
+    pipeline.train(cases, tmp_path / "run", tiny_config(training__iterations=1).for_cohort())
+    config = RunFolder.open(tmp_path / "run").config()
+    widget = dock(TrainWidget)
+    widget.cohort.setValue(tmp_path / "elsewhere")
+    for _ in range(2):
+        widget.load_run(tmp_path / "run")
+        wait(lambda: not widget.loading_job.is_running)
+        assert (widget.image.value().name, widget.labels.value().name) == ("A", "A labels")
+        assert viewer.layers.selection.active is widget.labels.value()
+        assert widget.cohort.value() is None
+        listed = "And 3 more: C (not annotated), B (B labels), D (D labels)."
+        assert widget.cohort.listing.text() == listed
+        for clicked in ("B", "C", "A labels"):
+            viewer.layers.selection = {viewer.layers[clicked]}
+            assert widget.config() == config
+    widget.folder.setValue(tmp_path / "second")
+    widget.continue_training()
+    wait(lambda: not widget.job.is_running)
+    assert "Finished after 2 iterations" in widget.message.value()
+    continued = load_cases(RunFolder.open(tmp_path / "second"), config)
+    assert {case.name: len(case.annotated) for case in continued} == {"A": 3, "B": 3, "C": 0, "D": 3}
+
+
+def test_a_run_of_one_scan_leaves_no_cohort_behind(scan_run, widget, viewer, wait):
+    scan = viewer.layers["scan"]
+    plain = viewer.add_image(scan.data, name="plain")
+    viewer.layers.selection = {scan, plain}
+    widget.cohort.layers.setChecked(True)
+    widget.load_run(scan_run)
+    wait(lambda: not widget.loading_job.is_running)
+    assert not widget.cohort.layers.isChecked()
+    shown = widget.config()
+    assert not shown.cohort
+    viewer.layers.selection = {plain}
+    assert widget.config() == shown
+
+
+def test_a_run_with_the_settings_of_a_cohort_keeps_them(viewer, dock, wait, tmp_path):
+    config = tiny_config(training__iterations=1).for_cohort()
+    pipeline.train([ball_case("liver")], tmp_path / "run", config)
+    widget = dock(TrainWidget)
+    widget.load_run(tmp_path / "run")
+    wait(lambda: not widget.loading_job.is_running)
+    viewer.layers.selection = {widget.image.value()}
+    assert widget.config() == config
 
 
 def test_a_scan_of_the_same_name_and_shape_does_not_stand_for_that_of_the_run(scan_run, viewer, dock, wait, tmp_path):

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
 
+def note_image(labels: Labels, image: Image) -> None:
+    """Write into the labels' metadata that they are of this image."""
+    labels.metadata[IMAGE_KEY] = str(image.unique_id)
+
+
 def made_for(labels: Labels, images: Sequence[Image]) -> Image | None:
     """Return which of these images the labels are known to be of: made for its layer, or on the voxels of its file."""
     noted, source = labels.metadata.get(IMAGE_KEY), labels.metadata.get(SOURCE_KEY)

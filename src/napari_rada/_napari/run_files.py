@@ -21,6 +21,8 @@ from napari_rada._napari.layers import (
     open_images,
     source_of,
 )
+from napari_rada._napari.pairing import note_image
+from napari_rada._napari.preview import add_layers
 from napari_rada.data.classes import ClassInfo, ClassTable
 from napari_rada.errors import InputError
 from napari_rada.io.annotations import read_classes, to_array
@@ -108,6 +110,19 @@ def _latest(folder: RunFolder, case: Case) -> Case:
     classes = ClassTable.from_values([*np.unique(painted), *(info.value for info in infos)]).with_names(infos)
     annotated = tuple(sorted(to_array(slices, volume)))
     return replace(case, labels=painted, annotated=annotated, classes=classes)
+
+
+def show_scans(viewer: ViewerModel, run: LoadedRun) -> dict[Image, Labels | None]:
+    """Return the layers of a run's cases, an image and, if it was annotated, its labels; those not open are added."""
+    scans: dict[Image, Labels | None] = {}
+    for case, (image_data, *labels_data) in zip(run.cases, run.layers, strict=True):
+        image = open_image(viewer, case, run.path) or add_layers(viewer, [image_data])[0]
+        scans[image] = None
+        for data in labels_data:
+            labels = open_labels(viewer, image, str(data[1]["name"])) or add_layers(viewer, [data])[0]
+            note_image(labels, image)
+            scans[image] = labels
+    return scans
 
 
 def open_image(viewer: ViewerModel, case: Case, run_dir: Path) -> Image | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -53,6 +54,13 @@ def data_folder() -> Path:
     """Return the folder for this user's runs."""
     base = QStandardPaths.writableLocation(QStandardPaths.StandardLocation.GenericDataLocation)
     return Path(base) / "napari-rada" / "runs"
+
+
+def folder_for_runs(source: Path | None) -> Path:
+    """Return where runs on an image go: beside its file if one can write there, else among the user's data."""
+    if source is not None and os.access(source.parent, os.W_OK):
+        return source.parent / "rada-runs"
+    return data_folder()
 
 
 def fresh_run_folder(name: str, base: Path) -> Path:

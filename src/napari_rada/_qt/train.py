@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,12 +21,11 @@ from napari_rada._napari.layers import (
     take_snapshot,
 )
 from napari_rada._napari.pairing import scans_of
-from napari_rada._napari.preview import add_layers
 from napari_rada._napari.recipes import Scan, train_command, train_script
-from napari_rada._napari.run_files import open_image, open_labels
+from napari_rada._napari.run_files import show_scans
 from napari_rada._qt.cohort_panel import CohortPanel
 from napari_rada._qt.dock import Dock, copy_text, fill_devices, form
-from napari_rada._qt.folder_edit import FolderEdit, data_folder, fresh_run_folder
+from napari_rada._qt.folder_edit import FolderEdit, folder_for_runs, fresh_run_folder
 from napari_rada._qt.layer_combo import LayerCombo
 from napari_rada._qt.log_window import LogWindow
 from napari_rada._qt.loss_plot import LossPlot
@@ -47,11 +45,10 @@ if TYPE_CHECKING:
 
     from napari_rada._napari.engine import LoadEngine
     from napari_rada._napari.job import Work
-    from napari_rada._napari.layers import LayerData, Snapshot
+    from napari_rada._napari.layers import Snapshot
     from napari_rada._napari.run_files import LoadedRun
     from napari_rada._qt.theme import Colours
     from napari_rada.config import RunConfig
-    from napari_rada.data.case import Case
     from napari_rada.data.slices import AnnotatedSlice
     from napari_rada.events import Event
     from napari_rada.pipeline import TrainingResult
@@ -102,6 +99,7 @@ class TrainWidget(Dock):
         self._can_continue = False
         self._before: _Before | None = None
         self._selected: list[Image] = []
+        self._several = False
         self.job = Job("training", spawn)
         self._pump = JobPump(self.job, self)
         self.checking_job = Job("check", spawn)
@@ -336,8 +334,10 @@ class TrainWidget(Dock):
         elif len(selected := selected_images(self.viewer)) > 1 or not self._other_images():
             self._selected = selected
         self._draw_listing()
-        if not self.job.is_running:
-            self.settings.set_cohort(bool(self._other_images()) or self.cohort.names_folder)
+        several = bool(self._other_images()) or self.cohort.names_folder
+        if several != self._several and not self.job.is_running:
+            self._several = several
+            self.settings.set_cohort(several)
 
     def _on_layer_event(self, event: Any) -> None:
         if event.type in LISTED_EVENTS:
@@ -374,7 +374,9 @@ class TrainWidget(Dock):
         """Propose a fresh run folder: in `base`, else beside the image file or among the user's data."""
         image = self.image.value()
         name = "run" if image is None else str(image.name)
-        self.folder.setValue(fresh_run_folder(name, base or _base_for(image)))
+        self.folder.setValue(
+            fresh_run_folder(name, base or folder_for_runs(None if image is None else source_of(image)))
+        )
 
     def _on_copy_requested(self, what: str) -> None:
         with self.telling_errors():
@@ -470,8 +472,7 @@ class TrainWidget(Dock):
         self.message.setValue(" ".join(lines), "info" if found.memory.fits and not found.hints else "warning")
 
     def _on_loaded(self, run: LoadedRun) -> None:
-        for case, layers in zip(run.cases, run.layers, strict=True):
-            self._show_case(case, layers, run.path)
+        self._choose_scans(show_scans(self.viewer, run))
         self.settings.setValue(run.config)
         self.history = History.of(run.steps, run.validations)
         self.plot.set_data(self.history)
@@ -484,20 +485,13 @@ class TrainWidget(Dock):
         last = f" {len(run.steps)} logged iterations." if run.steps else ""
         self.message.setValue(f"Loaded {run.path.name}.{last}")
 
-    def _show_case(self, case: Case, layers: tuple[LayerData, ...], run_dir: Path) -> None:
-        """Choose the layers of a case; those that are not open are added."""
-        image_data, *labels_data = layers
-        image = open_image(self.viewer, case, run_dir) or add_layers(self.viewer, [image_data])[0]
+    def _choose_scans(self, scans: dict[Image, Labels | None]) -> None:
+        """Choose the first annotated scan with its labels, and the others, if there are any, as further scans."""
+        image = next((image for image, labels in scans.items() if labels), next(iter(scans)))
         self.image.setValue(image)
-        for data in labels_data:
-            labels = open_labels(self.viewer, image, str(data[1]["name"])) or add_layers(self.viewer, [data])[0]
+        self.cohort.setValue(None)
+        self.viewer.layers.selection = set(scans)
+        self.cohort.layers.setChecked(len(scans) > 1)
+        if (labels := scans[image]) is not None:
             self.labels.setValue(labels)
             self.viewer.layers.selection.active = labels
-
-
-def _base_for(image: Image | None) -> Path:
-    """Return where runs on an image go: beside its file if one can write there, else among the user's data."""
-    source = None if image is None else source_of(image)
-    if source is not None and os.access(source.parent, os.W_OK):
-        return source.parent / "rada-runs"
-    return data_folder()
