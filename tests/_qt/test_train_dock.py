@@ -27,6 +27,7 @@ from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import InputError, Stopped
 from napari_rada.events import Notice, StepLogged
 from napari_rada.io import write_volume
+from napari_rada.io.annotations import write_sidecar
 from napari_rada.presets import COHORT
 from napari_rada.training.run_folder import RunFolder
 from napari_rada.training.snapshot import load_cases
@@ -424,6 +425,40 @@ def test_labels_with_paint_are_kept_when_their_run_is_loaded(scan_run, viewer, d
     widget.load_run(scan_run)
     wait(lambda: not widget.loading_job.is_running)
     assert (widget.image.value(), widget.labels.value()) == (image, painted)
+
+
+def test_labels_that_are_open_from_a_file_of_their_own_are_newer_than_those_of_the_run(viewer, dock, wait, tmp_path):
+    case = ball_case("scan")
+    files = tmp_path / "scan.nii", tmp_path / "scan_labels.nii"
+    for file, array in zip(files, (case.image, case.labels), strict=True):
+        write_volume(file, array, case.grid)
+    write_sidecar(files[1], [AnnotatedSlice(axis, index) for axis, index in enumerate(CENTRE)])
+    image, labels = add_layers(viewer, read_layers([str(file) for file in files]))
+    pipeline.train([take_snapshot(image, labels).to_case()], tmp_path / "run", tiny_config(training__iterations=1))
+    widget = dock(TrainWidget)
+    session_of(viewer).annotation(labels).set_complete(AnnotatedSlice(0, 5))
+    count = len(viewer.layers)
+    widget.load_run(tmp_path / "run")
+    wait(lambda: not widget.loading_job.is_running)
+    assert (widget.image.value(), widget.labels.value()) == (image, labels)
+    assert len(viewer.layers) == count
+    assert len(widget.annotated) == 4
+
+
+def test_labels_of_another_scan_do_not_stand_for_those_of_the_run(scan_run, viewer, dock, wait, tmp_path):
+    (tmp_path / "other").mkdir()
+    files = tmp_path / "liver.nii.gz", tmp_path / "other" / "liver.nii.gz"
+    case = ball_case("liver", seed=1)
+    write_volume(files[1], case.image, case.grid)
+    image, other = add_layers(viewer, read_layers([str(file) for file in files]))
+    (theirs,) = add_layers(viewer, [new_labels_data(other)])
+    theirs.name = "liver labels"
+    theirs.data[3] = 1
+    widget = dock(TrainWidget)
+    widget.load_run(scan_run)
+    wait(lambda: not widget.loading_job.is_running)
+    assert widget.image.value() is image
+    assert widget.labels.value() is not theirs
 
 
 def test_of_two_annotations_of_an_image_a_run_chooses_its_own(scan_run, viewer, dock, wait, tmp_path):

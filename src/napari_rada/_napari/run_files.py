@@ -21,7 +21,7 @@ from napari_rada._napari.layers import (
     open_images,
     source_of,
 )
-from napari_rada._napari.pairing import note_image
+from napari_rada._napari.pairing import image_of, note_image
 from napari_rada._napari.preview import add_layers
 from napari_rada.data.classes import ClassInfo, ClassTable
 from napari_rada.errors import InputError
@@ -138,7 +138,7 @@ def open_labels(viewer: ViewerModel, image: Image, name: str) -> Labels | None:
     """Return the open annotation of an image, of this name: it is newer than any file, unless nothing is in it."""
     layers = [layer for layer in viewer.layers if isinstance(layer, Labels) and not is_output(layer)]
     fitting = [layer for layer in layers if _is_called(layer, name) and lies_on(image, layer)]
-    own = [layer for layer in fitting if source_of(layer) == source_of(image)]
+    own = [layer for layer in fitting if image_of(layer, open_images(viewer)) in (image, None)]
     return next((layer for layer in own if annotated_slices(layer) or np.any(full_resolution(layer))), None)
 
 
