@@ -346,6 +346,39 @@ def test_a_preview_that_fails_is_told_and_can_be_tried_again(widget, viewer, wai
     wait(lambda: "predict again" in widget.preview.message.value())
 
 
+def test_a_preview_that_comes_late_lies_on_the_layers_of_its_own_run(widget, viewer, wait, engine, tmp_path):
+    scan, labels = viewer.layers["scan"], viewer.layers["labels"]
+    place = {"scale": scan.scale, "affine": scan.affine, "units": scan.units}
+    other = viewer.add_image(scan.data[::-1], name="other", **place)
+    others = viewer.add_labels(labels.data.copy(), name="others", metadata=dict(labels.metadata), **place)
+    for layer, combo in ((scan, widget.image), (labels, widget.labels)):
+        combo.setValue(layer)
+    first_run(widget, wait)
+    engine.go.clear()
+    widget.preview.request("volume")
+    wait(lambda: engine.calls[-1][0] == "predict")
+    widget.image.setValue(other)
+    widget.labels.setValue(others)
+    widget.folder.setValue(tmp_path / "second")
+    widget.start()
+    engine.go.set()
+    wait(lambda: "'labels training volume' shows iteration 30" in widget.preview.message.value())
+    wait(lambda: widget.state is RunState.IDLE)
+    assert "others training volume" not in [layer.name for layer in viewer.layers]
+    widget.preview.request("volume")
+    wait(lambda: "'others training volume' shows" in widget.preview.message.value())
+
+
+def test_a_loaded_run_is_not_previewed_with_the_weights_of_the_run_before(scan_run, widget, wait, tmp_path):
+    widget.folder.setValue(tmp_path / "before")
+    first_run(widget, wait)
+    assert widget.preview.volume_button.isEnabled()
+    widget.load_run(scan_run)
+    wait(lambda: not widget.loading_job.is_running)
+    assert widget.buttons.proceed.isEnabled()
+    assert not widget.preview.volume_button.isEnabled()
+
+
 def test_settings_are_shared_and_checked_as_one_types(widget, viewer, qtbot):
     session = session_of(viewer)
     assert session.config == widget.config()

@@ -55,7 +55,7 @@ class PreviewPanel(QWidget):
         self.run: PreviewedRun | None = None
         self._state = RunState.IDLE
         self._wanted: str | None = None
-        self._shown = ""
+        self._asked: tuple[PreviewedRun, str] | None = None
         self.job = Job("preview", spawn)
         self._pump = JobPump(self.job, self)
         self.live = QCheckBox("Show annotated slices at every validation")
@@ -127,18 +127,17 @@ class PreviewPanel(QWidget):
         if run is None or self.job.is_running:
             return
         whole = what == "volume"
-        self._shown = what
+        self._asked = (run, what)
         self.message.setValue(f"Computing a preview of the {what}…")
         self.job.start(previewing(self._load_engine, run.run_dir, run.snapshot, run.device, whole=whole))
         self._draw()
 
     def _on_previewed(self, prediction: Prediction) -> None:
-        run = self.run
-        assert run is not None
+        """Show it on the layers of the run that it was asked of, which need not be the present one."""
+        assert self._asked is not None
+        (run, what), self._asked = self._asked, None
         try:
-            layer: Any = show_preview(
-                self._viewer, prediction, run.image, run.labels, kind=f"{RUN_PREVIEW} {self._shown}"
-            )
+            layer: Any = show_preview(self._viewer, prediction, run.image, run.labels, kind=f"{RUN_PREVIEW} {what}")
         except RadaError as error:
             self._on_failed(str(error))
             return

@@ -477,6 +477,7 @@ class TrainWidget(Dock):
         self.history = History.of(run.steps, run.validations)
         self.plot.set_data(self.history)
         self.run_dir = self.session.run_dir = run.path
+        self.preview.set_run(None)
         self._can_continue = run.can_predict
         if run.can_predict:
             self.session.add_run(run.path, run.path.name)
