@@ -35,6 +35,19 @@ def test_going_to_a_slice_shows_that_slice(volume, settings, plane):
     np.testing.assert_array_equal(shown(layer), volume[plane.selector()])
 
 
+def test_slices_are_told_and_gone_to_beside_a_layer_in_other_units(volume):
+    viewer = ViewerModel()
+    scan = viewer.add_image(volume, scale=(3.0, 0.7, 0.8), translate=(0.0, 5.0, 0.0), units=("mm",) * 3)
+    cells = viewer.add_image(np.zeros((2, 9, *SHAPE[1:])), name="cells", units=("pixel", "um", "um", "um"))
+    for plane in (AnnotatedSlice(0, 4), AnnotatedSlice(1, 5), AnnotatedSlice(2, 15)):
+        go_to(viewer, scan, plane)
+        assert viewed_slice(viewer, scan) == plane
+        np.testing.assert_array_equal(shown(scan), volume[plane.selector()])
+    viewer.layers.remove(cells)
+    show_plane(viewer, scan, 0)
+    np.testing.assert_array_equal(shown(scan), volume[viewed_slice(viewer, scan).selector()])
+
+
 TURN = np.array([[1, 0, 0], [0, np.cos(0.2), -np.sin(0.2)], [0, np.sin(0.2), np.cos(0.2)]])
 SWAPPED = np.eye(4)[[1, 0, 2, 3]]
 

@@ -57,6 +57,16 @@ def test_the_current_slice_is_marked_once(widget, viewer, qtbot):
     assert widget.panel.table.value() == AnnotatedSlice(1, 3)
 
 
+def test_the_dock_says_what_is_shown_beside_a_layer_in_other_units(widget, viewer):
+    scan = viewer.layers["scan"]
+    widget.go_to(CORONAL)
+    viewer.add_image(np.zeros((12, 14, 16)), name="cells", units=("um",) * 3)
+    assert widget.current_slice == CORONAL, "nobody moved the slider"
+    for move in (lambda: None, lambda: widget.go_to(AnnotatedSlice(1, 3)), lambda: viewer.layers.remove("cells")):
+        move()
+        np.testing.assert_array_equal(scan._slice.image.raw, scan.data[widget.current_slice.selector()])
+
+
 def test_painted_slices_are_listed_and_marked_together(widget, qtbot):
     table = widget.panel.table
     assert [table.item(row, 1).text() for row in range(3)] == ["axial", "coronal", "sagittal"]

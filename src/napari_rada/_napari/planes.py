@@ -14,6 +14,7 @@ from napari_rada.errors import InputError
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Labels
+    from numpy.typing import NDArray
 
     from napari_rada.data.grid import Grid
 
@@ -23,8 +24,8 @@ def viewed_slice(viewer: ViewerModel, layer: Image | Labels) -> AnnotatedSlice |
     axis = viewed_axis(viewer, layer)
     if axis is None or is_tilted(layer, axis):
         return None
-    position = layer.world_to_data(viewer.dims.point)[axis]
-    index = round(float(position))
+    world = np.asarray(viewer.dims.point)[-layer.ndim :] * _layer_units(viewer, layer)
+    index = round(float(layer.world_to_data(world)[axis]))
     return AnnotatedSlice(axis, index) if 0 <= index < shape_of(layer)[axis] else None
 
 
@@ -89,5 +90,18 @@ def describe(grid: Grid, plane: AnnotatedSlice) -> str:
 def _set_slice(viewer: ViewerModel, layer: Image | Labels, plane: AnnotatedSlice) -> None:
     centre = [(size - 1) / 2 for size in shape_of(layer)]
     centre[plane.axis] = plane.index
-    world = layer.data_to_world(tuple(centre))
+    world = np.asarray(layer.data_to_world(tuple(centre))) / _layer_units(viewer, layer)
     viewer.dims.set_point(viewer.dims.ndim - layer.ndim + plane.axis, float(world[plane.axis]))
+
+
+def _layer_units(viewer: ViewerModel, layer: Image | Labels) -> NDArray[np.float64]:
+    """Return how many of a layer's units, axis by axis, make one of the viewer's.
+
+    Since 0.9 napari counts in the smallest unit of all layers. Before that, and where their units cannot be compared,
+    it takes each layer's numbers as they are.
+    """
+    units = getattr(viewer.dims, "units", None)
+    if units is None or len(units) < layer.ndim:
+        return np.ones(layer.ndim)
+    pairs = zip(units[-layer.ndim :], layer.units, strict=True)
+    return np.array([float((1.0 * unit).to(own).magnitude) for unit, own in pairs])

@@ -37,6 +37,7 @@ class SliceNavigator(QWidget):
         self._layer: Image | None = None
         self._grid: Grid | None = None
         self._value: AnnotatedSlice | None = None
+        self._units: object = None
         self.planes = PlaneButtons()
         self.where = QLabel()
         self.where.setWordWrap(True)
@@ -48,9 +49,12 @@ class SliceNavigator(QWidget):
         layout.addWidget(self.where)
         self.planes.valueChanged.connect(self.show_plane)
         dims = viewer.dims.events
-        self._emitters = [dims.point, dims.order, dims.ndisplay, dims.ndim]
-        for emitter in self._emitters:
-            emitter.connect(self._on_view_changed)
+        views = (dims.point, dims.order, dims.ndisplay, dims.ndim)
+        self._watched = [(emitter, self._on_view_changed) for emitter in views]
+        if hasattr(dims, "units"):  # since napari 0.9
+            self._watched.append((dims.units, self._on_geometry_changed))
+        for emitter, handler in self._watched:
+            emitter.connect(handler)
 
     @property
     def grid(self) -> Grid | None:
@@ -81,8 +85,8 @@ class SliceNavigator(QWidget):
     def shut(self) -> None:
         """Let go of the viewer and the layer."""
         self.set_layer(None)
-        for emitter in self._emitters:
-            emitter.disconnect(self._on_view_changed)
+        for emitter, handler in self._watched:
+            emitter.disconnect(handler)
 
     def _checked_layer(self) -> Image:
         if self._layer is None:
@@ -106,6 +110,7 @@ class SliceNavigator(QWidget):
 
     def _on_view_changed(self, event: object = None) -> None:
         del event
+        self._stay_in_other_units()
         plane, axis = None, None
         if self._grid is not None and self._layer is not None:
             plane, axis = viewed_slice(self._viewer, self._layer), viewed_axis(self._viewer, self._layer)
@@ -114,6 +119,12 @@ class SliceNavigator(QWidget):
         if plane != self._value:
             self._value = plane
             self.valueChanged.emit(plane)
+
+    def _stay_in_other_units(self) -> None:
+        """Go to the slice shown before if napari counts in other units now, since it keeps the slider's number."""
+        before, self._units = self._units, getattr(self._viewer.dims, "units", None)
+        if before != self._units and self._value is not None and self._grid is not None:
+            self.setValue(self._value)
 
     def _sentence(self, plane: AnnotatedSlice | None, axis: int | None) -> str:
         if self._grid is None or self._layer is None:
