@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from napari.layers import Layer
 
 from napari_rada._napari.layers import grid_of, lies_on, new_labels_data
 from napari_rada._napari.preview import add_layers, show_preview
@@ -46,6 +47,37 @@ def test_a_preview_that_was_painted_in_is_left_alone(viewer, image, labels, make
     again = show_preview(viewer, make_prediction(1), image, labels)
     assert again is not preview
     np.testing.assert_array_equal(preview.data, painted)
+
+
+def test_a_copy_of_a_preview_is_left_alone(viewer, image, labels, make_prediction):
+    preview = show_preview(viewer, make_prediction(0), image, labels)
+    copy = Layer.create(*preview.as_layer_data_tuple())
+    copy.name = f"{preview.name} copy"
+    viewer.add_layer(copy)
+    copy.paint((5, 5, 5), 1)
+    painted = copy.data.copy()
+    assert show_preview(viewer, make_prediction(1), image, labels) is preview
+    np.testing.assert_array_equal(copy.data, painted)
+
+
+def rename(layer) -> None:
+    layer.name = "kept"
+
+
+def fill(layer) -> None:
+    layer.data = np.full_like(layer.data, 2)
+
+
+@pytest.mark.parametrize("keep", [rename, fill], ids=["renamed", "replaced"])
+def test_a_preview_that_was_made_ones_own_is_left_alone(viewer, image, labels, make_prediction, keep):
+    preview = show_preview(viewer, make_prediction(0), image, labels)
+    show_preview(viewer, make_prediction(0), image, labels)
+    keep(preview)
+    kept = preview.data.copy()
+    again = show_preview(viewer, make_prediction(1), image, labels)
+    assert again is not preview
+    np.testing.assert_array_equal(preview.data, kept)
+    assert show_preview(viewer, make_prediction(0), image, labels) is again
 
 
 def test_a_preview_whose_layer_was_deleted_comes_anew(viewer, image, labels, make_prediction):

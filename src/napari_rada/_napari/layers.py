@@ -42,8 +42,6 @@ PROVENANCE_KEY = "provenance"
 """Metadata of an output layer: where it comes from."""
 IMAGE_KEY = "made_for"
 """Metadata of a Labels layer: the unique id, as text, of the Image layer that it was made for."""
-PREVIEW_KEY = "preview_of"
-"""Metadata of a preview layer: the name of the Labels layer that it comes from, and its kind."""
 
 EDIT_EVENTS = ("paint", "set_data", "data", "labels_update")
 """What a Labels layer emits when painted, filled, undone or replaced; the payloads are private."""
@@ -375,7 +373,7 @@ def placement_of_grid(grid: Grid, source: Path | None = None) -> dict[str, Any]:
 
 def placement_of_layer(layer: Image | Labels, **metadata: Any) -> dict[str, Any]:
     """Copy of a layer's whole placement: every transform, units, axis labels, and its metadata with additions."""
-    own = (SLICES_KEY, PREVIEW_KEY, CLASSES_KEY, PROVENANCE_KEY)
+    own = (SLICES_KEY, CLASSES_KEY, PROVENANCE_KEY)
     kept = {key: value for key, value in layer.metadata.items() if key not in own}
     return {
         "scale": np.array(layer.scale),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from napari.layers import Labels, Layer
 
-from napari_rada._napari.layers import MASK, PREVIEW_KEY, lies_on, prediction_to_layer_data
+from napari_rada._napari.layers import MASK, lies_on, prediction_to_layer_data
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 PROPAGATED, RUN_PREVIEW = "preview", "training"
 """Kinds of previews: what geometry makes of the slices, and what the networks that are still learning make of them."""
+
+_untouched: WeakKeyDictionary[Labels, tuple[str, str]] = WeakKeyDictionary()
+"""Previews that nobody has edited: what each of them shows, and the name it was given."""
 
 
 def add_layers(viewer: ViewerModel, layers: Sequence[LayerData]) -> list[Layer]:
@@ -43,7 +47,7 @@ def show_preview(
     """Show a mask that is not final in a layer of its own under the labels it came from.
 
     The preview of the same kind of the same Labels layer is updated in place, or replaced if it no longer lies on the
-    image layer. If somebody painted in it, it is theirs, and a new one is made.
+    image layer. If somebody painted in it or renamed it, it is theirs, and a new one is made; so is every copy of it.
     """
     ((mask, settings, _),) = prediction_to_layer_data(prediction, image_layer, (MASK,))
     tag = f"{labels_layer.name} {kind}"
@@ -51,6 +55,7 @@ def show_preview(
     if present is not None and lies_on(image_layer, present):
         present.data = mask
         present.metadata.update(settings["metadata"])
+        _untouched[present] = (tag, present.name)
         return present
     if present is not None:
         viewer.layers.remove(present)
@@ -60,15 +65,16 @@ def show_preview(
     selection = list(viewer.layers.selection)
     viewer.layers.insert(position, preview)
     viewer.layers.selection = selection
-    preview.metadata[PREVIEW_KEY] = tag
-    preview.events.paint.connect(_on_preview_painted)
+    preview.events.paint.connect(_on_preview_edited)
+    preview.events.data.connect(_on_preview_edited)
+    _untouched[preview] = (tag, preview.name)
     return preview
 
 
 def _untouched_preview(viewer: ViewerModel, tag: str) -> Labels | None:
-    found = [layer for layer in viewer.layers if layer.metadata.get(PREVIEW_KEY) == tag]
+    found = [layer for layer in viewer.layers if _untouched.get(layer) == (tag, layer.name)]
     return found[-1] if found else None
 
 
-def _on_preview_painted(event: Any) -> None:
-    event.source.metadata.pop(PREVIEW_KEY, None)
+def _on_preview_edited(event: Any) -> None:
+    _untouched.pop(event.source, None)
