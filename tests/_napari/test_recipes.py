@@ -8,15 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from napari.layers import Labels
 from tests.engine import ball_case, tiny_config
 
 from napari_rada import pipeline
-from napari_rada._napari.files import read_layers
-from napari_rada._napari.layers import set_annotated_slices
+from napari_rada._napari.files import read_layers, write_layer
+from napari_rada._napari.layers import new_labels_data, set_annotated_slices, set_class_infos
 from napari_rada._napari.recipes import Scan, predict_command, train_command, train_script
 from napari_rada.cli.parser import make_parser
 from napari_rada.cli.settings import config_from
 from napari_rada.config import RunConfig
+from napari_rada.data.classes import ClassInfo
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import InputError
 from napari_rada.inference.cleanup import CleanUp
@@ -98,3 +100,32 @@ def test_a_prediction_as_a_command(layers):
 def test_layers_without_files_make_no_command(image, labels, tmp_path):
     with pytest.raises(InputError, match="lies in no file; save it first"):
         train_command([Scan(image, labels, PLANES)], None, tmp_path, tiny_config(), None)
+
+
+def test_labels_made_on_an_image_do_not_lie_in_its_file(layers, tmp_path):
+    labels = Labels(np.ones(layers[0].data.shape, np.uint8), **new_labels_data(layers[0])[1])
+    with pytest.raises(InputError, match="'scan 1 labels' lies in no file; save it first"):
+        train_command([Scan(layers[0], labels, PLANES)], None, tmp_path, tiny_config(), None)
+
+
+def paint(labels) -> None:
+    labels.data[10, 0, 0] = 1
+
+
+def name(labels) -> None:
+    set_class_infos(labels, [ClassInfo(1, "liver", "the liver in a CT scan")])
+
+
+@pytest.mark.parametrize("change", [paint, name])
+def test_labels_changed_since_they_were_read_are_not_named_by_their_file(layers, tmp_path, change):
+    scan = Scan(*layers, PLANES)
+    set_class_infos(scan.labels, [ClassInfo(1, "label 1")])
+    before = train_command([scan], None, tmp_path, tiny_config(), None)
+    change(scan.labels)
+    with pytest.raises(InputError, match=r"'labels' was changed since it was read from .*labels\.nii\.gz; save it"):
+        train_command([scan], None, tmp_path, tiny_config(), None)
+    set_annotated_slices(scan.labels, PLANES)
+    file = tmp_path / "corrected.nii.gz"
+    write_layer(str(file), *scan.labels.as_layer_data_tuple()[:2])
+    saved = Scan(scan.image, Labels.create(*read_layers(str(file))[0]), PLANES)
+    assert train_command([saved], None, tmp_path, tiny_config(), None) == before.replace("labels.nii", "corrected.nii")

@@ -5,10 +5,13 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
-from napari_rada._napari.layers import source_of
+import numpy as np
+
+from napari_rada._napari.layers import class_infos, full_resolution, source_of
 from napari_rada._napari.setting_fields import as_text, as_yaml
 from napari_rada.errors import InputError
-from napari_rada.io import to_file
+from napari_rada.io import read_volume, to_file
+from napari_rada.io.annotations import read_classes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,7 +45,7 @@ def train_command(
     Raises
     ------
     InputError
-        If a layer lies in no file.
+        If a layer lies in no file, or labels were changed since they were read from theirs.
     """
     words = ["napari-rada", "train", *map(_case_words, scans), *([] if folder is None else [str(folder)])]
     words += ["-o", str(run_dir)]
@@ -76,7 +79,7 @@ def _case_words(scan: Scan) -> str:
     """Write a scan as a CASE of the command line."""
     if scan.labels is None:
         return str(_file(scan.image))
-    files = [_file(scan.image), _file(scan.labels)]
+    files = [_file(scan.image), _labels_file(scan.image, scan.labels)]
     slices = ";".join(f"{axis}:{index}" for axis, index in to_file(scan.planes, files[1]))
     return ",".join([*map(str, files), slices])
 
@@ -105,5 +108,28 @@ def predict_command(image: Image, run_dir: Path, device: str, tidy: CleanUp, fol
 def _file(layer: Image | Labels) -> Path:
     source = source_of(layer)
     if source is None:
-        raise InputError(f"Layer '{layer.name}' lies in no file; save it first, so that a command can name it.")
+        raise _no_file(layer)
     return source
+
+
+def _labels_file(image: Image, labels: Labels) -> Path:
+    """Return the file that holds the voxels and classes of a Labels layer as they are now.
+
+    A layer that was made on an image has the image's file for its source, which is none of its own.
+    """
+    file = _file(labels)
+    if file == source_of(image):
+        raise _no_file(labels)
+    now, then = ([info for info in infos if info.is_named] for infos in (class_infos(labels), read_classes(file)))
+    if now != then or not np.array_equal(read_volume(file).array, full_resolution(labels)):
+        raise InputError(
+            f"Layer '{labels.name}' was changed since it was read from {file}; save it first as another file and open "
+            "that, so that a command can name it."
+        )
+    return file
+
+
+def _no_file(layer: Image | Labels) -> InputError:
+    return InputError(
+        f"Layer '{layer.name}' lies in no file; save it first and open that file, so that a command can name it."
+    )
