@@ -19,8 +19,8 @@ from napari_rada.config import RunConfig
 from napari_rada.data.grid import Grid
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import InputError
-from napari_rada.io import read_sidecar, read_volume
-from napari_rada.io.annotations import to_array
+from napari_rada.io import read_sidecar, read_volume, sidecar_path
+from napari_rada.io.annotations import read_classes, to_array
 
 AXIAL, CORONAL, SAGITTAL = AnnotatedSlice(0, 6), AnnotatedSlice(1, 7), AnnotatedSlice(2, 8)
 
@@ -575,6 +575,22 @@ def test_labels_are_saved_by_themselves(saved_in, dock, viewer, engine, wait, tm
     session_of(viewer).run_dir = tmp_path / "run"
     labels.undo()
     wait((tmp_path / "run" / "autosave" / saved_in.name).exists)
+
+
+def test_ticks_and_classes_are_saved_without_a_stroke(saved_in, dock, viewer, engine, wait):
+    widget = dock(LabelSlicesWidget, load_engine=engine.load)
+    empty = AnnotatedSlice(0, 2)
+    widget.go_to(empty)
+    widget.mark_current_slice()
+    wait(lambda: slices_in(saved_in) == {empty})
+    widget.classes.table.prompted.emit(1, "the liver in a CT scan")
+    wait(lambda: [info.prompt for info in read_classes(saved_in)] == ["the liver in a CT scan"])
+    widget.session.annotation(widget.labels.value()).set_complete(empty, False)
+    wait(lambda: slices_in(saved_in) == set())
+
+
+def slices_in(file) -> set[AnnotatedSlice] | None:
+    return set(to_array(read_sidecar(file), read_volume(file))) if sidecar_path(file).exists() else None
 
 
 def test_steady_painting_is_saved_too(saved_in, dock, viewer, engine, qtbot, monkeypatch):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from napari_rada._napari.session import Session
 
 SAVE_MS = 3000
-"""Time after the first stroke that is not saved yet until the labels are saved."""
+"""Time after the first stroke, tick or class that is not saved yet until the labels are saved."""
 
 
 class Autosaver(QObject):

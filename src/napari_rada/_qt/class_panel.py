@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 class ClassPanel(QWidget):
     """Shows a `ClassModel` and writes to it what the user asks for."""
 
+    changed = Signal()
+    """The classes of the layer are others than before: their names, prompts, colours, or which of them are painted."""
     refused = Signal(str)
     """What was asked for cannot be done; the sentence says why."""
 
@@ -39,11 +41,11 @@ class ClassPanel(QWidget):
     def set_model(self, model: ClassModel | None) -> None:
         """Show the classes of another layer."""
         if self._model is not None:
-            self._model.changed.disconnect(self._draw)
+            self._model.changed.disconnect(self._on_changed)
             self._model.layer.events.selected_label.disconnect(self._on_label_selected)
         self._model = model
         if model is not None:
-            model.changed.connect(self._draw)
+            model.changed.connect(self._on_changed)
             model.layer.events.selected_label.connect(self._on_label_selected)
         self._draw()
 
@@ -60,6 +62,10 @@ class ClassPanel(QWidget):
         except InputError as error:
             self.refused.emit(str(error))
             self._draw()
+
+    def _on_changed(self) -> None:
+        self._draw()
+        self.changed.emit()
 
     def _on_add_requested(self) -> None:
         def add(model: ClassModel) -> None:

@@ -267,7 +267,7 @@ class LabelSlicesWidget(Dock):
         self.new_button.clicked.connect(lambda: self.new_labels())
         self.row.startRequested.connect(self.propagate)
         self.row.cancelRequested.connect(self.cancel)
-        self.auto.toggled.connect(lambda _on: self._on_annotation_changed())
+        self.auto.toggled.connect(lambda _on: self._follow_soon())
         self._follow.timeout.connect(self._on_follow_due)
         self.image.valueChanged.connect(self._on_image_changed)
         self.labels.valueChanged.connect(self._on_labels_changed)
@@ -277,7 +277,8 @@ class LabelSlicesWidget(Dock):
         self.panel.table.jumpRequested.connect(self.go_to)
         self.panel.table.completeChanged.connect(self._on_complete_changed)
         self.panel.table.removeRequested.connect(self._on_remove_requested)
-        self.panel.edited.connect(self._on_edited)
+        self.panel.edited.connect(self._on_annotation_changed)
+        self.classes.changed.connect(self.autosaver.touch)
         self.classes.refused.connect(self.show_error)
         self.next_button.clicked.connect(lambda: self.suggest())
         self.painting.copyRequested.connect(self.copy_nearest)
@@ -368,11 +369,11 @@ class LabelSlicesWidget(Dock):
         self.panel.set_current(plane)
         self.lock.set_plane(plane)
 
-    def _on_edited(self) -> None:
-        self.autosaver.touch()
-        self._on_annotation_changed()
-
     def _on_annotation_changed(self) -> None:
+        self.autosaver.touch()
+        self._follow_soon()
+
+    def _follow_soon(self) -> None:
         if self.auto.isChecked() and self.annotated:
             self._follow.start()
 
