@@ -47,6 +47,14 @@ def test_classes_are_added_and_removed_unless_painted(model):
         model.remove(1)
 
 
+def test_a_class_painted_a_moment_ago_is_not_removed(model, labels):
+    value = model.add()
+    labels.data[6, 5:7, 6:8] = value
+    with pytest.raises(InputError, match="Label 2 is painted"):
+        model.remove(value)
+    assert values(model) == [1, 2]
+
+
 def test_names_are_unique_and_not_empty(model):
     model.describe(model.add(), name="tumour")
     for name in ("", "  ", "tumour"):

@@ -513,6 +513,15 @@ def test_classes_are_in_step_with_the_layer(widget, viewer):
     assert [row.info.value for row in table._rows] == [1]
 
 
+def test_a_class_painted_inside_another_is_listed(widget, viewer, wait):
+    labels = viewer.layers["labels"]
+    widget.go_to(AXIAL)
+    labels.data_setitem((np.full(4, 6), np.array([5, 5, 6, 6]), np.array([6, 7, 6, 7])), 2)
+    wait(lambda: [(row.info.value, row.painted) for row in widget.classes.table._rows] == [(1, True), (2, True)])
+    labels.undo()
+    wait(lambda: [row.info.value for row in widget.classes.table._rows] == [1])
+
+
 def test_the_preview_follows_if_asked_to(widget, viewer, wait, engine):
     widget.auto.setChecked(True)
     widget.detect()

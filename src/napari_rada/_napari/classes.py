@@ -96,6 +96,7 @@ class ClassModel:
 
     def remove(self, value: int) -> None:
         """Take a class off the list; raises `InputError` while it is painted."""
+        self.refresh()
         if any(row.painted for row in self._rows if row.info.value == value):
             raise InputError(f"Label {value} is painted; erase it first, or fill it with another label.")
         self._write({row.info.value: row.info for row in self._rows if row.info.value != value})

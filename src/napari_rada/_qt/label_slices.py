@@ -277,7 +277,7 @@ class LabelSlicesWidget(Dock):
         self.panel.table.jumpRequested.connect(self.go_to)
         self.panel.table.completeChanged.connect(self._on_complete_changed)
         self.panel.table.removeRequested.connect(self._on_remove_requested)
-        self.panel.edited.connect(self._on_annotation_changed)
+        self.panel.edited.connect(self._on_edited)
         self.classes.changed.connect(self.autosaver.touch)
         self.classes.refused.connect(self.show_error)
         self.next_button.clicked.connect(lambda: self.suggest())
@@ -368,6 +368,10 @@ class LabelSlicesWidget(Dock):
     def _on_slice_changed(self, plane: AnnotatedSlice | None) -> None:
         self.panel.set_current(plane)
         self.lock.set_plane(plane)
+
+    def _on_edited(self) -> None:
+        self.session.classes(self.labels.value()).refresh()  # a label painted over another one changes no row
+        self._on_annotation_changed()
 
     def _on_annotation_changed(self) -> None:
         self.autosaver.touch()
