@@ -234,6 +234,29 @@ def test_the_labels_of_the_image_are_chosen_with_it(widget, viewer, second):
     assert widget.labels.value() is own
 
 
+def test_the_labels_of_another_image_are_not_chosen_by_themselves(widget, viewer, second):
+    labels = viewer.layers["labels"]
+    widget.image.setValue(second)
+    viewer.add_image(np.zeros((3, 4, 5)), name="third")
+    labels.name = "of scan"
+    assert widget.labels.value() is None
+    assert widget.panel.table.rowCount() == 0
+    own = viewer.add_labels(np.zeros(second.data.shape, np.uint8), scale=second.scale, units=second.units)
+    assert widget.labels.value() is own
+    viewer.layers.remove(own)
+    assert widget.labels.value() is None
+
+
+def test_strokes_go_to_the_labels_that_are_chosen(widget, viewer):
+    scan, labels = viewer.layers["scan"], viewer.layers["labels"]
+    widget.new_labels()
+    widget.labels.setValue(labels)
+    assert viewer.layers.selection == {labels}
+    viewer.layers.selection.active = scan
+    widget.labels.setValue(viewer.layers["scan labels"])
+    assert viewer.layers.selection.active is scan, "nobody was painting"
+
+
 def test_labels_that_fit_the_next_image_too_stay_chosen(widget, viewer):
     scan, labels = viewer.layers["scan"], viewer.layers["labels"]
     other = viewer.add_labels(labels.data.copy(), name="others", scale=scan.scale, affine=scan.affine, units=scan.units)

@@ -82,6 +82,24 @@ def test_outputs_are_never_chosen_by_themselves(qtbot, model, volume):
     combo.shut()
 
 
+def test_a_layer_that_does_not_fit_is_not_chosen_by_itself(qtbot, model, volume):
+    combo = LayerCombo(model, Labels, fits=lambda layer: layer.name.startswith("fitting"))
+    qtbot.addWidget(combo)
+    other = model.add_labels(volume, name="other")
+    model.add_labels(volume, name="fitting mask", metadata={"provenance": {}})
+    assert (combo.value(), combo.currentIndex()) == (None, -1)
+    fitting = model.add_labels(volume, name="fitting")
+    model.add_image(volume)
+    assert combo.value() is fitting
+    combo.setValue(other)
+    fitting.name = "fitting still"
+    assert combo.value() is other, "what is chosen stays chosen"
+    model.layers.remove(fitting)
+    model.layers.remove(other)
+    assert (combo.value(), names(combo)) == (None, ["fitting mask"])
+    combo.shut()
+
+
 def test_an_optional_layer_choice_begins_with_none(qtbot, model, volume):
     combo = LayerCombo(model, Labels, empty="as in the run", optional=True)
     qtbot.addWidget(combo)

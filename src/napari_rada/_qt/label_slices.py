@@ -18,6 +18,7 @@ from napari_rada._napari.job import Job
 from napari_rada._napari.layers import (
     check_aligned,
     full_resolution,
+    is_output,
     lies_on,
     new_labels_data,
     shape_of,
@@ -91,7 +92,7 @@ class LabelSlicesWidget(Dock):
         self.suggestion_job = Job("suggestion", spawn)
         self._suggestion_pump = JobPump(self.suggestion_job, self)
         self.image = LayerCombo(napari_viewer, Image, empty="no image open")
-        self.labels = LayerCombo(napari_viewer, Labels, empty="no labels yet")
+        self.labels = LayerCombo(napari_viewer, Labels, empty="no labels yet", fits=self._lies_on_image)
         self.labels.setPlaceholderText("no labels of this image")
         self.navigator = SliceNavigator(napari_viewer)
         self.panel = AnnotationPanel(napari_viewer)
@@ -344,6 +345,10 @@ class LabelSlicesWidget(Dock):
         self._preview = None
         self.message.setValue("")
 
+    def _lies_on_image(self, layer: Labels) -> bool:
+        image = self.image.value()
+        return image is None or lies_on(image, layer)
+
     def _choose_labels(self) -> None:
         """Choose labels that lie on the image, or none if there are none, unless those chosen do."""
         image, labels = self.image.value(), self.labels.value()
@@ -361,9 +366,16 @@ class LabelSlicesWidget(Dock):
         self.classes.set_model(None if layer is None else self.session.classes(layer))
         self.lock.set_model(model)
         self.autosaver.set_layers(self.image.value(), layer)
+        self._turn_brush_to(layer)
         self._on_slice_changed(self.current_slice)
         self._preview = None
         self.message.setValue("")
+
+    def _turn_brush_to(self, layer: Labels | None) -> None:
+        """Make the chosen labels the active layer if other ones are, for strokes and marks to go to the same ones."""
+        active = self.viewer.layers.selection.active
+        if layer is not None and isinstance(active, Labels) and not is_output(active):
+            self.viewer.layers.selection.active = layer
 
     def _on_slice_changed(self, plane: AnnotatedSlice | None) -> None:
         self.panel.set_current(plane)

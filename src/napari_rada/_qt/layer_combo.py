@@ -10,6 +10,8 @@ from qtpy.QtWidgets import QComboBox, QWidget
 from napari_rada._napari.layers import is_output
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from napari.components import ViewerModel
     from napari.layers import Image, Labels
 
@@ -17,8 +19,13 @@ if TYPE_CHECKING:
 class LayerCombo(QComboBox):
     """Choose an Image or a Labels layer.
 
-    A layer that appears when none is chosen is chosen; outputs of this plugin are offered, but never chosen by
-    themselves.
+    A layer that appears when none is chosen is chosen; outputs of this plugin are offered, but chosen by themselves
+    only where nothing else is there.
+
+    Parameters
+    ----------
+    fits
+        If given, only layers of which it is true, and no outputs, are chosen by themselves; there may be none.
     """
 
     valueChanged = Signal(object)
@@ -31,6 +38,7 @@ class LayerCombo(QComboBox):
         *,
         empty: str = "",
         optional: bool = False,
+        fits: Callable[[Any], bool] | None = None,
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
@@ -38,6 +46,7 @@ class LayerCombo(QComboBox):
         self._kind = kind
         self._empty = empty
         self._optional = optional
+        self._fits = fits
         self._layers: list[Any] = []
         self._value: Any = None
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
@@ -82,15 +91,18 @@ class LayerCombo(QComboBox):
         self.clear()
         for choice in self._choices():
             self.addItem(self._empty if choice is None else str(choice.name))
-        self.setCurrentIndex(self._choices().index(self._best()))
+        choices, best = self._choices(), self._best()
+        self.setCurrentIndex(choices.index(best) if best in choices else -1)
         self.blockSignals(False)
         self._on_index_changed()
 
     def _best(self) -> Any:
-        """Return the present choice while it is there, else the topmost layer that is no output."""
+        """Return the present choice while it is there, else the topmost layer that may be chosen by itself."""
         if self._value in self._layers or self._optional:
             return self._value if self._value in self._layers else None
         own = [layer for layer in self._layers if not is_output(layer)]
+        if self._fits is not None:
+            return next(filter(self._fits, own), None)
         return next(iter(own or self._layers), None)
 
     def _on_index_changed(self, index: int = 0) -> None:
