@@ -79,6 +79,36 @@ def test_colours_are_those_of_the_layer(model, labels):
     np.testing.assert_allclose(labels.get_color(1)[:3], np.array([0x12, 0x34, 0x56]) / 255, atol=1e-3)
 
 
+def test_classes_that_come_after_a_colour_was_chosen_have_colours_of_their_own(model, labels):
+    fresh = type(labels)(labels.data)
+    model.set_colour(1, "#123456")
+    model.add()
+    labels.data[6, 5:7, 6:8] = 7
+    model.refresh()
+    assert [row.info.value for row in model.rows] == [1, 2, 7]
+    assert len({row.colour for row in model.rows}) == 3
+    for value in (2, 7):
+        np.testing.assert_allclose(labels.get_color(value), fresh.get_color(value), atol=1e-2)
+
+
+def test_a_class_is_not_hidden_by_the_colours_that_somebody_gave_the_layer(model, labels):
+    labels.colormap = {None: "transparent", 1: "red", 9: (0.0, 1.0, 0.0, 0.5)}
+    assert model.add() == 2
+    assert labels.get_color(2)[3] == 1
+    model.set_colour(1, "#123456")
+    np.testing.assert_allclose(labels.get_color(9), (0.0, 1.0, 0.0, 0.5))
+    np.testing.assert_allclose(labels.get_color(5), 0.0)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int32])
+def test_colours_can_be_chosen_for_labels_of_any_type(labels, dtype):
+    layer = type(labels)(labels.data.astype(dtype))
+    model = ClassModel(layer, AnnotationModel(layer))
+    model.set_colour(1, "#123456")
+    model.add()
+    assert len({row.colour for row in model.rows}) == 2
+
+
 def test_names_and_prompts_reach_the_case(model, labels, image):
     model.describe(1, name="liver", prompt="the liver")
     model.add()

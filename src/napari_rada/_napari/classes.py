@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 import numpy as np
-from napari.utils.colormaps import DirectLabelColormap
+from napari.utils.colormaps import DirectLabelColormap, label_colormap
 from psygnal import Signal
 
 from napari_rada._napari.layers import class_infos, full_resolution, set_class_infos, shape_of
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from napari_rada._napari.annotation import AnnotationModel
 
 UNNAMED_COLOUR = "#808080"
-"""Colour of values that are in no row, once a colour was chosen by hand."""
+"""Colour of values above `OWN_COLOURS` that are in no row, once a colour was chosen by hand."""
+OWN_COLOURS = 255
+"""Up to this value every label keeps a colour of its own then, also one that is added or painted later."""
 
 
 @dataclass(frozen=True)
@@ -86,11 +88,13 @@ class ClassModel:
     def add(self) -> int:
         """Add a class with the next free value, and return the value."""
         value = max(row.info.value for row in self._rows) + 1
-        if value > min(MAX_LABEL, int(np.iinfo(self.layer.dtype).max)):
+        if value > min(MAX_LABEL, self._highest):
             raise InputError(
                 f"Layer '{self.layer.name}' holds no label above {value - 1}; convert its data type first."
             )
         infos = {row.info.value: row.info for row in self._rows}
+        if isinstance(self.layer.colormap, DirectLabelColormap) and value not in self.layer.colormap.color_dict:
+            self.set_colour(value, _default_colours(value, value)[value])
         self._write(infos | {value: ClassInfo(value, f"label {value}")})
         return value
 
@@ -103,9 +107,18 @@ class ClassModel:
 
     def set_colour(self, value: int, colour: str) -> None:
         """Show a class in a colour (`#rrggbb`); the others keep theirs."""
-        colours: dict[int | None, Any] = {None: UNNAMED_COLOUR, 0: "transparent"}
-        colours |= {row.info.value: row.colour for row in self._rows}
+        if isinstance(self.layer.colormap, DirectLabelColormap):
+            colours: dict[int | None, Any] = dict(self.layer.colormap.color_dict)
+        else:
+            colours = {None: UNNAMED_COLOUR, 0: "transparent"}
+            colours |= _default_colours(1, min(OWN_COLOURS, self._highest))
+            colours |= {row.info.value: row.colour for row in self._rows}
         self.layer.colormap = DirectLabelColormap(color_dict=colours | {value: colour})
+
+    @property
+    def _highest(self) -> int:
+        """The highest value that the layer can hold."""
+        return int(np.iinfo(self.layer.dtype).max)
 
     def _write(self, infos: dict[int, ClassInfo]) -> None:
         set_class_infos(self.layer, [infos[value] for value in sorted(infos)])
@@ -127,8 +140,18 @@ class ClassModel:
         rgba = self.layer.get_color(value)
         if rgba is None:
             return UNNAMED_COLOUR
-        return "#" + "".join(f"{round(255 * float(channel)):02x}" for channel in rgba[:3])
+        return _as_text(rgba)
 
     def _on_colours_changed(self, event: object = None) -> None:
         del event
         self.refresh()
+
+
+def _default_colours(first: int, last: int) -> dict[int | None, str]:
+    """Return the colours that a new Labels layer gives to the values from `first` to `last`."""
+    colormap = label_colormap(49)
+    return {value: _as_text(colormap.map(value)) for value in range(first, last + 1)}
+
+
+def _as_text(rgba: Any) -> str:
+    return "#" + "".join(f"{round(255 * float(channel)):02x}" for channel in rgba[:3])
