@@ -7,7 +7,7 @@ import pytest
 
 from napari_rada.data.classes import ClassInfo, ClassTable
 from napari_rada.data.grid import Grid
-from napari_rada.prediction import Prediction
+from napari_rada.prediction import Prediction, millilitres
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,10 @@ def test_sizes_have_three_digits_whatever_the_unit(mm: float, told: str) -> None
     probability = np.moveaxis(np.eye(3, dtype=np.float32)[mask], -1, 0)
     found = Prediction("scan", mask, probability, None, Grid.from_spacing(mask.shape, (mm, mm, mm)), classes)
     assert found.sizes().startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("volume", "told"), [(1936.2, "1,936"), (100.4, "100"), (99.96, "100"), (2.345, "2.35"), (0, "0")]
+)
+def test_volumes_are_written_with_three_digits(volume: float, told: str) -> None:
+    assert millilitres(volume) == told

@@ -36,7 +36,6 @@ from napari_rada._qt.job_row import JobRow
 from napari_rada._qt.layer_combo import LayerCombo
 from napari_rada._qt.navigator import SliceNavigator
 from napari_rada._qt.painting_panel import PaintingPanel
-from napari_rada._qt.progress import volumes
 from napari_rada._qt.run_settings import viewer_config
 from napari_rada._qt.section import Section
 from napari_rada._qt.worker import JobPump, spawn
@@ -435,7 +434,7 @@ class LabelSlicesWidget(Dock):
         image, labels = asked.image, asked.labels
         with self.telling_errors():
             preview = show_preview(self.viewer, prediction, image, labels)
-            self.message.setValue(f"Preview in layer '{preview.name}' ({volumes(prediction)}).")
+            self.message.setValue(f"Preview in layer '{preview.name}' ({prediction.sizes()}).")
             if (image, labels) == (self.image.value(), self.labels.value()):
                 # Probabilities are the largest part of a prediction; that of the likeliest class says where to go next.
                 likeliest = prediction.probability.max(axis=0, keepdims=True)

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from qtpy.QtWidgets import QLabel, QProgressBar, QVBoxLayout, QWidget
-
-if TYPE_CHECKING:
-    from napari_rada.prediction import Prediction
 
 
 class ProgressLine(QWidget):
@@ -44,9 +39,3 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def volumes(prediction: Prediction) -> str:
-    """Say how large every class is: `organ: 1,940 ml, tumour: 2.3 ml`."""
-    sizes = ((name, f"{ml:,.0f}" if ml >= 100 else f"{ml:.3g}") for name, ml in prediction.volumes_ml().items())
-    return ", ".join(f"{name}: {size} ml" for name, size in sizes)
