@@ -100,6 +100,16 @@ def test_a_class_is_not_hidden_by_the_colours_that_somebody_gave_the_layer(model
     np.testing.assert_allclose(labels.get_color(5), 0.0)
 
 
+def test_classes_keep_their_colours_while_only_the_selected_label_is_shown(model, labels):
+    model.add()
+    before = [row.colour for row in model.rows]
+    labels.show_selected_label = True
+    model.refresh()
+    assert [row.colour for row in model.rows] == before
+    model.set_colour(1, "#123456")
+    assert [row.colour for row in model.rows] == ["#123456", before[1]]
+
+
 @pytest.mark.parametrize("dtype", [np.int8, np.int32])
 def test_colours_can_be_chosen_for_labels_of_any_type(labels, dtype):
     layer = type(labels)(labels.data.astype(dtype))

@@ -137,10 +137,9 @@ class ClassModel:
         return found
 
     def _colour(self, value: int) -> str:
-        rgba = self.layer.get_color(value)
-        if rgba is None:
-            return UNNAMED_COLOUR
-        return _as_text(rgba)
+        """Return the colour of a class, also while the layer shows the selected label alone."""
+        colours = self.layer.colormap.model_copy(update={"use_selection": False})
+        return _as_text(colours.map(value))
 
     def _on_colours_changed(self, event: object = None) -> None:
         del event
