@@ -152,7 +152,7 @@ def test_propagating_shows_a_preview_without_blocking(widget, viewer, qtbot, wai
     np.testing.assert_array_equal(preview.scale, viewer.layers["scan"].scale)
     np.testing.assert_array_equal(preview.affine.affine_matrix, viewer.layers["scan"].affine.affine_matrix)
     widget.go_to(AnnotatedSlice(0, 2))
-    assert "label 1: " in widget.message.value(), "looking around does not wipe out what was told"
+    assert "(label 1 " in widget.message.value(), "looking around does not wipe out what was told"
     assert "ml)" in widget.message.value()
     assert engine.cases[0].labels.any(), "the engine works on the labels as they were"
     assert widget.row.button.isEnabled()

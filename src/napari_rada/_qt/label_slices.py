@@ -330,6 +330,7 @@ class LabelSlicesWidget(Dock):
         image, labels = self.image.value(), self.labels.value()
         if image is None:
             raise InputError("There is no Image layer; open a scan.")
+        shape_of(image)  # what is no volume has no labels, and is told first
         if labels is None:
             raise InputError(f"No labels of '{image.name}' are chosen; press New labels to make some.")
         check_aligned(image, labels)
