@@ -267,6 +267,22 @@ def test_labels_that_fit_the_next_image_too_stay_chosen(widget, viewer):
     assert widget.labels.value() is labels
 
 
+def test_scans_on_the_same_voxels_each_bring_their_own_labels(widget, viewer):
+    scan = viewer.layers["scan"]
+    widget.new_labels()
+    first = widget.labels.value()
+    again = viewer.add_image(scan.data, name="again", scale=scan.scale, affine=scan.affine, units=scan.units)
+    widget.image.setValue(again)
+    assert widget.labels.value() is first, "it has none of its own yet"
+    widget.new_labels()
+    own = widget.labels.value()
+    assert own is not first
+    widget.image.setValue(scan)
+    assert widget.labels.value() is first
+    widget.image.setValue(again)
+    assert widget.labels.value() is own
+
+
 def test_nothing_is_suggested_from_the_labels_of_another_image(widget, viewer, second, notified):
     widget.image.setValue(second)
     widget.suggest()

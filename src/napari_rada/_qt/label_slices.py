@@ -21,9 +21,11 @@ from napari_rada._napari.layers import (
     is_output,
     lies_on,
     new_labels_data,
+    open_images,
     shape_of,
     take_snapshot,
 )
+from napari_rada._napari.pairing import image_of, own_labels
 from napari_rada._napari.planes import check_untilted, describe, viewed_axis
 from napari_rada._napari.preview import add_layers, show_preview
 from napari_rada._napari.windows import apply_window
@@ -350,10 +352,17 @@ class LabelSlicesWidget(Dock):
         return image is None or lies_on(image, layer)
 
     def _choose_labels(self) -> None:
-        """Choose labels that lie on the image, or none if there are none, unless those chosen do."""
+        """Choose labels of the image, or none if none lie on it; those that do stay while it has none of its own.
+
+        So labels stay for another scan of the same patient, and are not taken for those of the next patient.
+        """
         image, labels = self.image.value(), self.labels.value()
-        if image is None or (labels is not None and lies_on(image, labels)):
+        if image is None:
             return
+        if labels is not None and lies_on(image, labels):
+            own = image_of(labels, open_images(self.viewer)) is image
+            if own or image not in own_labels(self.viewer):
+                return
         fitting = self.session.labels_on(self.viewer, image)
         if fitting is None:
             self.labels.setCurrentIndex(-1)
