@@ -9,9 +9,10 @@ import pytest
 from tests.engine import tiny_config
 
 from napari_rada import closeups, pipeline
-from napari_rada.closeups import overlap, propagated_closely, put_in, worth_it
+from napari_rada.closeups import propagated_closely, put_in, worth_it
 from napari_rada.control import RunControl
 from napari_rada.data.case import Case, check_trainable
+from napari_rada.data.working import overlap
 from napari_rada.errors import Stopped
 from napari_rada.events import Event, Stage, StageProgress, ignore
 from napari_rada.preparation import Work, own_grids, propagated
@@ -158,13 +159,6 @@ def test_the_other_classes_share_what_a_close_up_leaves() -> None:
     shared, alone = [0.1 + 0.025, 0.25 + 0.0625, 0.05 + 0.0125, 0.5], [0.0, 0.0, 0.0, 1.0]
     expected = np.array([shared, alone, [0.2, 0.2, 0.2, 0.4], [0.2, 0.3, 0.1, 0.4]])
     np.testing.assert_allclose(together[..., 0, 0].T, expected, atol=1e-5)
-
-
-def test_boxes_lie_over_each_other_where_both_are() -> None:
-    one, other = ((2, 0, 5), (6, 4, 9)), ((0, 1, 5), (5, 9, 8))
-    inside, there = overlap(one, other)
-    assert inside == (slice(0, 3), slice(1, 4), slice(0, 3))
-    assert there == (slice(2, 5), slice(0, 3), slice(0, 3))
 
 
 def touching() -> Case:

@@ -17,7 +17,7 @@ import numpy as np
 
 from napari_rada.data.classes import ClassTable
 from napari_rada.data.slices import annotated_mask
-from napari_rada.data.working import box_shape, foreground_box, grid_factors
+from napari_rada.data.working import box_shape, foreground_box, grid_factors, overlap
 from napari_rada.preparation import CLOSE_MARGIN, own_grids, propagated
 from napari_rada.propagation.regridding import in_box
 
@@ -115,16 +115,6 @@ def put_in(probability: NDArray[np.float32], close: NDArray[np.float32], index: 
         probability[other] = np.where(some, probability[other] * share, split)
     probability[0] = np.where(some, probability[0] * share, close[0])
     probability[index] = close[STRUCTURE]
-
-
-def overlap(one: Box, other: Box) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Where two boxes of one volume lie over each other: in the first, and in the second."""
-    low, high = np.maximum(one[0], other[0]), np.minimum(one[1], other[1])
-    first, second = (
-        tuple(slice(int(a - start), int(b - start)) for a, b, start in zip(low, high, box[0], strict=True))
-        for box in (one, other)
-    )
-    return first, second
 
 
 def _others_as_one(work: Work, one: CloseUp) -> Work:

@@ -13,11 +13,13 @@ from napari_rada.data.intensity import normalise
 from napari_rada.data.resampling import block_mean
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.data.working import (
+    Box,
     box_shape,
     coarsening_factors,
     foreground_box,
     make_working_case,
     make_working_cases,
+    overlap,
     regrid,
     view_of_slices,
 )
@@ -239,3 +241,17 @@ def test_equal_spacings_of_an_oblique_scan_are_equal() -> None:
     noise = np.nextafter(0.5, 1.0)
     for spacing in ((0.5, noise, 0.5), (noise, 0.5, 0.5), (0.5, 0.5, noise)):
         assert coarsening_factors((40, 50, 60), spacing, 60_000) == (1, 1, 2)
+
+
+def test_boxes_lie_over_each_other_where_both_are() -> None:
+    one, other = ((2, 0, 5), (6, 4, 9)), ((0, 1, 5), (5, 9, 8))
+    inside, there = overlap(one, other)
+    assert inside == (slice(0, 3), slice(1, 4), slice(0, 3))
+    assert there == (slice(2, 5), slice(0, 3), slice(0, 3))
+
+
+@pytest.mark.parametrize("other", [((6, 0, 0), (9, 4, 4)), ((0, 0, 0), (1, 4, 4)), ((2, 8, 0), (6, 9, 4))])
+def test_boxes_that_do_not_meet_have_nothing_in_common(other: Box) -> None:
+    box = ((2, 0, 0), (6, 4, 4))
+    for shape, where in zip((box_shape(box), box_shape(other)), overlap(box, other), strict=True):
+        assert np.empty(shape)[where].size == 0

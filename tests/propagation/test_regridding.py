@@ -120,6 +120,32 @@ def test_a_view_that_can_be_held_out_on_one_grid_only_is_that_of_this_grid() -> 
                 np.testing.assert_array_equal(fold, alone)
 
 
+@pytest.mark.parametrize(("margin", "wanted_margin"), [(0.0, None), (None, 0.0), (0.1, 0.25)])
+def test_a_part_at_a_time_is_as_all_at_once(
+    margin: float | None, wanted_margin: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = Case.create(scan(PADDED), PADDED, slices=list(PLACED))
+    classes = check_trainable([case])
+    own = make_working_cases(case, classes, aligned=True, max_voxels=6000, crop_margin=margin)
+    wanted = make_working_cases(case, classes, aligned=True, max_voxels=4000, crop_margin=wanted_margin)[1]
+    assert any(wanted.padding)
+    made = [Made(run(make_propagator(CombinedConfig()), part, held_out=True), part) for part in own]
+    whole = regridded(made, wanted, RunControl())
+    monkeypatch.setattr("napari_rada.data.resampling.SLAB", 1)
+    parts = regridded(made, wanted, RunControl())
+    box = tuple(slice(*ends) for ends in zip(*wanted.box, strict=True))
+    inside = made[0].case.box_to_full(in_box(made, RunControl()))[(slice(None), *box)]
+    expected = np.stack([block_mean(values, wanted.factors, wanted.padding) for values in inside])
+    unknown = wanted.truth == UNKNOWN
+    np.testing.assert_allclose(parts.probability[:, unknown], expected[:, unknown], atol=1e-6)
+    for one, other in zip((whole.probability, *whole.held_out), (parts.probability, *parts.held_out), strict=True):
+        assert one is not None
+        assert other is not None
+        np.testing.assert_allclose(one, other, atol=1e-6)
+    assert parts.disagreement is not None
+    np.testing.assert_allclose(parts.disagreement, whole.disagreement, atol=1e-6)  # type: ignore[arg-type]
+
+
 def test_a_stop_ends_it() -> None:
     own, whole = grids()
     control = RunControl()

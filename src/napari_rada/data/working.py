@@ -326,6 +326,17 @@ def box_selector(box: Box) -> tuple[slice, slice, slice]:
     return slice(z0, z1), slice(y0, y1), slice(x0, x1)
 
 
+def overlap(one: Box, other: Box) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Where two boxes of one volume lie over each other: in the first, and in the second; empty if they do not."""
+    low = np.maximum(one[0], other[0])
+    high = np.maximum(low, np.minimum(one[1], other[1]))
+    first, second = (
+        tuple(slice(int(a - start), int(b - start)) for a, b, start in zip(low, high, box[0], strict=True))
+        for box in (one, other)
+    )
+    return first, second
+
+
 def view_of_slices(slices: tuple[AnnotatedSlice, ...], views: int = 3) -> tuple[tuple[AnnotatedSlice, ...], ...]:
     """Split annotated slices into the three views.
 

@@ -4,28 +4,31 @@ On the grid that several scans share, one annotated structure has few voxels; pr
 out better, and what is averaged from there is not too large, as labels by majority on a coarse grid are. What was
 found on grids in two alignments with the annotated slices comes together on the scan's own voxels.
 
-Shape legend: C classes, V views, Z Y X a working grid, z y x the full grid, along (z, y, x).
+Shape legend: C classes or other channels, V views, Z Y X a working grid, z y x the full grid, along (z, y, x).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_rada.data.resampling import block_mean, mean_of, slabs
-from napari_rada.data.working import box_selector, box_shape
-from napari_rada.propagation.base import Opinion, PseudoLabels, distance_to_slices, stamped, truth_without
+from napari_rada.data.working import box_selector, box_shape, overlap
+from napari_rada.propagation.base import PseudoLabels, distance_to_slices, stamped, truth_without
 from napari_rada.propagation.stacking import pooled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
     from napari_rada.control import RunControl
-    from napari_rada.data.working import WorkingCase
+    from napari_rada.data.working import Box, WorkingCase
     from napari_rada.propagation.base import Probability
+
+Planes: TypeAlias = Callable[[slice], NDArray[np.float32]]
+"""Makes some planes along z of a map (C, z, y, x) on the scan's own voxels inside a box."""
 
 
 class Made(NamedTuple):
@@ -51,16 +54,11 @@ def in_box(parts: Sequence[Made], control: RunControl) -> Probability:
     Stopped
         If a stop was requested.
     """
-    shape, shared = box_shape(parts[0].case.box), parts[0].pseudo.shared
+    shape, planes_of = box_shape(parts[0].case.box), _together(parts)
     found = np.empty((len(parts[0].pseudo.probability), *shape), dtype=np.float32)
-    if shared is None:
-        kinds = [[Opinion(pseudo.probability, case) for pseudo, case in parts]]
-    else:
-        kinds = [list(dict.fromkeys(same)) for same in zip(*(pseudo.opinions for pseudo, _ in parts), strict=True)]
     for planes in slabs(shape):
         control.check()
-        means = (mean_of(one.case.planes_in_box(one.probability, planes) for one in same) for same in kinds)
-        found[:, planes] = next(means) if shared is None else pooled(means, shared.pools[None])
+        found[:, planes] = planes_of(planes)
     return found
 
 
@@ -74,8 +72,8 @@ def placed(inside: Probability, made_on: WorkingCase, wanted: WorkingCase) -> Pr
 def regridded(parts: Sequence[Made], wanted: WorkingCase, control: RunControl) -> PseudoLabels:
     """Return the pseudo-labels of a case, made on other grids of it, on the grid that is wanted.
 
-    Probabilities are those of `in_box`, those held out the mean over the grids; both are brought to the full grid and
-    averaged over the voxels of the wanted one. Annotated voxels are as they are annotated there.
+    Probabilities are those of `in_box`, those held out the mean over the grids; both are averaged over the voxels of
+    the wanted one, a part of the scan at a time. Annotated voxels are as they are annotated there.
 
     Parameters
     ----------
@@ -90,31 +88,30 @@ def regridded(parts: Sequence[Made], wanted: WorkingCase, control: RunControl) -
         If a stop was requested.
     """
 
-    def brought(probability_CZYX: Probability, made_on: WorkingCase) -> Probability:
-        control.check()
-        return _averaged(made_on.to_full(probability_CZYX), wanted)
+    def brought(planes_of: Planes, outside: Sequence[float]) -> Probability:
+        return _averaged(planes_of, parts[0].case.box, wanted, outside, control)
 
     first = parts[0].pseudo
-    probability = stamped(_averaged(parts[0].case.box_to_full(in_box(parts, control)), wanted), wanted.truth)
+    background = [1.0] + [0.0] * (len(first.probability) - 1)
+    probability = stamped(brought(_together(parts), background), wanted.truth)
     held_out: list[Probability | None] = []
     for view in range(len(first.held_out)):
         known = [(fold, case) for pseudo, case in parts if (fold := pseudo.held_out[view]) is not None]
-        without = mean_of(brought(*one) for one in known) if known else None
-        held_out.append(None if without is None else stamped(without, truth_without(wanted, view)))
+        without = stamped(brought(_mean(known), background), truth_without(wanted, view)) if known else None
+        held_out.append(without)
     labels = probability.argmax(axis=0)[None]
     if len(first.labels) > 1:
         views = range(len(first.labels))
-        opinions = [mean_of(brought(_opinion(pseudo, view), case) for pseudo, case in parts) for view in views]
-        labels = np.stack([opinion.argmax(axis=0) for opinion in opinions])
-    doubts = [(pseudo.disagreement, case) for pseudo, case in parts]
-    maps = [_pooled(case.map_to_full(doubt), wanted) for doubt, case in doubts if doubt is not None]
+        opinions = ([(_opinion(pseudo, view), case) for pseudo, case in parts] for view in views)
+        labels = np.stack([brought(_mean(opinion), background).argmax(axis=0) for opinion in opinions])
+    doubts = [(doubt[None], case) for pseudo, case in parts if (doubt := pseudo.disagreement) is not None]
     return PseudoLabels(
         first.method,
         probability,
         labels.astype(np.int16),
         distance_to_slices(wanted),
         tuple(held_out),
-        mean_of(maps) if maps else None,
+        brought(_mean(doubts), [0.0])[0] if doubts else None,
     )
 
 
@@ -124,9 +121,54 @@ def _opinion(pseudo: PseudoLabels, view: int) -> Probability:
     return np.asarray(pseudo.labels[view] == classes, dtype=np.float32)
 
 
-def _averaged(probability_Czyx: Probability, wanted: WorkingCase) -> Probability:
-    return np.stack([_pooled(values_zyx, wanted) for values_zyx in probability_Czyx])
+def _together(parts: Sequence[Made]) -> Planes:
+    """Return what makes some planes of what `in_box` returns."""
+    shared = parts[0].pseudo.shared
+    if shared is None:
+        return _mean([(pseudo.probability, case) for pseudo, case in parts])
+    pool = shared.pools[None]
+    same = [dict.fromkeys(opinions) for opinions in zip(*(pseudo.opinions for pseudo, _ in parts), strict=True)]
+    kinds = [_mean([(one.probability, one.case) for one in opinions]) for opinions in same]
+    return lambda planes: pooled((planes_of(planes) for planes_of in kinds), pool)
 
 
-def _pooled(values_zyx: NDArray[np.float32], wanted: WorkingCase) -> NDArray[np.float32]:
-    return block_mean(values_zyx[box_selector(wanted.box)], wanted.factors, wanted.padding)
+def _mean(found: Sequence[tuple[NDArray[np.float32], WorkingCase]]) -> Planes:
+    """Return what makes some planes of the mean of maps (C, Z, Y, X) on grids of one box."""
+    return lambda planes: mean_of(case.planes_in_box(values, planes) for values, case in found)
+
+
+def _averaged(
+    planes_of: Planes, made_on: Box, wanted: WorkingCase, outside: Sequence[float], control: RunControl
+) -> NDArray[np.float32]:
+    """Average a map in one box over the voxels of the wanted grid (C, Z, Y, X), a part along z at a time.
+
+    Parameters
+    ----------
+    outside
+        What the map is beyond its box, by channel.
+    """
+    found = np.empty((len(outside), *wanted.shape), dtype=np.float32)
+    length, rows, columns = box_shape(wanted.box)
+    factor = wanted.factors[0]
+    for part in slabs((wanted.shape[0], factor * rows, columns)):
+        control.check()
+        wide = np.arange(part.start * factor, part.stop * factor) - wanted.padding[0]
+        inside = np.clip(wide, 0, length - 1)  # copies of the border fill up the first and the last blocks
+        there = _across(planes_of, made_on, wanted.box, slice(int(inside[0]), int(inside[-1]) + 1), outside)
+        for one, values in zip(found, there, strict=True):
+            one[part] = block_mean(values[inside - inside[0]], wanted.factors, (0, *wanted.padding[1:]))
+    return found
+
+
+def _across(
+    planes_of: Planes, made_on: Box, wanted: Box, planes: slice, outside: Sequence[float]
+) -> NDArray[np.float32]:
+    """Return some planes of another box (C, z, y, x) of a map in one box."""
+    (start, *low), (_, *high) = wanted
+    part = (start + planes.start, low[0], low[1]), (start + planes.stop, high[0], high[1])
+    there = np.empty((len(outside), *box_shape(part)), dtype=np.float32)
+    there[:] = np.asarray(outside, dtype=np.float32)[:, None, None, None]
+    inside, here = overlap(made_on, part)
+    if inside[0].start < inside[0].stop:
+        there[(slice(None), *here)] = planes_of(inside[0])[(slice(None), slice(None), *inside[1:])]
+    return there

@@ -123,7 +123,7 @@ def make_volume(
     prior = cues = None
     if model.completion:
         folds = [pseudo.probability if held is None else held for held in pseudo.held_out] + [pseudo.probability]
-        prior = np.stack(folds).astype(np.float16)
+        prior = np.stack([fold.astype(np.float16) for fold in folds])
         cues = np.stack([cues_without(case, pseudo, view, model.architecture) for view in (*range(3), None)])
     return Volume(
         image=case.image,
