@@ -672,10 +672,12 @@ def test_selected_layers_and_a_folder_make_a_cohort(widget, viewer, wait, engine
     assert widget.config() == single
     widget.cohort.layers.setChecked(True)
     assert widget.cohort.listing.text() == "And 1 more: plain (not annotated)."
+    assert widget.more.button.text() == "More scans: 1 layer"
     for painted in ({viewer.layers["labels"]}, {scan}):
         viewer.layers.selection = painted
         assert widget.config() == shown
     widget.cohort.setValue(tmp_path)
+    assert widget.more.button.text() == "More scans: 1 layer and a folder"
     widget.start()
     wait(lambda: widget.state is RunState.IDLE)
     (cases,) = engine.cohorts
@@ -760,6 +762,7 @@ def test_several_images_may_be_selected_after_the_box_is_ticked(widget, viewer):
     widget.cohort.layers.setChecked(True)
     assert not widget.config().cohort
     assert widget.cohort.listing.text() == "Select further image layers in the layer list."
+    assert widget.more.button.text() == "More scans"
     viewer.layers.selection = {scan, plain}
     assert widget.config().cohort
     viewer.layers.remove(plain)

@@ -23,6 +23,7 @@ class CohortPanel(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        self._count = 0
         self.layers = QCheckBox("All selected image layers")
         self.layers.setToolTip(
             "Learn from every image layer selected in the layer list: where labels that belong to it have annotated "
@@ -46,9 +47,17 @@ class CohortPanel(QWidget):
 
     def set_data(self, scans: Sequence[tuple[str, str | None]]) -> None:
         """Show the names of the layers that are learned from beside the image above, each with that of its labels."""
+        self._count = len(scans)
         several = "Select further image layers in the layer list."
         named = [f"{image} ({'not annotated' if labels is None else labels})" for image, labels in scans]
         self.listing.setText(f"And {len(named)} more: {', '.join(named)}." if named else several)
+
+    @property
+    def title(self) -> str:
+        """Say in few words what is learned from beside the image above."""
+        layers = [f"{self._count} layer{'s' * (self._count > 1)}"] if self._count else []
+        chosen = [*layers, *(["a folder"] if self.names_folder else [])]
+        return f"More scans: {' and '.join(chosen)}" if chosen else "More scans"
 
     @property
     def names_folder(self) -> bool:

@@ -37,6 +37,10 @@ class Section(QWidget):
         self._body.hide()
         self.button.toggled.connect(self._on_toggled)
 
+    def setTitle(self, title: str) -> None:
+        """Change the title, which also shows what is folded away."""
+        self.button.setText(title)
+
     def value(self) -> bool:
         """Return True while unfolded."""
         return self.button.isChecked()

@@ -261,7 +261,8 @@ class TrainWidget(Dock):
         self.column.addLayout(form(Image=self.image, Labels=self.labels))
         self.column.addWidget(self.summary)
         self.column.addWidget(self.settings)
-        self.column.addWidget(Section("More scans", self.cohort, tip="Learn from several scans, annotated or not"))
+        self.more = Section(self.cohort.title, self.cohort, tip="Learn from several scans, annotated or not")
+        self.column.addWidget(self.more)
         self.column.addLayout(form(Folder=self.folder))
         section = Section("Preview while training", self.preview, tip="Look at the mask before the run is over")
         for widget in (self.buttons, self.progress, self.message, self.notices, self.plot, section):
@@ -347,6 +348,7 @@ class TrainWidget(Dock):
         """List the further scans, each with the labels that it is learned with."""
         scans = self._other_scans()
         self.cohort.set_data([(scan.image.name, scan.labels.name if scan.labels else None) for scan in scans])
+        self.more.setTitle(self.cohort.title)
 
     def _on_image_changed(self, layer: object = None) -> None:
         self._on_layers_changed(layer)

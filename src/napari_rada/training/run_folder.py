@@ -103,7 +103,8 @@ class RunFolder:
         """Raise `RunFolderError` if it already holds a run."""
         if self.is_run:
             raise RunFolderError(
-                f"{self.path} already holds a run; choose another folder, or go on with it by resuming (--resume)."
+                f"{self.path} already holds a run; choose another folder, or go on with it: train --resume, "
+                "in napari Load run…"
             )
 
     @property
