@@ -80,7 +80,8 @@ class TrainingResult:
     iteration
         Finished iterations.
     dice, propagation_dice
-        Latest Dice on held-out annotated voxels, of the result and of the propagation alone; None if unknown.
+        Latest Dice on held-out annotated voxels: of networks and propagation together, or of networks that see the
+        image alone; and of the propagation alone. None if unknown.
     """
 
     run_dir: Path

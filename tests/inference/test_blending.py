@@ -116,6 +116,14 @@ def test_networks_that_were_given_nothing_are_mixed() -> None:
     np.testing.assert_allclose(mixed, (networks + fine) / 2, atol=1e-6)
 
 
+def test_a_mix_keeps_sizes_if_asked() -> None:
+    networks, fine = random_probability(2, 1, -1.0), random_probability(2, 0, 1.0)
+    free, kept = (blended(networks.copy(), fine, InferenceConfig(blend=0.4, keep_size=keep)) for keep in (False, True))
+    assert sizes(free)[1] > 1.1 * sizes(fine)[1]
+    np.testing.assert_allclose(sizes(kept), sizes(fine), rtol=0.02, atol=3)
+    np.testing.assert_allclose(kept, sized_like(free, fine), atol=1e-6)
+
+
 def test_sizes_of_many_voxels_are_told_from_some_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     foreground = rng.beta(1, 3, 100_000).astype(np.float32)

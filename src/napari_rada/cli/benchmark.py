@@ -52,7 +52,8 @@ def cohort(args: argparse.Namespace, console: Console, control: RunControl) -> b
     """Train on some scans and test on others."""
     collection = _collection(args)
     methods = check_trains(methods_from(args, cohort=True))
-    task = CohortTask(positive(args.limit), positive(args.per_axis) or 1, args.centre, tuple(args.seeds))
+    per_axis = positive(args.per_axis) or 1
+    task = CohortTask(positive(args.limit), per_axis, args.centre, tuple(args.seeds), args.test)
     folder = output_folder(args.out)
     log = ResultLog(folder / RESULTS)
     runs = output_folder(folder / "runs")

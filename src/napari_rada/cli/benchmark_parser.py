@@ -45,6 +45,12 @@ def _add_cohort(actions: Any, command: Command) -> None:
     text = "Train on some scans of a set and test on others that were never seen."
     parser = command(actions, "cohort", "benchmark:cohort", text)
     _add_datasets(parser)
+    parser.add_argument(
+        "--test",
+        choices=("unseen", "annotated", "taught"),
+        default="unseen",
+        help="predict scans never seen, the same with slices annotated, or those that taught (%(default)s)",
+    )
     _add_methods(parser, "quick")
     _add_slices(parser)
     _add_out(parser)

@@ -45,16 +45,18 @@ def blended(
     """
     if config.corrections and begun is not None:
         _correct(networks, begun, propagation, config.blend)
-        if config.keep_size:
-            size_like(networks, propagation)
-        return networks
+    else:
+        _mix(networks, propagation, np.float32(config.blend))
     if config.keep_size:
         size_like(networks, propagation)
-    share = np.float32(config.blend)
-    networks *= share
-    for own, other in zip(networks, propagation, strict=True):  # a class at a time, for large volumes
-        own += (np.float32(1.0) - share) * other
     return networks
+
+
+def _mix(own: NDArray[np.float32], other: NDArray[np.float32], share: np.float32) -> None:
+    """Make a probability (C, …), in place, the mean of it and another, by its share."""
+    own *= share
+    for one, two in zip(own, other, strict=True):  # a class at a time, for large volumes
+        one += (np.float32(1.0) - share) * two
 
 
 def _correct(

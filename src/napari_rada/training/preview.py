@@ -14,8 +14,7 @@ import numpy as np
 
 from napari_rada.data.resampling import upsample
 from napari_rada.data.working import box_selector, box_shape, view_of_slices
-from napari_rada.inference.blending import blended
-from napari_rada.training.validation import begun_with, predict_view
+from napari_rada.training.validation import as_judged, predict_view
 from napari_rada.training.volumes import third_view
 
 if TYPE_CHECKING:
@@ -64,8 +63,7 @@ def preview_annotated(
         predicted = predict_view(model, volume, view, held_out, network, config, control)
         probability_CZYX = _known(working)
         z, y, x = held_out.voxels.T
-        begun = begun_with(config, held_out)
-        probability_CZYX[:, z, y, x] = blended(predicted, held_out.propagation, config.inference, begun)
+        probability_CZYX[:, z, y, x] = as_judged(predicted, held_out, config)
         for plane in planes_of_view[view]:
             _draw(mask, plane, working, probability_CZYX, classes)
     return mask

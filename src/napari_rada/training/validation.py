@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 class HeldOutScore(NamedTuple):
     """Mean Dice (0..1) over the foreground classes on held-out annotated voxels.
 
-    `dice` is that of networks and propagation together, as for prediction, `propagation` that of the latter alone.
+    `dice` is that of networks and propagation together, as for prediction, if the networks complete a propagation.
+    Networks that work from the image alone are for scans that nobody annotated, and judged alone. `propagation` is that
+    of the propagation alone.
     """
 
     dice: float
@@ -60,7 +62,7 @@ def score_held_out(
             held_out = volume.held_out.get(view)
             if held_out is not None:
                 probability = predict_view(model, volume, view, held_out, network, config, control)
-                found = blended(probability, held_out.propagation, config.inference, begun_with(config, held_out))
+                found = as_judged(probability, held_out, config)
                 counts_2C3 += [_count(found, held_out), _count(held_out.propagation, held_out)]
     counts_2C3 = team.total(torch.from_numpy(counts_2C3)).numpy()
     intersection, predicted, true = np.moveaxis(counts_2C3[:, 1:], 2, 0)
@@ -71,9 +73,12 @@ def score_held_out(
     return HeldOutScore(*(float(mean) for mean in dice.mean(axis=1)))
 
 
-def begun_with(config: RunConfig, held_out: HeldOutView) -> NDArray[np.float32] | None:
-    """Return what the networks begin with at the voxels of a held-out view (C, n), if they complete a propagation."""
-    return begun_as(held_out.propagation) if config.model.completion else None
+def as_judged(probability_Cn: NDArray[np.float32], held_out: HeldOutView, config: RunConfig) -> NDArray[np.float32]:
+    """Return what a network is judged by at the voxels of a held-out view; its probability (C, n) is taken over."""
+    if not config.model.completion:
+        return probability_Cn
+    propagation = held_out.propagation
+    return blended(probability_Cn, propagation, config.inference, begun_as(propagation))
 
 
 def _count(probability_Cn: NDArray[np.float32], held_out: HeldOutView) -> NDArray[np.float64]:

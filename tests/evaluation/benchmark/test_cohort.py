@@ -16,6 +16,7 @@ from napari_rada.events import Event, StepLogged
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from napari_rada.data.case import Case
     from napari_rada.evaluation.benchmark.results import Row
 
 
@@ -54,6 +55,27 @@ def test_test_scans_are_predicted_by_one_training(
     assert len(seen) == 2
     run(datasets_file, trained("quick/labelled-only", tiny), tmp_path, task=CohortTask(limit=1))
     assert seen[2:] == [("a", True)]
+
+
+def test_annotated_scans_are_predicted_by_the_same_training(
+    datasets_file: Path, tmp_path: Path, tiny: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method, predicted = trained("quick", tiny), []
+    run(datasets_file, method, tmp_path, task=CohortTask(limit=1))
+    monkeypatch.setattr(pipeline, "train", lambda *args, **kwargs: pytest.fail("it was trained"))
+    predict = pipeline.predict
+
+    def watched(run_dir: Path, case: Case, **kwargs: Any) -> Any:
+        predicted.append((case.name, len(case.annotated)))
+        return predict(run_dir, case, **kwargs)
+
+    monkeypatch.setattr(pipeline, "predict", watched)
+    rows = [
+        run(datasets_file, method, tmp_path, task=CohortTask(limit=1, tested=tested))[0]
+        for tested in ("unseen", "annotated", "taught")
+    ]
+    assert predicted == [("c", 3), ("a", 3)]
+    assert len({row.task for row in rows}) == 3
 
 
 def test_an_interrupted_training_goes_on(datasets_file: Path, tmp_path: Path, tiny: dict[str, object]) -> None:

@@ -1,9 +1,9 @@
-"""Train on some scans, a few slices of each annotated, and test on scans never seen."""
+"""Train on some scans, a few slices of each annotated, and test on scans never seen, or on annotated ones."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from napari_rada.errors import InputError
 from napari_rada.evaluation.benchmark.measure import measured
@@ -21,9 +21,12 @@ if TYPE_CHECKING:
 
     from napari_rada.control import RunControl
     from napari_rada.data.case import Case
-    from napari_rada.evaluation.benchmark.datasets import CohortSplit, Collection, Dataset
+    from napari_rada.evaluation.benchmark.datasets import CohortSplit, Collection, Dataset, DenseScan
     from napari_rada.evaluation.benchmark.ours import OwnTraining
     from napari_rada.evaluation.benchmark.results import ResultLog
+
+Tested: TypeAlias = Literal["unseen", "annotated", "taught"]
+"""The test scans as they are; the same with slices of theirs annotated; the annotated scans that taught."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +41,15 @@ class CohortTask:
         Which slices of the labelled scans are annotated.
     seeds
         Each trains anew.
+    tested
+        Which scans are predicted; networks that were trained for some are not trained again for others.
     """
 
     limit: int | None = None
     per_axis: int = 1
     centre: bool = False
     seeds: tuple[int, ...] = (0,)
+    tested: Tested = "unseen"
 
 
 def run_cohort(
@@ -56,7 +62,7 @@ def run_cohort(
     control: RunControl,
     listener: Listener = ignore,
 ) -> list[Row]:
-    """Train every method on every data set that has a cohort, and measure it on the test scans.
+    """Train every method on every data set that has a cohort, and measure it on the scans that `task` asks for.
 
     Run folders are kept in `folder`, so that an interrupted training goes on where it ended.
 
@@ -100,7 +106,7 @@ class _Experiment:
 
     @property
     def identity(self) -> str:
-        """Fingerprint of all that decides the result, apart from the test scans."""
+        """Fingerprint of the training: all that decides the result, apart from what is predicted."""
         return fingerprint(
             {
                 "setting": "cohort",
@@ -117,8 +123,10 @@ class _Experiment:
         )
 
     def run(self, log: ResultLog, control: RunControl, listener: Listener) -> list[Row]:
-        identity, tests = self.identity, self.split.test
-        run_dir = self.folder / f"{self.method.name.replace('/', '-')}-seed{self.seed}-{identity}"
+        run_dir = self.folder / f"{self.method.name.replace('/', '-')}-seed{self.seed}-{self.identity}"
+        tested = self.task.tested
+        identity = self.identity if tested == "unseen" else fingerprint({"training": self.identity, "tested": tested})
+        tests = self.split.train if tested == "taught" else self.split.test
         if any(not log.has(identity, scan) for scan in tests):
             listener(Notice(f"{self.dataset.name}, {self.method.name}, seed {self.seed}: training in {run_dir}"))
             conditions = Conditions(self.seed, self.dataset.window, run_dir)
@@ -136,19 +144,18 @@ class _Experiment:
         """Read the scans to train on; none if the run has its own already."""
         if RunFolder(run_dir).is_run:
             return []
-        cases = []
-        for scan in self.split.train:
-            loaded = self.collection.load(self.dataset, scan)
-            assert loaded.labels is not None
-            slices = choose_slices(loaded.labels > 0, self.task.per_axis, centre=self.task.centre)
-            cases.append(loaded.case(slices))
+        cases = [self._annotated(self.collection.load(self.dataset, scan)) for scan in self.split.train]
         for scan in self.split.unlabelled:
             cases.append(self.collection.load(self.dataset, scan, labelled=False).case())
         return cases
 
+    def _annotated(self, loaded: DenseScan) -> Case:
+        assert loaded.labels is not None
+        return loaded.case(choose_slices(loaded.labels > 0, self.task.per_axis, centre=self.task.centre))
+
     def _test(self, scan: str, run_dir: Path, identity: str, control: RunControl) -> Row:
         loaded = self.collection.load(self.dataset, scan)
-        case = loaded.case()
+        case = loaded.case() if self.task.tested == "unseen" else self._annotated(loaded)
         with measured() as usage:
             found = self.method.predict(case, run_dir, control=control)
         row = Row(identity, self.dataset.name, scan, self.method.name, self.seed, **asdict(usage))
