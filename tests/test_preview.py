@@ -41,6 +41,22 @@ def test_it_is_no_copy_of_what_was_painted(run):
     assert (prediction.mask[CENTRE[0]] > 0).sum() > 0.4 * (ball()[CENTRE[0]] > 0).sum()
 
 
+def test_slices_of_different_views_in_one_plane_of_the_grid_are_neither_judged_nor_shown(tmp_path):
+    """Of three neighbours on a grid of half the slices two share a plane; what one shows says what the other does."""
+    case = Case.create(ball_image(ball()), ball(), slices=[(0, 9), (0, 10), (0, 11)])
+    config = tiny_config(data__spacing=[2.0, 2.0, 2.0], data__aligned=False, inference__keep_size=True)
+    result = pipeline.train([case], tmp_path / "run", config)
+    assert result.dice is not None
+    shown = pipeline.preview(tmp_path / "run", case, device="cpu").mask
+    assert [bool(shown[index].any()) for index in (9, 10, 11)] in ([True, False, False], [False, False, True])
+
+
+def test_neighbours_alone_train_without_a_held_out_figure(tmp_path):
+    case = Case.create(ball_image(ball()), ball(), slices=[(0, 10), (0, 11)])
+    config = tiny_config(data__spacing=[2.0, 2.0, 2.0], data__aligned=False, inference__keep_size=True)
+    assert pipeline.train([case], tmp_path / "run", config).dice is None
+
+
 def test_the_image_is_enough_for_a_case_of_the_run(run):
     np.testing.assert_array_equal(
         pipeline.preview(run, ball_case(labelled=False), device="cpu").mask,

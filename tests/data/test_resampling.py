@@ -53,7 +53,14 @@ def test_blocks_are_averaged_and_filled_up_with_copies_of_the_border() -> None:
 
 def test_the_majority_of_a_block_counts_and_of_equals_the_first() -> None:
     plane = np.array([[0, 1, 2, 2], [1, 1, 1, 1]], dtype=np.int16)
-    np.testing.assert_array_equal(majority(plane, 3, (2, 2), (0, 0)), [[1, 1]])
+    np.testing.assert_array_equal(majority([plane], 3, (2, 2), (0, 0)), [[1, 1]])
+
+
+def test_planes_vote_together_and_a_structure_that_one_of_two_shows_stays() -> None:
+    one, other = np.array([[0, 2, 1, 0]], dtype=np.int16), np.array([[0, 0, 1, 2]], dtype=np.int16)
+    np.testing.assert_array_equal(majority([one, other], 3, (1, 1), (0, 0)), [[0, 2, 1, 2]])
+    np.testing.assert_array_equal(majority([one, other, other], 3, (1, 1), (0, 0)), [[0, 0, 1, 2]])
+    np.testing.assert_array_equal(majority([one, other], 3, (1, 2), (0, 0)), [[0, 1]])
 
 
 def test_a_mean_is_taken_in_the_first_array() -> None:

@@ -15,6 +15,7 @@ from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.data.working import (
     Box,
     box_shape,
+    coarsen,
     coarsening_factors,
     foreground_box,
     make_working_case,
@@ -140,7 +141,11 @@ def test_neighbouring_slices_become_one_coarse_slice() -> None:
     [
         ([(0, 1), (1, 2), (2, 3)], [[(0, 1)], [(1, 2)], [(2, 3)]]),
         ([(2, 9), (2, 3), (0, 1)], [[(0, 1)], [], [(2, 3), (2, 9)]]),
-        ([(1, 8), (1, 2), (1, 5), (1, 11)], [[(1, 2), (1, 11)], [(1, 5)], [(1, 8)]]),
+        ([(1, 8), (1, 2), (1, 14), (1, 20)], [[(1, 2), (1, 20)], [(1, 8)], [(1, 14)]]),
+        ([(0, 3), (0, 5), (0, 4)], [[(0, 3)], [(0, 4)], [(0, 5)]]),
+        ([(0, 20), (0, 21)], [[(0, 20)], [(0, 21)], []]),
+        ([(0, i) for i in (4, 5, 6, 7, 8)], [[(0, 4), (0, 5)], [(0, 6), (0, 7)], [(0, 8)]]),
+        ([(0, i) for i in (4, 5, 8, 9, 16, 20)], [[(0, 4), (0, 5), (0, 20)], [(0, 8), (0, 9)], [(0, 16)]]),
         ([], [[], [], []]),
     ],
 )
@@ -234,6 +239,26 @@ def test_values_come_to_another_grid_of_the_box_as_by_way_of_the_full_one(made_o
     values = np.random.default_rng(0).random((2, *here.shape), dtype=np.float32)
     expected = [block_mean(full, there.factors, there.padding) for full in here.to_box(values)]
     np.testing.assert_allclose(regrid(values, here, there), expected, atol=1e-6)
+
+
+def test_slices_that_fall_into_one_plane_vote_together() -> None:
+    """A structure that ends between two annotated slices does not vanish."""
+    labels = np.zeros((40, 16, 16), dtype=np.uint8)
+    labels[10:21, 4:12, 4:12] = 1
+    image = np.random.default_rng(0).normal(labels, 0.1)
+    case = Case.create(image, labels, slices=[(0, 12), (0, 13), (0, 20), (0, 21), (1, 8)])
+    (whole,) = make_working_cases(case, CLASSES)
+    coarse = coarsen(whole, (2, 1, 1))
+    assert [plane.index for plane in coarse.slices[0]] == [6, 10]
+    for plane, fine in ((10, 20), (6, 12)):
+        np.testing.assert_array_equal(coarse.truth[plane, :8], labels[fine, :8])
+
+
+def test_the_grid_is_put_so_that_slices_stay_apart() -> None:
+    case = fine_case([(0, 20), (0, 21), (1, 30), (2, 40)])
+    for part in make_working_cases(case, CLASSES, aligned=True, max_voxels=3000):
+        assert part.factors[0] > 1
+        assert len(part.slices[0]) == 2
 
 
 def test_equal_spacings_of_an_oblique_scan_are_equal() -> None:

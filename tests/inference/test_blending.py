@@ -46,6 +46,11 @@ def test_the_order_of_voxels_stays() -> None:
     assert (np.argsort(before[1], axis=None) == np.argsort(after[1], axis=None)).all()
 
 
+def test_no_voxels_have_no_size() -> None:
+    nothing = np.empty((2, 0), dtype=np.float32)
+    assert sized_like(nothing, nothing).shape == (2, 0)
+
+
 def test_the_right_size_is_left_alone() -> None:
     same = random_probability(3, 0)
     np.testing.assert_allclose(sized_like(same, same), same, atol=0.01)

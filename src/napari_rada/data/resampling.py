@@ -86,16 +86,30 @@ def block_mean(image: NDArray[np.float32], factors: Factors, padding: Padding = 
 
 
 def majority(
-    index: NDArray[np.int16], num_classes: int, factors: tuple[int, int], padding: tuple[int, int]
+    planes: Sequence[NDArray[np.int16]], num_classes: int, factors: tuple[int, int], padding: tuple[int, int]
 ) -> NDArray[np.int16]:
-    """Majority class of each block of a 2D label plane; the lowest class index wins a tie."""
-    if factors == (1, 1):
-        return index
-    padded = _filled_up(index, factors, padding)
+    """Majority class of each block of one or more 2D label planes, which vote together.
+
+    The lowest class index wins a tie; between several planes it is the lowest of the foreground, so that a structure
+    that only some of them show does not vanish.
+    """
+    if factors == (1, 1) and len(planes) == 1:
+        return planes[0]
+    votes = np.sum([_votes(plane, num_classes, factors, padding) for plane in planes], axis=0)
+    if len(planes) > 1:
+        votes *= 2
+        votes[1:] += 1
+    return np.asarray(votes.argmax(axis=0), dtype=np.int16)
+
+
+def _votes(
+    plane: NDArray[np.int16], num_classes: int, factors: tuple[int, int], padding: tuple[int, int]
+) -> NDArray[np.intp]:
+    """Count the pixels of every class in each block, (C, rows, columns)."""
+    padded = _filled_up(plane, factors, padding)
     rows, columns = padded.shape[0] // factors[0], padded.shape[1] // factors[1]
     blocks = padded.reshape(rows, factors[0], columns, factors[1])
-    votes = np.stack([(blocks == c).sum(axis=(1, 3)) for c in range(num_classes)])
-    return np.asarray(votes.argmax(axis=0), dtype=np.int16)
+    return np.stack([(blocks == c).sum(axis=(1, 3)) for c in range(num_classes)])
 
 
 def mean_of(arrays: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:

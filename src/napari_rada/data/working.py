@@ -23,6 +23,8 @@ from napari_rada.data.resampling import Factors, Padding, block_mean, majority, 
 from napari_rada.data.slices import AnnotatedSlice
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from napari_rada.data.case import Case
@@ -35,6 +37,9 @@ MIN_CROP_MARGIN = 8
 
 MIN_SIDE = 8
 """Coarsening to a spacing leaves an axis at least this many voxels, if it has them."""
+
+NEIGHBOURS = (4, 2, 1)
+"""So many slices along an axis go together as neighbours, the first number that leaves enough for every view."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,21 +240,27 @@ def _whole(
 def aligning_padding(case: WorkingCase, factors: Factors, *, after: bool) -> Padding:
     """Return the padding with which annotated slices lie just before, or just after, the middle of their blocks.
 
-    Along an axis with several slices it is the padding that comes closest to that for all of them.
+    Along an axis with several slices it is the padding that comes closest to that for all of them, among those by which
+    the fewest fall into one block.
     """
     padding = []
     for axis, factor in enumerate(factors):
         indices = [plane.index for planes in case.slices for plane in planes if plane.axis == axis]
         wanted = factor // 2 - (not after)
-        away = [sum(abs((index + before) % factor - wanted) for index in indices) for before in range(factor)]
-        padding.append(away.index(min(away)) if indices else (factor // 2) * after)
+        costs = []
+        for before in range(factor):
+            blocks = {(index + before) // factor for index in indices}
+            away = sum(abs((index + before) % factor - wanted) for index in indices)
+            costs.append((-len(blocks), away))
+        padding.append(costs.index(min(costs)) if indices else (factor // 2) * after)
     return (padding[0], padding[1], padding[2])
 
 
 def coarsen(case: WorkingCase, factors: Factors, padding: Padding = (0, 0, 0)) -> WorkingCase:
     """Average blocks of `factors` voxels; in annotated slices the majority of each block's voxels decides.
 
-    The voxels beside a slice, which are unknown, take no part in that vote.
+    The voxels beside a slice, which are unknown, take no part in that vote. Slices that fall into one plane vote
+    together.
 
     Parameters
     ----------
@@ -262,14 +273,16 @@ def coarsen(case: WorkingCase, factors: Factors, padding: Padding = (0, 0, 0)) -
     truth = np.full(image.shape, UNKNOWN, dtype=np.int16)
     views = np.zeros(image.shape, dtype=np.uint8)
     placed: list[tuple[AnnotatedSlice, ...]] = []
+    planes: dict[AnnotatedSlice, list[NDArray[np.int16]]] = {}
     for view, group in enumerate(case.slices):
         merged = [AnnotatedSlice(s.axis, (s.index + padding[s.axis]) // factors[s.axis]) for s in group]
         placed.append(tuple(dict.fromkeys(merged)))  # neighbours can fall into one plane
         for fine, coarse in zip(group, merged, strict=True):
-            plane = case.truth[fine.selector()]
-            across = _without(factors, fine.axis), _without(padding, fine.axis)
-            truth[coarse.selector()] = majority(plane, case.num_classes, *across)
+            planes.setdefault(coarse, []).append(case.truth[fine.selector()])
             views[coarse.selector()] |= np.uint8(1 << view)
+    for coarse, together in planes.items():
+        across = _without(factors, coarse.axis), _without(padding, coarse.axis)
+        truth[coarse.selector()] = majority(together, case.num_classes, *across)
     spacing = tuple(s * f for s, f in zip(case.spacing, factors, strict=True))
     total = tuple(f * g for f, g in zip(case.factors, factors, strict=True))
     before = tuple(p + f * q for p, f, q in zip(case.padding, case.factors, padding, strict=True))
@@ -341,13 +354,27 @@ def view_of_slices(slices: tuple[AnnotatedSlice, ...], views: int = 3) -> tuple[
     """Split annotated slices into the three views.
 
     With slices on two or three axes a view is an axis. With all slices on one axis they are dealt out in turn, so
-    that each network still has slices that it was not taught.
+    that each network still has slices that it was not taught; neighbours, which fall into one plane of a coarser grid,
+    go together where enough others are left.
     """
     axes = {plane.axis for plane in slices}
     groups: list[list[AnnotatedSlice]] = [[] for _ in range(views)]
-    for position, plane in enumerate(sorted(slices)):
-        groups[plane.axis if len(axes) > 1 else position % views].append(plane)
+    ordered = sorted(slices)
+    turns = [plane.axis for plane in ordered] if len(axes) > 1 else _turns([plane.index for plane in ordered], views)
+    for turn, plane in zip(turns, ordered, strict=True):
+        groups[turn % views].append(plane)
     return tuple(tuple(group) for group in groups)
+
+
+def _turns(indices: Sequence[int], views: int) -> list[int]:
+    """Return the number of the run of neighbours that each of some sorted slices is in; `views` runs, if it can be."""
+    runs: list[int] = []
+    for length in NEIGHBOURS:
+        blocks = [index // length for index in indices]
+        runs = [sorted(set(blocks)).index(block) for block in blocks]
+        if len(set(blocks)) >= views:
+            break
+    return runs
 
 
 def grid_factors(shape: Shape, spacing: Spacing, max_voxels: int | None, target: Spacing | None) -> Factors:

@@ -80,6 +80,8 @@ def size_like(probability: NDArray[np.float32], reference: NDArray[np.float32]) 
     The probability is changed in place. The constants are found on at most `SAMPLE` values, evenly spread. A class that
     the reference does not have there stays as it is.
     """
+    if not probability.size:
+        return
     step = -(-probability.size // SAMPLE)
     while gcd(step, probability[0].size) > 1:  # else the same few places along an axis
         step += 1

@@ -46,7 +46,8 @@ def preview_annotated(
     Returns
     -------
     numpy.ndarray
-        (z, y, x) label values; 0 outside the annotated slices, and in those whose view cannot be held out.
+        (z, y, x) label values; 0 outside the annotated slices, and in those that cannot be held out: without their view
+        nothing could be propagated, or a slice of another one lies in the same voxels of the working grid.
 
     Raises
     ------
@@ -65,8 +66,17 @@ def preview_annotated(
         z, y, x = held_out.voxels.T
         probability_CZYX[:, z, y, x] = as_judged(predicted, held_out, config)
         for plane in planes_of_view[view]:
-            _draw(mask, plane, working, probability_CZYX, classes)
+            coarse = _coarse(plane, working)
+            if (held_out.voxels[:, plane.axis] == coarse).any():
+                _draw(mask, plane, coarse, working, probability_CZYX, classes)
     return mask
+
+
+def _coarse(plane: AnnotatedSlice, working: WorkingCase) -> int:
+    """Return the index of a slice on the working grid; outside its box there is none, and this is no index."""
+    axis = plane.axis
+    inside = plane.index - working.box[0][axis]
+    return (inside + working.padding[axis]) // working.factors[axis] if plane.index < working.box[1][axis] else -1
 
 
 def _known(working: WorkingCase) -> NDArray[np.float32]:
@@ -78,16 +88,13 @@ def _known(working: WorkingCase) -> NDArray[np.float32]:
 def _draw(
     mask: NDArray[np.unsignedinteger],
     plane: AnnotatedSlice,
+    coarse: int,
     working: WorkingCase,
     probability_CZYX: NDArray[np.float32],
     classes: ClassTable,
 ) -> None:
     """Bring one slice to the full grid, in its own plane only, and decide its voxels."""
     axis = plane.axis
-    inside = plane.index - working.box[0][axis]
-    if not 0 <= inside < box_shape(working.box)[axis]:
-        return
-    coarse = (inside + working.padding[axis]) // working.factors[axis]
     thin = np.take(probability_CZYX, [coarse], axis=1 + axis)
     factors, shape, padding = list(working.factors), list(box_shape(working.box)), list(working.padding)
     factors[axis], shape[axis], padding[axis] = 1, 1, 0

@@ -71,7 +71,8 @@ class Volume:
     cues
         (V + 1, J, Z, Y, X) float16: what else the slices say that `prior` comes from, as the networks are given it.
     held_out
-        By view, for the views that can be held out because a propagation without them exists.
+        By view, for the views that can be held out because a propagation without them exists, and that annotated
+        voxels which no other one did.
     spacing
         mm along (Z, Y, X).
     name
@@ -114,11 +115,9 @@ def make_volume(
     """
     if pseudo is None:
         return Volume(case.image, case.truth, case.views, None, None, None, None, {}, case.spacing, case.name)
-    held_out = {
-        view: _held_out_view(case, view, probability)
-        for view, probability in enumerate(pseudo.held_out)
-        if probability is not None and case.slices[view]
-    }
+    without = {view: one for view, one in enumerate(pseudo.held_out) if one is not None and case.slices[view]}
+    views = {view: _held_out_view(case, view, probability) for view, probability in without.items()}
+    held_out = {view: shown for view, shown in views.items() if len(shown.voxels)}
     targets, distances = zip(*(_network_target(pseudo, pair) for pair in view_pairs), strict=True)
     prior = cues = None
     if model.completion:
