@@ -277,8 +277,9 @@ class TrainingConfig(Group):
     alpha: float = Field(0.97, gt=0, le=1, description="Trust in a pseudo-label per slice of distance, at the start.")
     alpha_every: int = Field(1000, ge=1, description="Iterations between two cosine steps of alpha towards 0.")
     view_pairs: ViewPairs = Field(
-        ((2, 1), (2, 0), (1, 0)),
-        description="Which two views are the truth of each network; view = array axis (0 z, 1 y, 2 x).",
+        ((2, 1), (0, 2), (1, 0)),
+        description="Which two views are the truth of each network; view = array axis (0 z, 1 y, 2 x). Where "
+        "propagation tells views apart, the first is the one whose dense labels it learns.",
     )
     pseudo_weight: float = Field(1.0, ge=0, description="Weight of a fully trusted pseudo-label beside a true label.")
     centred: float = Field(0.0, ge=0, le=1, description="Share of labelled patches around annotated foreground.")

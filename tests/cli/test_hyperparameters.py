@@ -43,7 +43,7 @@ def test_the_paper_preset_has_the_values_of_the_paper():
         "model.norm": "batch",
         "model.dropout": 0.5,
         "model.completion": False,
-        "training.view_pairs": [[2, 1], [2, 0], [1, 0]],
+        "training.view_pairs": [[2, 1], [0, 2], [1, 0]],
         "training.cross.beta_max": 0.1,
         "training.cross.schedule": "rampup",
         "training.cross.noisy_passes": 8,

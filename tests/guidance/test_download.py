@@ -103,6 +103,23 @@ def test_a_part_of_another_version_is_not_continued(store: WeightStore, entry: W
     assert store.path(entry).read_bytes() == server.body
 
 
+def test_a_part_of_another_version_is_not_continued_after_the_disk_was_full(
+    store: WeightStore, entry: WeightEntry, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.cuts = 1
+    monkeypatch.setattr(download_module, "TRIES", 1)
+    with pytest.raises(WeightsError, match="cut"):
+        download(entry, store, consent=agree)
+    server.body, server.etag = server.body + b" ", '"two"'
+    usage = store_module.shutil.disk_usage(".")
+    with pytest.MonkeyPatch.context() as full:
+        full.setattr(store_module.shutil, "disk_usage", lambda _: usage._replace(free=10))
+        with pytest.raises(WeightsError, match="The disk is full"):
+            download(entry, store, consent=agree)
+    download(entry, store, consent=agree)
+    assert store.path(entry).read_bytes() == server.body
+
+
 def test_a_part_that_nothing_identifies_is_not_continued(
     store: WeightStore, entry: WeightEntry, server: Server
 ) -> None:

@@ -14,8 +14,9 @@ from napari_rada.data.case import Case
 from napari_rada.errors import InputError, Stopped
 from napari_rada.events import StageProgress
 from napari_rada.inference.explain import class_heat
-from napari_rada.inference.sliding import blank_prior
+from napari_rada.inference.sliding import VolumeInput, blank_prior
 from napari_rada.io import save_labels, write_volume
+from napari_rada.models.completer import CUES
 from napari_rada.models.guided import Guide
 from napari_rada.models.networks import NetworkInput
 from napari_rada.models.triple_view import TripleViewModel
@@ -115,6 +116,18 @@ def test_a_run_explains_a_class_of_a_scan(run):
     assert [event.done for event in progress] == list(range(7))
     again = pipeline.explain(run / "run", ball_case(labelled=False), "1", device="cpu")
     np.testing.assert_array_equal(explanation.heat, again.heat)
+
+
+def test_a_completer_is_asked_about_the_voxels_that_it_predicts(monkeypatch):
+    """What the packaged completer adds is taken away in a prediction, so it is here."""
+    config = ModelConfig(architecture="completer", completion=True)
+    model, scored = TripleViewModel(2, config, 0), []
+    monkeypatch.setattr(model, "corrected", lambda logits, inputs: scored.append(inputs) or torch.full_like(logits, -1))
+    image = np.random.default_rng(0).random(TILE).astype(np.float32)
+    prior, cues = np.full((2, *TILE), 0.5, np.float32), np.zeros((len(CUES), *TILE), np.float32)
+    heat = class_heat(model, VolumeInput(image, prior, cues), 1, TILE, InferenceConfig(), RunControl())
+    assert len(scored) == 3
+    assert not heat.any()
 
 
 def test_a_class_that_the_run_does_not_know_is_refused(run):

@@ -11,7 +11,8 @@ from tests.engine import ball, ball_image
 
 from napari_rada.data.classes import UNKNOWN
 from napari_rada.training.augmentation import Deformation, vary_intensity
-from napari_rada.training.patches import PatchSampler
+from napari_rada.training.objective import Knobs, clean_uncertainty, network_losses
+from napari_rada.training.patches import OUTSIDE, PatchSampler
 from napari_rada.training.volumes import Volume
 
 PATCH = (16, 24, 24)
@@ -69,10 +70,10 @@ def test_rotation_is_in_millimetres() -> None:
 
 def test_labels_stay_labels_and_unknown_stays_unknown() -> None:
     batch = sampler(labelled=False).batch(3, 2)
-    assert set(batch.truth_BDHW.unique().tolist()) == {UNKNOWN, 0, 1}
+    assert set(batch.truth_BDHW.unique().tolist()) == {OUTSIDE, UNKNOWN, 0, 1}
     assert set(batch.pseudo_BNDHW.unique().tolist()) == {0, 1}
     assert set(batch.views_BDHW.unique().tolist()) <= set(range(8))
-    assert torch.equal(batch.truth_BDHW == UNKNOWN, batch.views_BDHW == 0)
+    assert torch.equal(batch.truth_BDHW < 0, batch.views_BDHW == 0)
     assert set(batch.distance_BNDHW[:3].unique().tolist()) <= {2.0, torch.inf}
     assert bool(torch.isinf(batch.distance_BNDHW[3:]).all())
 
@@ -88,10 +89,28 @@ def test_image_and_labels_move_together() -> None:
         assert 0.01 < labels.float().mean() < 0.5
 
 
-def test_beyond_the_border_nothing_is_known() -> None:
+def test_beyond_the_border_nothing_is_known_and_nobody_teaches() -> None:
     batch = sampler(patch=(40, 40, 40)).batch(1, 0)
-    assert bool(torch.isinf(batch.distance_BNDHW).any())
-    assert bool((batch.truth_BDHW[torch.isinf(batch.distance_BNDHW[:, 0])] == UNKNOWN).all())
+    beyond = torch.isinf(batch.distance_BNDHW[:, 0])
+    assert bool(beyond.any())
+    assert bool((batch.truth_BDHW[beyond] == OUTSIDE).all())
+    assert bool((batch.truth_BDHW[~beyond] != OUTSIDE).all())
+    assert not bool(batch.views_BDHW[beyond].any())
+
+
+def test_networks_teach_each_other_inside_the_volume_only() -> None:
+    batch = sampler(patch=(40, 40, 40)).batch(1, 0)
+    logits = torch.randn(3, 1, 2, 40, 40, 40, generator=torch.Generator().manual_seed(0))
+    knobs, pairs = Knobs(alpha=0.9, beta=0.1, threshold=10.0, pseudo_weight=1.0), ((2, 1), (0, 2), (1, 0))
+    beyond = (batch.truth_BDHW == OUTSIDE)[None, :, None]
+    changed = torch.where(beyond, torch.randn(logits.shape, generator=torch.Generator().manual_seed(1)), logits)
+    one, other = (
+        network_losses(each, batch, 1, pairs, knobs, clean_uncertainty(each, 0), first_taught=0)
+        for each in (logits, changed)
+    )
+    for before, after in zip(one, other, strict=True):
+        torch.testing.assert_close(before.supervised, after.supervised)
+        torch.testing.assert_close(before.cross, after.cross)
 
 
 def test_the_seed_decides() -> None:

@@ -9,7 +9,7 @@ from napari_rada.training.losses import supervised_loss
 from napari_rada.training.objective import Knobs, clean_uncertainty, network_losses, supervision
 from napari_rada.training.patches import Batch
 
-PAIRS = ((2, 1), (2, 0), (1, 0))
+PAIRS = ((2, 1), (0, 2), (1, 0))
 SHAPE = (4, 4, 4)
 KNOBS = Knobs(alpha=0.9, beta=0.05, threshold=10.0, pseudo_weight=1.0)
 

@@ -294,6 +294,13 @@ def test_a_time_budget_sets_the_number_of_iterations(tmp_path):
     assert trainer.state.iteration == trainer.state.total_iterations
 
 
+def test_a_time_budget_counts_however_few_iterations_are_set(tmp_path):
+    config = tiny_config(training__minutes=0.01, training__iterations=2, training__validate_every=100_000)
+    trainer = make_trainer(tmp_path, config)
+    trainer.run()
+    assert trainer.state.iteration == trainer.state.total_iterations > TIMED_ITERATIONS
+
+
 def test_checkpoints_of_another_kind_are_refused(tmp_path):
     path = tmp_path / "last.pt"
     with pytest.raises(RunFolderError, match="There is no checkpoint"):

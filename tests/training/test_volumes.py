@@ -12,7 +12,7 @@ from napari_rada.models.completer import CUES, LOGIT_LIMIT
 from napari_rada.models.networks import count_cues
 from napari_rada.propagation import make_propagator
 from napari_rada.propagation.cues import propagation_logit
-from napari_rada.settings import CombinedConfig, DiffusionConfig, ModelConfig
+from napari_rada.settings import CombinedConfig, DiffusionConfig, FlowConfig, ModelConfig, TrainingConfig
 from napari_rada.training.volumes import NEARNESS_SCALE, cues_without, make_volume
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari_rada.propagation.base import PseudoLabels
     from napari_rada.settings import Architecture
 
-PAIRS = ((2, 1), (2, 0), (1, 0))
+PAIRS = ((2, 1), (0, 2), (1, 0))
 WAYS: dict[str, Any] = {
     "diffusion": DiffusionConfig(),
     "combined": CombinedConfig(caution=None),
@@ -117,3 +117,15 @@ def test_networks_that_work_from_the_image_alone_are_given_none() -> None:
     assert volume.prior is None
     assert volume.cues is None
     assert volume.is_labelled
+
+
+def test_where_views_are_told_apart_every_network_learns_the_dense_labels_of_another() -> None:
+    labels = ellipsoids()
+    case = working(scan(labels), labels)
+    pseudo = run(make_propagator(FlowConfig()), case, held_out=True)
+    volume = make_volume(case, pseudo, TrainingConfig().view_pairs, model=ModelConfig())
+    assert volume.pseudo is not None
+    assert volume.pseudo_distance is not None
+    own = (2, 0, 1)
+    np.testing.assert_array_equal(volume.pseudo, pseudo.labels[list(own)])
+    np.testing.assert_array_equal(volume.pseudo_distance, pseudo.distance[list(own)])

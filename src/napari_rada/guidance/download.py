@@ -139,6 +139,7 @@ class _Transfer:
         with closing(response):
             if response.status != HTTP_PARTIAL:
                 start = 0
+                self._forget()  # what is there is of another version
             elif not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
                 self._forget()
                 raise _Interrupted(f"{self.entry.host} sent another part than was asked for")

@@ -60,7 +60,7 @@ def class_heat(
     passes = 2 * len(model.networks)
     for number, network in enumerate(cast("list[ViewNetwork]", list(model.networks))):
         on_network(2 * number, passes)
-        weights_F = _channel_weights(network, inputs, class_index, tile, config, control)
+        weights_F = _channel_weights(model, network, inputs, class_index, tile, config, control)
         on_network(2 * number + 1, passes)
         heat = _heat(network, inputs, weights_F, tile, config, control)
         heats.append(heat / max(float(heat.max()), torch.finfo(torch.float32).tiny))
@@ -70,9 +70,18 @@ def class_heat(
 
 
 def _channel_weights(
-    network: ViewNetwork, inputs: Tensor, class_index: int, tile: Shape, config: InferenceConfig, control: RunControl
+    model: TripleViewModel,
+    network: ViewNetwork,
+    inputs: Tensor,
+    class_index: int,
+    tile: Shape,
+    config: InferenceConfig,
+    control: RunControl,
 ) -> Tensor:
-    """Gradient of the class's score by each channel of the bottleneck, summed over the volume, (F,)."""
+    """Gradient of the class's score by each channel of the bottleneck, summed over the volume, (F,).
+
+    The score is that of the voxels that the network gives to the class in a prediction.
+    """
     gradients: list[Tensor] = []
 
     def score(tiles_BIDHW: Tensor) -> Tensor:
@@ -80,7 +89,7 @@ def _channel_weights(
         with torch.enable_grad():
             features = network.features(parts)
             logits = network.logits(features, parts)
-            found = logits.argmax(dim=1) == class_index
+            found = model.corrected(logits[None], parts)[0].argmax(dim=1) == class_index
             total = (logits[:, class_index] * found).sum()
             (gradient,) = torch.autograd.grad(total, features.bottleneck_BCDHW)
         gradients.append(gradient.mean(dim=(2, 3, 4)).sum(dim=0))

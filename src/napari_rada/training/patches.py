@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
-from napari_rada.data.classes import UNKNOWN
 from napari_rada.training.augmentation import Deformation, vary_intensity
 
 if TYPE_CHECKING:
@@ -22,6 +21,9 @@ if TYPE_CHECKING:
     from napari_rada.data.grid import Shape
     from napari_rada.settings import Augment
     from napari_rada.training.volumes import Volume
+
+OUTSIDE = -2
+"""In the place of the truth where a patch reaches beyond the volume; `UNKNOWN` is what nobody annotated in it."""
 
 
 class Batch(NamedTuple):
@@ -141,7 +143,7 @@ class PatchSampler:
         image, deformation = place.cut(volume.image, None), place.deformation
         return Batch(
             image_BDHW=image if deformation is None else vary_intensity(image, deformation.seed),
-            truth_BDHW=place.cut(volume.truth, UNKNOWN).long(),
+            truth_BDHW=place.cut(volume.truth, OUTSIDE).long(),
             views_BDHW=place.cut(volume.views, 0),
             pseudo_BNDHW=pseudo,
             distance_BNDHW=distance,

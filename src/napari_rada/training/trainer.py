@@ -108,6 +108,8 @@ class Trainer:
         self.team = team
         self.rows = Rows()
         state = checkpoint.state if checkpoint else TrainState(0, self.settings.iterations)
+        if self.settings.minutes is not None:  # none can be timed before
+            state = replace(state, total_iterations=max(state.total_iterations, state.first + TIMED_ITERATIONS))
         self.state = replace(state, rung=economy.rung)
         self.model = TripleViewModel(num_classes, config.model, config.seed, guide)
         if checkpoint:
