@@ -22,6 +22,8 @@ def test_sizes_have_three_digits_whatever_the_unit(mm: float, told: str) -> None
     probability = np.moveaxis(np.eye(3, dtype=np.float32)[mask], -1, 0)
     found = Prediction("scan", mask, probability, None, Grid.from_spacing(mask.shape, (mm, mm, mm)), classes)
     assert found.sizes().startswith(told)
+    assert found.sizes(2) == found.sizes()
+    assert found.sizes(1) == f"{found.sizes().split(', ')[0]} and 1 more"
 
 
 @pytest.mark.parametrize(

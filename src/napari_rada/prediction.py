@@ -68,9 +68,11 @@ class Prediction:
         per_voxel = self.grid.voxel_volume_ml
         return {c.name: float((self.mask == c.value).sum()) * per_voxel for c in self.classes.classes[1:]}
 
-    def sizes(self) -> str:
-        """Say how large every foreground class is: `organ 1,940 ml, tumour 2.3 ml`."""
-        return ", ".join(f"{name} {millilitres(volume)} ml" for name, volume in self.volumes_ml().items())
+    def sizes(self, most: int | None = None) -> str:
+        """Say how large every foreground class is, or the first `most`: `organ 1,940 ml, tumour 2.3 ml and 7 more`."""
+        told = [f"{name} {millilitres(volume)} ml" for name, volume in self.volumes_ml().items()]
+        left = len(told) - (len(told) if most is None else most)
+        return ", ".join(told) if left <= 0 else f"{', '.join(told[:most])} and {left} more"
 
 
 def millilitres(volume: float) -> str:

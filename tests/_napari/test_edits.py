@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from napari.layers import Labels
 
 from napari_rada._napari.edits import accept_plane, copy_nearest, write_plane
 from napari_rada._napari.layers import set_annotated_slices
@@ -85,3 +86,10 @@ def test_what_cannot_be_written_is_told(painted):
     with pytest.raises(InputError, match="cannot be painted in"):
         accept_plane(painted, np.zeros(before.shape, dtype=np.uint8), AnnotatedSlice(0, 2))
     np.testing.assert_array_equal(painted.data, before)
+
+
+def test_a_layer_that_is_read_in_parts_cannot_be_written():
+    dask = pytest.importorskip("dask.array")
+    lazy = Labels(dask.zeros((6, 8, 8), dtype=np.uint8))
+    with pytest.raises(InputError, match="cannot be painted in"):
+        accept_plane(lazy, np.ones((6, 8, 8), dtype=np.uint8), AnnotatedSlice(0, 2))

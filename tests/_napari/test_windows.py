@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from napari.layers import Image
 
-from napari_rada._napari.windows import CT_WINDOWS, apply_window, own_range
+from napari_rada._napari.windows import CT_WINDOWS, apply_window, own_range, shown_window
 
 
 def test_every_window_is_a_range():
@@ -18,9 +18,11 @@ def test_an_image_is_shown_in_a_window_and_in_its_own_range(image):
     lung = next(window for window in CT_WINDOWS if window.name == "Lung")
     assert apply_window(image, lung) == (-1350.0, 150.0)
     assert tuple(image.contrast_limits) == (-1350.0, 150.0)
+    assert shown_window(image) is lung
     low, high = apply_window(image, None)
     assert np.percentile(image.data, 0.2) < low < 100 < high < np.percentile(image.data, 99.8)
     assert tuple(image.contrast_limits) == pytest.approx((low, high))
+    assert shown_window(image) is None
 
 
 @pytest.mark.parametrize("value", [0.0, np.nan])

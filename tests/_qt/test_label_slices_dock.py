@@ -13,6 +13,7 @@ from napari_rada._napari.autosave import autosave_path
 from napari_rada._napari.job import RunState
 from napari_rada._napari.layers import check_aligned, placement_of_grid
 from napari_rada._napari.session import session_of
+from napari_rada._napari.windows import CT_WINDOWS
 from napari_rada._qt import shortcuts
 from napari_rada._qt.label_slices import LabelSlicesWidget
 from napari_rada.config import RunConfig
@@ -175,10 +176,9 @@ def test_the_preview_may_outlive_its_labels(widget, viewer, wait, engine):
     engine.go.clear()
     widget.propagate()
     viewer.layers.remove("labels")
-    viewer.layers.remove("scan")
     engine.go.set()
     wait(lambda: not widget.job.is_running)
-    assert [layer.name for layer in viewer.layers] == ["labels preview"]
+    assert [layer.name for layer in viewer.layers] == ["scan", "labels preview"]
 
 
 def test_mistakes_are_told_in_one_sentence(widget, viewer, notified):
@@ -529,6 +529,38 @@ def test_a_ct_window_is_shown(widget, viewer):
     ranges.setCurrentIndex(0)
     ranges.activated.emit(0)
     assert viewer.layers["scan"].contrast_limits[0] > 0
+
+
+def test_the_range_that_is_named_is_that_of_the_chosen_image(widget, viewer):
+    scan, ranges = viewer.layers["scan"], widget.painting.ranges
+    ranges.setCurrentIndex(1)
+    ranges.activated.emit(1)
+    other = viewer.add_image(scan.data, name="other", scale=scan.scale, affine=scan.affine, units=scan.units)
+    widget.image.setValue(other)
+    assert widget.painting.value() is None
+    widget.image.setValue(scan)
+    assert widget.painting.value() is CT_WINDOWS[0]
+
+
+def test_a_preview_of_a_scan_that_is_gone_is_not_shown(widget, viewer, wait, engine):
+    widget.detect()
+    engine.go.clear()
+    widget.propagate()
+    viewer.layers.clear()
+    engine.go.set()
+    wait(lambda: not widget.job.is_running)
+    assert not viewer.layers
+    assert "Preview" not in widget.message.value()
+
+
+def test_slices_of_labels_that_are_read_in_parts_are_marked_by_hand(widget, viewer):
+    dask = pytest.importorskip("dask.array")
+    labels, scan = viewer.layers["labels"], viewer.layers["scan"]
+    place = {"scale": scan.scale, "affine": scan.affine, "units": scan.units}
+    lazy = viewer.add_labels(dask.from_array(labels.data), name="lazy", **place)
+    widget.labels.setValue(lazy)
+    widget.detect()
+    assert widget.message.value() == "Layer 'lazy' is read in parts; mark its annotated slices one by one."
 
 
 def test_classes_are_in_step_with_the_layer(widget, viewer):

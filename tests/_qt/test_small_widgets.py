@@ -24,7 +24,7 @@ from napari_rada._qt.loss_plot import LossPlot
 from napari_rada._qt.message import Message
 from napari_rada._qt.progress import ProgressLine, duration
 from napari_rada._qt.run_settings import PresetCombo, RunLength, viewer_config
-from napari_rada._qt.theme import colours_of
+from napari_rada._qt.theme import READABLE, colours_of, contrast
 from napari_rada.config import RunConfig
 from napari_rada.errors import ConfigError
 from napari_rada.events import StepLogged
@@ -185,6 +185,22 @@ def test_run_folders_are_fresh_and_safe(qtbot, tmp_path, monkeypatch):
     qtbot.addWidget(edit)
     edit.setValue(Path("~/runs"))
     assert edit.value() == Path.home() / "runs"
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_warnings_and_errors_can_be_read(theme):
+    colours = colours_of(theme)
+    background, text, warning, error = (
+        tuple(bytes.fromhex(colour[1:]))
+        for colour in (colours.background, colours.text, colours.warning, colours.error)
+    )
+    assert min(contrast(each, background) for each in (text, warning, error)) >= READABLE - 0.05
+    assert len({text, warning, error}) == 3
+
+
+def test_contrast_is_that_of_the_guidelines():
+    assert contrast((0, 0, 0), (255, 255, 255)) == pytest.approx(21)
+    assert contrast((119, 119, 119), (255, 255, 255)) == pytest.approx(4.48, abs=0.01)
 
 
 def test_a_message_is_hidden_when_empty_and_shows_markup_as_text(qtbot):

@@ -75,9 +75,18 @@ class AnnotationModel:
         """The planes that look painted but are not ticked, sorted."""
         return tuple(sorted(self._proposed))
 
+    @property
+    def can_be_scanned(self) -> bool:
+        """True if the layer is one 3D volume in memory; others, which nobody can paint in, would take too long."""
+        try:
+            shape_of(self.layer)
+        except InputError:
+            return False
+        return not is_lazy(self.layer)
+
     def rescan(self) -> None:
         """Look at the labels again; `changed` fires if the rows are not the same as before."""
-        if not _can_be_scanned(self.layer):
+        if not self.can_be_scanned:
             self._proposed = frozenset()
         else:
             painted = frozenset(detect_slices(np.asarray(full_resolution(self.layer))))
@@ -142,12 +151,3 @@ def watch_strokes(viewer: ViewerModel, layer: Labels, callback: Callable[[], Non
 
 def _view(viewer: ViewerModel) -> tuple[object, ...]:
     return viewer.dims.point, viewer.dims.order, viewer.dims.ndisplay
-
-
-def _can_be_scanned(layer: Labels) -> bool:
-    """Tell whether a layer is one 3D volume in memory; others, which nobody can paint in, would take too long."""
-    try:
-        shape_of(layer)
-    except InputError:
-        return False
-    return not is_lazy(layer)

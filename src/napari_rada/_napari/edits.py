@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_rada._napari.layers import annotated_slices, full_resolution, shape_of
+from napari_rada._napari.layers import annotated_slices, full_resolution, is_lazy, shape_of
 from napari_rada.data.slices import AnnotatedSlice, annotated_mask
 from napari_rada.errors import InputError
 
@@ -73,7 +73,7 @@ def write_plane(layer: Labels, plane: AnnotatedSlice, values: NDArray[Any]) -> i
     InputError
         If the layer cannot be painted in, or cannot hold a value.
     """
-    if layer.multiscale or not layer.editable:
+    if layer.multiscale or not layer.editable or is_lazy(layer):
         raise InputError(f"Layer '{layer.name}' cannot be painted in; press New labels to make one that can.")
     plane.check(shape_of(layer))
     present = np.asarray(layer.data[plane.selector()])

@@ -45,6 +45,12 @@ def apply_window(image: Image, window: Window | None) -> tuple[float, float]:
     return limits
 
 
+def shown_window(image: Image) -> Window | None:
+    """Return the window in which an image is shown, None if it is none of those that have a name."""
+    limits = tuple(image.contrast_limits)
+    return next((window for window in CT_WINDOWS if (window.lower, window.upper) == limits), None)
+
+
 def own_range(image: Image) -> tuple[float, float]:
     """Return the 1st and 99th percentile of an image, from a regular sample of its voxels.
 

@@ -56,7 +56,8 @@ class ClassTable(QWidget):
         rows.setDefaultSectionSize(ROW_HEIGHT)
         header.setHighlightSections(False)
         header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-        header.setSectionResizeMode(PROMPT, QHeaderView.ResizeMode.Stretch)
+        for column in (NAME, PROMPT):
+            header.setSectionResizeMode(column, QHeaderView.ResizeMode.Stretch)
         self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         self.table.setShowGrid(False)
@@ -90,6 +91,7 @@ class ClassTable(QWidget):
                 item = QTableWidgetItem(text)
                 if column == LABEL:
                     item.setFlags(item.flags() & ~Qt.ItemFlag.ItemIsEditable)
+                item.setToolTip(text)
                 self.table.setItem(position, column, item)
         self.table.blockSignals(False)
         self.setValue(selected)

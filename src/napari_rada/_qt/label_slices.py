@@ -28,7 +28,7 @@ from napari_rada._napari.layers import (
 from napari_rada._napari.pairing import image_of, own_labels
 from napari_rada._napari.planes import check_untilted, describe, viewed_axis
 from napari_rada._napari.preview import add_layers, show_preview
-from napari_rada._napari.windows import apply_window
+from napari_rada._napari.windows import apply_window, shown_window
 from napari_rada._qt import shortcuts
 from napari_rada._qt.annotation_panel import AnnotationPanel
 from napari_rada._qt.autosave import Autosaver
@@ -36,6 +36,7 @@ from napari_rada._qt.class_panel import ClassPanel
 from napari_rada._qt.dock import Dock, form
 from napari_rada._qt.job_row import JobRow
 from napari_rada._qt.layer_combo import LayerCombo
+from napari_rada._qt.message import CLASSES_TOLD
 from napari_rada._qt.navigator import SliceNavigator
 from napari_rada._qt.painting_panel import PaintingPanel
 from napari_rada._qt.run_settings import viewer_config
@@ -193,6 +194,8 @@ class LabelSlicesWidget(Dock):
         """Mark every slice that looks painted as annotated."""
         with self.telling_errors():
             model = self._checked_model()
+            if not model.can_be_scanned:
+                raise InputError(f"Layer '{model.layer.name}' is read in parts; mark its annotated slices one by one.")
             model.rescan()
             if not model.accept_proposals():
                 self.message.setValue("No further painted slice was found; a slice left empty is marked by hand.")
@@ -342,6 +345,7 @@ class LabelSlicesWidget(Dock):
         self.navigator.set_layer(layer)
         self.panel.set_grid(self.navigator.grid)
         self.new_button.setEnabled(layer is not None)
+        self.painting.setValue(None if layer is None else shown_window(layer))
         self._choose_labels()
         self.autosaver.set_layers(layer, self.labels.value())
         self._preview = None
@@ -442,10 +446,12 @@ class LabelSlicesWidget(Dock):
         asked, self._asked = self._asked, None
         assert asked is not None
         image, labels = asked.image, asked.labels
+        if image not in self.viewer.layers:
+            return
         with self.telling_errors():
             preview = show_preview(self.viewer, prediction, image, labels)
-            self.message.setValue(f"Preview in layer '{preview.name}' ({prediction.sizes()}).")
             if (image, labels) == (self.image.value(), self.labels.value()):
+                self.message.setValue(f"Preview in layer '{preview.name}' ({prediction.sizes(CLASSES_TOLD)}).")
                 # Probabilities are the largest part of a prediction; that of the likeliest class says where to go next.
                 likeliest = prediction.probability.max(axis=0, keepdims=True)
                 self._preview = (asked, replace(prediction, probability=likeliest))

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 Kind: TypeAlias = Literal["info", "warning", "error"]
 
+CLASSES_TOLD = 4
+"""Of so many classes a message says how large they are."""
+
 
 class Message(QLabel):
     """One wrapped sentence, hidden when empty, coloured by its kind."""

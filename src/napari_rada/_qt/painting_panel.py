@@ -56,3 +56,7 @@ class PaintingPanel(QWidget):
         """Return the chosen window."""
         window: Window | None = self.ranges.currentData()
         return window
+
+    def setValue(self, window: Window | None) -> None:
+        """Name the window in which the image is shown; emits nothing."""
+        self.ranges.setCurrentIndex(0 if window is None else 1 + CT_WINDOWS.index(window))

@@ -50,6 +50,7 @@ from napari_rada._qt.explain_panel import ExplainPanel
 from napari_rada._qt.job_row import JobRow
 from napari_rada._qt.layer_combo import LayerCombo
 from napari_rada._qt.menu_button import MenuButton
+from napari_rada._qt.message import CLASSES_TOLD
 from napari_rada._qt.run_combo import RunCombo
 from napari_rada._qt.section import Section
 from napari_rada._qt.worker import JobPump, spawn
@@ -395,7 +396,7 @@ class PredictWidget(Dock):
             for image, prediction in zip(images, predictions, strict=True):
                 added = add_layers(self.viewer, prediction_to_layer_data(prediction, image, self.outputs.value()))
                 names = " and ".join(f"'{layer.name}'" for layer in added)
-                told.append(f"Added {names} ({prediction.sizes()}).")
+                told.append(f"Added {names} ({prediction.sizes(CLASSES_TOLD)}).")
                 if self.prediction is None or image is images[0]:
                     self.prediction, self._image = prediction, image
                     self.mask_layer = next((layer for layer in added if isinstance(layer, Labels)), None)

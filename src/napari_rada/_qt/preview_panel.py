@@ -136,6 +136,10 @@ class PreviewPanel(QWidget):
         """Show it on the layers of the run that it was asked of, which need not be the present one."""
         assert self._asked is not None
         (run, what), self._asked = self._asked, None
+        if run.image not in self._viewer.layers:
+            self.message.setValue("")
+            self._draw()
+            return
         try:
             layer: Any = show_preview(self._viewer, prediction, run.image, run.labels, kind=f"{RUN_PREVIEW} {what}")
         except RadaError as error:
