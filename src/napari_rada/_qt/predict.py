@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from napari.layers import Image, Labels
 from qtpy.QtCore import QUrl
 from qtpy.QtGui import QDesktopServices
-from qtpy.QtWidgets import QCheckBox, QFileDialog, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QFileDialog, QHBoxLayout, QPushButton
 
 from napari_rada._napari.edits import accept_plane
 from napari_rada._napari.engine import (
@@ -22,9 +22,6 @@ from napari_rada._napari.engine import (
 )
 from napari_rada._napari.job import Job, RunState
 from napari_rada._napari.layers import (
-    DISAGREEMENT,
-    MASK,
-    OUTPUTS,
     annotated_slices,
     check_aligned,
     explanation_to_layer_data,
@@ -51,6 +48,7 @@ from napari_rada._qt.job_row import JobRow
 from napari_rada._qt.layer_combo import LayerCombo
 from napari_rada._qt.menu_button import MenuButton
 from napari_rada._qt.message import CLASSES_TOLD
+from napari_rada._qt.output_choice import OutputChoice
 from napari_rada._qt.run_combo import RunCombo
 from napari_rada._qt.section import Section
 from napari_rada._qt.worker import JobPump, spawn
@@ -71,11 +69,6 @@ if TYPE_CHECKING:
     from napari_rada.outofcore import VolumeResult
     from napari_rada.prediction import Explanation, Prediction
 
-OUTPUT_TIPS = {
-    MASK: "The label of every voxel",
-    "probability": "How sure the three networks are of each class, 0 to 1",
-    DISAGREEMENT: "How much the three networks contradict each other, 0 to 1",
-}
 FILE_FILTER = "NIfTI (*.nii.gz *.nii);;TIFF (*.tif *.tiff)"
 
 
@@ -456,27 +449,3 @@ class PredictWidget(Dock):
         chosen, _kind = QFileDialog.getSaveFileName(self, "Save the mask", f"{name}.nii.gz", FILE_FILTER)
         if chosen:
             self.save_mask(chosen)
-
-
-class OutputChoice(QWidget):
-    """Choose what is added to the viewer."""
-
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(2)
-        self.boxes = {name: QCheckBox(name.capitalize()) for name in OUTPUTS}
-        for name, box in self.boxes.items():
-            box.setToolTip(OUTPUT_TIPS[name])
-            layout.addWidget(box)
-        self.setValue((MASK,))
-
-    def value(self) -> tuple[str, ...]:
-        """Return the outputs that are ticked."""
-        return tuple(name for name, box in self.boxes.items() if box.isChecked())
-
-    def setValue(self, outputs: Sequence[str]) -> None:
-        """Tick exactly these outputs."""
-        for name, box in self.boxes.items():
-            box.setChecked(name in outputs)

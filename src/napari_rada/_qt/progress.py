@@ -2,7 +2,27 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from qtpy.QtWidgets import QLabel, QProgressBar, QVBoxLayout, QWidget
+
+from napari_rada._napari.job import RunState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_rada.events import StepLogged
+
+STATE_TEXTS = {
+    RunState.IDLE: "Ready",
+    RunState.PREPARING: "Preparing",
+    RunState.PROPAGATING: "Propagating the annotated slices",
+    RunState.TRAINING: "Training",
+    RunState.PREDICTING: "Predicting",
+    RunState.PAUSING: "Pausing after this iteration",
+    RunState.PAUSED: "Paused",
+    RunState.STOPPING: "Stopping",
+}
 
 
 class ProgressLine(QWidget):
@@ -29,6 +49,20 @@ class ProgressLine(QWidget):
         if done is not None and total:
             self.bar.setValue(done)
         self.show()
+
+    def set_stage(self, state: RunState, done: int | None = None, total: int | None = None) -> None:
+        """Say what a run is doing, and how much of that is done."""
+        self.set_data(f"{STATE_TEXTS[state]}…", done, total)
+
+    def set_steps(self, state: RunState, steps: Sequence[StepLogged]) -> None:
+        """Say what a run is doing, and how far the training is that logged these steps."""
+        if not steps:
+            self.set_stage(state)
+            return
+        last = steps[-1]
+        left = f" · {duration(last.remaining_s)} left" if state is RunState.TRAINING else ""
+        sentence = f"{STATE_TEXTS[state]} · iteration {last.iteration} of {last.total_iterations}{left}"
+        self.set_data(sentence, last.iteration, last.total_iterations)
 
 
 def duration(seconds: float) -> str:

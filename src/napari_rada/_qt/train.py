@@ -60,16 +60,6 @@ REDRAW_MS = 250
 LISTED_EVENTS = ("inserted", "removed", "name")
 """What the layer list emits where the further scans or their labels may be others."""
 
-STATE_TEXTS = {
-    RunState.IDLE: "Ready",
-    RunState.PREPARING: "Preparing",
-    RunState.PROPAGATING: "Propagating the annotated slices",
-    RunState.TRAINING: "Training",
-    RunState.PREDICTING: "Predicting",
-    RunState.PAUSING: "Pausing after this iteration",
-    RunState.PAUSED: "Paused",
-    RunState.STOPPING: "Stopping",
-}
 COPY_NOTE = "The run works on a copy; what you paint now counts when you continue it."
 
 
@@ -402,7 +392,7 @@ class TrainWidget(Dock):
         if idle:
             self._on_annotation_changed()
         else:
-            self._draw_progress()
+            self.progress.set_steps(self.state, self.history.steps)
 
     def _draw_buttons(self) -> None:
         run = self.run_dir.name if self.run_dir and self._can_continue else None
@@ -412,11 +402,11 @@ class TrainWidget(Dock):
         if isinstance(event, Notice):
             self._show_notice(event.message)
         if isinstance(event, StageProgress):
-            self.progress.set_data(f"{STATE_TEXTS[self.state]}…", event.done, event.total)
+            self.progress.set_stage(self.state, event.done, event.total)
         if self.history.add(event) and not self._redraw.isActive():
             self._redraw.start()
         if isinstance(event, StepLogged):
-            self._draw_progress()
+            self.progress.set_steps(self.state, self.history.steps)
         if isinstance(event, CheckpointSaved) and event.iteration > 0:
             self._can_continue, self._before = True, None
         if self.session.run_dir != self.run_dir and self.run_dir is not None and RunFolder(self.run_dir).is_run:
@@ -428,16 +418,6 @@ class TrainWidget(Dock):
         first, stop, rest = text.partition(". ")
         self.notices.setValue(first + stop.strip(), "warning")
         self.notices.setToolTip(text if rest else "")
-
-    def _draw_progress(self) -> None:
-        text = STATE_TEXTS[self.state]
-        if not self.history.steps:
-            self.progress.set_data(f"{text}…")
-            return
-        last = self.history.steps[-1]
-        left = f" · {duration(last.remaining_s)} left" if self.state is RunState.TRAINING else ""
-        sentence = f"{text} · iteration {last.iteration} of {last.total_iterations}{left}"
-        self.progress.set_data(sentence, last.iteration, last.total_iterations)
 
     def _on_succeeded(self, result: TrainingResult) -> None:
         self.plot.set_data(self.history)
