@@ -148,7 +148,7 @@ def test_annotated_slices_keep_what_was_painted(run):
 
 
 def test_a_completing_run_refuses_a_scan_that_nobody_annotated(run):
-    with pytest.raises(InputError, match="completes annotated slices and the scan has none"):
+    with pytest.raises(InputError, match="completes annotated slices and was given none of this scan"):
         pipeline.predict(run, ball_case(seed=5, labelled=False), device="cpu")
 
 
@@ -461,7 +461,9 @@ def test_completers_preview_slices_that_were_held_out(completer_run):
 @pytest.mark.parametrize(("use", "more"), [(pipeline.predict, ()), (pipeline.explain, ("label 1",))])
 def test_completers_refuse_a_scan_that_nobody_annotated_in_one_sentence(completer_run, use, more):
     bare = ball_case("bare", seed=5, labelled=False)
-    with pytest.raises(InputError, match=r"^bare: this run completes annotated slices and the scan has none; [^.]+\.$"):
+    with pytest.raises(
+        InputError, match=r"^bare: this run completes annotated slices and was given none of this scan; [^.]+\.$"
+    ):
         use(completer_run, bare, *more, device="cpu")
 
 

@@ -10,9 +10,10 @@ from tests.engine import ball, ball_image
 
 from napari_rada._napari.files import read_layers
 from napari_rada._napari.layers import new_labels_data
-from napari_rada._napari.pairing import image_of, made_for, own_labels
+from napari_rada._napari.pairing import check_owner, image_of, made_for, may_label, own_labels
 from napari_rada._napari.session import session_of
 from napari_rada.data.grid import Grid
+from napari_rada.errors import InputError
 from napari_rada.io import write_volume
 
 SHAPE = (4, 5, 6)
@@ -61,6 +62,23 @@ def test_labels_on_the_voxels_of_a_file_belong_to_its_image(patients):
     assert made_for(made, [first, second]) is second
     first.data = first.data[0]
     assert made_for(made, [first, second]) is second
+
+
+def test_labels_known_to_be_of_another_open_image_are_refused():
+    first, second = image("scan"), image("again")
+    made = Layer.create(*new_labels_data(first))
+    with pytest.raises(InputError, match=r"'scan labels' belongs to 'scan', not to 'again'; .*, or close 'scan'"):
+        check_owner(made, second, [first, second])
+    check_owner(made, first, [first, second])
+    check_owner(made, second, [second])
+    check_owner(labels("scan labels"), second, [first, second])
+
+
+def test_labels_that_lie_on_an_image_and_are_of_no_other_may_label_it():
+    scans = [image("A"), image("B")]
+    assert [may_label(labels("B labels"), scan, scans) for scan in scans] == [False, True]
+    assert [may_label(labels("free"), scan, scans) for scan in scans] == [True, True]
+    assert not may_label(labels("free"), Image(np.zeros((2, 2, 2))), scans)
 
 
 def test_the_only_image_that_labels_lie_on_is_theirs():

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from napari.layers import Image
 
 from napari_rada._napari.geometry import WORLD_TO_RAS
 from napari_rada._napari.layers import grid_of, placement_of_grid
-from napari_rada._napari.planes import describe, go_to, show_plane, viewed_axis, viewed_slice
+from napari_rada._napari.planes import _layer_units, describe, go_to, show_plane, viewed_axis, viewed_slice
 from napari_rada.data.grid import Grid
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import InputError
@@ -33,6 +34,15 @@ def test_going_to_a_slice_shows_that_slice(volume, settings, plane):
     go_to(viewer, layer, plane)
     assert viewed_slice(viewer, layer) == plane
     np.testing.assert_array_equal(shown(layer), volume[plane.selector()])
+
+
+def test_units_that_cannot_be_compared_are_taken_as_they_are(volume):
+    """The units of a viewer are those of layers that may have been removed a moment ago."""
+    viewer = ViewerModel()
+    scan = viewer.add_image(volume, scale=(3.0, 0.7, 0.8), units=("mm",) * 3)
+    plain = Image(volume, units=("pixel",) * 3)
+    np.testing.assert_array_equal(_layer_units(viewer, plain), 1.0)
+    np.testing.assert_array_equal(_layer_units(viewer, scan), 1.0)
 
 
 def test_slices_are_told_and_gone_to_beside_a_layer_in_other_units(volume):

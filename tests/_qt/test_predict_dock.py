@@ -11,7 +11,7 @@ from tests.engine import ball_case, tiny_config
 
 from napari_rada import pipeline
 from napari_rada._napari.job import RunState
-from napari_rada._napari.layers import grid_of, new_labels_data
+from napari_rada._napari.layers import grid_of, new_labels_data, set_annotated_slices
 from napari_rada._napari.planes import go_to, viewed_slice
 from napari_rada._napari.preview import add_layers
 from napari_rada._napari.session import session_of
@@ -91,6 +91,35 @@ def test_labels_can_be_given_along(widget, viewer, wait, engine):
     widget.predict()
     wait(lambda: not widget.job.is_running)
     assert [case.annotated for case in engine.cases] == [(), (AnnotatedSlice(0, 6),)]
+
+
+def test_labels_of_another_image_are_neither_kept_nor_completed(widget, viewer, engine, notified):
+    scan = viewer.layers["scan"]
+    (theirs,) = add_layers(viewer, [new_labels_data(scan)])
+    set_annotated_slices(theirs, [AnnotatedSlice(0, 6)])
+    place = {"scale": scan.scale, "affine": scan.affine, "units": scan.units}
+    other = viewer.add_image(scan.data[::-1], name="other", **place)
+    widget.labels.setValue(theirs)
+    widget.image.setValue(other)
+    assert widget.labels.value() is None
+    widget.labels.setValue(theirs)
+    widget.predict()
+    assert "'scan labels' belongs to 'scan', not to 'other'" in widget.message.value()
+    assert notified == [widget.message.value()]
+    assert engine.calls == []
+
+
+def test_further_images_bring_their_own_annotation(widget, viewer, wait, engine):
+    scan = viewer.layers["scan"]
+    other = viewer.add_image(scan.data[::-1], name="other", scale=scan.scale, affine=scan.affine, units=scan.units)
+    (own,) = add_layers(viewer, [new_labels_data(other)])
+    set_annotated_slices(own, [AnnotatedSlice(0, 6)])
+    widget.image.setValue(scan)
+    viewer.layers.selection = {scan, other}
+    widget.several.setChecked(True)
+    widget.predict()
+    wait(lambda: not widget.job.is_running)
+    assert [(case.name, case.annotated) for case in engine.cases] == [("scan", ()), ("other", (AnnotatedSlice(0, 6),))]
 
 
 def test_the_newest_run_of_the_session_is_chosen(widget, viewer):
@@ -228,7 +257,7 @@ def test_nothing_is_accepted_into_the_labels_of_another_image(ready, viewer, wai
     assert "No Labels layer belongs to 'other'; press New labels" in ready.message.value()
     ready.labels.setValue(theirs)
     ready.accept()
-    assert "'scan labels' belongs to 'scan', and 'other' was predicted" in ready.message.value()
+    assert "'scan labels' belongs to 'scan', not to 'other'" in ready.message.value()
     assert len(notified) == 2
     assert not theirs.data.any()
 

@@ -11,6 +11,7 @@ from napari.components import ViewerModel
 from napari.layers import Image, Labels
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QStandardItemModel
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_rada._napari.devices import AUTOMATIC, DeviceChoice
 from napari_rada._napari.history import History
@@ -26,7 +27,7 @@ from napari_rada._qt.progress import ProgressLine, duration
 from napari_rada._qt.run_settings import PresetCombo, RunLength, viewer_config
 from napari_rada._qt.theme import READABLE, colours_of, contrast
 from napari_rada.config import RunConfig
-from napari_rada.errors import ConfigError
+from napari_rada.errors import ConfigError, InputError
 from napari_rada.events import StepLogged
 
 
@@ -213,6 +214,40 @@ def test_a_message_is_hidden_when_empty_and_shows_markup_as_text(qtbot):
     assert colours_of("dark").error in message.text()
     message.setValue("")
     assert not message.isVisibleTo(message.parentWidget())
+
+
+def test_a_long_word_widens_no_dock_and_can_be_read_in_the_tool_tip(qtbot):
+    column, message = QWidget(), Message()
+    qtbot.addWidget(column)
+    QVBoxLayout(column).addWidget(message)
+    message.setValue(f"Layer '{'a_long_name_without_any_space_' * 4}' does not fit.")
+    assert column.minimumSizeHint().width() < 200
+    assert message.toolTip() == message.value()
+    message.setValue("Short words need no tool tip.")
+    assert message.toolTip() == ""
+
+
+def test_what_is_typed_in_a_layer_choice_is_left_to_the_viewer(qtbot, model, volume):
+    first, second = (model.add_image(volume, name=name) for name in ("ct", "mri"))
+    combo = LayerCombo(model, Image)
+    qtbot.addWidget(combo)
+    combo.setValue(second)
+    qtbot.keyClick(combo, Qt.Key.Key_C, Qt.KeyboardModifier.ShiftModifier)
+    assert combo.value() is second
+    qtbot.keyClick(combo, Qt.Key.Key_Down)
+    assert combo.value() is first
+    combo.shut()
+
+
+@pytest.mark.parametrize("text", ["", "  ", "runs/mine"])
+def test_a_folder_that_depends_on_where_napari_was_started_is_refused(qtbot, text, tmp_path):
+    edit = FolderEdit("Choose")
+    qtbot.addWidget(edit)
+    edit.line.setText(text)
+    with pytest.raises(InputError, match="is no whole path of a folder"):
+        edit.checked()
+    edit.setValue(tmp_path / "run")
+    assert edit.checked() == tmp_path / "run"
 
 
 def test_progress_may_be_unknown(qtbot):

@@ -17,6 +17,7 @@ from napari_rada import pipeline
 from napari_rada._napari.files import read_layers
 from napari_rada._napari.job import RunState
 from napari_rada._napari.layers import case_to_layer_data, new_labels_data, placement_of_grid, take_snapshot
+from napari_rada._napari.pairing import note_image
 from napari_rada._napari.preview import add_layers
 from napari_rada._napari.session import session_of
 from napari_rada._qt.dock import WIDTH
@@ -713,6 +714,52 @@ def test_no_scan_of_a_cohort_is_trained_with_the_labels_of_another(widget, viewe
     wait(lambda: widget.state is RunState.IDLE)
     planes = [[(plane.axis, plane.index) for plane in case.annotated] for cases in engine.cohorts for case in cases]
     assert planes == [PLANES, [(0, 4)], PLANES, []]
+
+
+def test_an_image_brings_its_own_labels_and_is_not_trained_with_those_of_another(widget, viewer, notified):
+    scan, theirs = viewer.layers["scan"], viewer.layers["labels"]
+    place = {"scale": scan.scale, "affine": scan.affine, "units": scan.units}
+    note_image(theirs, scan)
+    other = viewer.add_image(scan.data[::-1], name="other", **place)
+    widget.image.setValue(other)
+    assert widget.labels.value() is None
+    assert widget.summary.text() == "Label three slices first, in the dock Label slices."
+    viewer.add_labels(theirs.data[::-1], name="other labels", metadata=dict(theirs.metadata, made_for="?"), **place)
+    assert widget.labels.value() is viewer.layers["other labels"]
+    widget.image.setValue(scan)
+    assert widget.labels.value() is theirs
+    widget.image.setValue(other)
+    widget.labels.setValue(theirs)
+    widget.start()
+    assert "'labels' belongs to 'scan', not to 'other'; choose the labels of that" in widget.message.value()
+    assert notified == [widget.message.value()]
+    assert widget.state is RunState.IDLE
+    viewer.layers.remove(scan)
+    assert widget.as_script(), "of images that are open they are only this one's"
+
+
+def test_nothing_is_started_while_a_run_is_loaded(widget, viewer, wait, engine, scan_run):
+    widget.load_run(scan_run)
+    assert not widget.buttons.isEnabled()
+    widget.start()
+    assert widget.message.value() == "A run is being loaded; start when it is there."
+    wait(lambda: not widget.loading_job.is_running)
+    assert widget.buttons.isEnabled()
+    assert widget.message.value().startswith("Loaded ")
+    assert engine.calls == []
+
+
+def test_no_run_is_started_in_the_folder_that_napari_was_started_in(widget, engine):
+    widget.folder.line.setText("")
+    widget.start()
+    assert "is no whole path of a folder" in widget.message.value()
+    assert engine.calls == []
+
+
+def test_of_the_labels_of_an_image_the_annotated_ones_are_chosen(viewer, dock, engine):
+    mark(viewer)
+    add_layers(viewer, [new_labels_data(viewer.layers["scan"])])
+    assert dock(TrainWidget, load_engine=engine.load).labels.value() is viewer.layers["labels"]
 
 
 def test_guidance_is_chosen_and_missing_weights_are_told(widget, tmp_path, monkeypatch):

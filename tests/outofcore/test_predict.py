@@ -242,7 +242,7 @@ def test_what_a_run_would_do_to_the_whole_mask_is_left_out_and_told(run: Path, s
 
 def test_networks_that_only_complete_slices_are_refused(scan: Path, tmp_path: Path) -> None:
     run = pipeline.train([ball_case()], tmp_path / "run", tiny_config(training__iterations=1)).run_dir
-    with pytest.raises(InputError, match="this run completes annotated slices and the scan has none"):
+    with pytest.raises(InputError, match="this run completes annotated slices and was given none of this scan"):
         predict(run, scan, tmp_path / "out.ome.zarr")
 
 

@@ -18,6 +18,7 @@ from napari_rada._napari.layers import (
     source_of,
 )
 from napari_rada._napari.recipes import Scan
+from napari_rada.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,6 +58,21 @@ def image_of(labels: Labels, images: Sequence[Image]) -> Image | None:
         if fitting:
             return fitting[0] if len(fitting) == 1 else None
     return None
+
+
+def may_label(labels: Labels, image: Image, images: Sequence[Image]) -> bool:
+    """Tell whether labels lie on an image and belong to no other of these images."""
+    return lies_on(image, labels) and image_of(labels, images) in (image, None)
+
+
+def check_owner(labels: Labels, image: Image, images: Sequence[Image]) -> None:
+    """Raise `InputError` if labels are known to be of another one of these images."""
+    owner = made_for(labels, images)
+    if owner not in (image, None):
+        raise InputError(
+            f"'{labels.name}' belongs to '{owner.name}', not to '{image.name}'; choose the labels of that, press New "
+            f"labels in the dock Label slices, or close '{owner.name}' if they are of both."
+        )
 
 
 def own_labels(viewer: ViewerModel, *, besides: Labels | None = None) -> dict[Image, Labels]:

@@ -103,5 +103,7 @@ def _layer_units(viewer: ViewerModel, layer: Image | Labels) -> NDArray[np.float
     units = getattr(viewer.dims, "units", None)
     if units is None or len(units) < layer.ndim:
         return np.ones(layer.ndim)
-    pairs = zip(units[-layer.ndim :], layer.units, strict=True)
+    pairs = list(zip(units[-layer.ndim :], layer.units, strict=True))
+    if not all((1.0 * unit).check(own) for unit, own in pairs):
+        return np.ones(layer.ndim)
     return np.array([float((1.0 * unit).to(own).magnitude) for unit, own in pairs])

@@ -12,6 +12,7 @@ from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
+    QApplication,
     QComboBox,
     QDockWidget,
     QFormLayout,
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 _closing: dict[int, QWidget] = {}
 """Docks that were closed and wait for Qt to delete them."""
 WIDTH, HEIGHT = 330, 560
+STROKE_MS = 50
+"""How often it is looked whether a stroke has ended."""
 TITLE_SUFFIX = " (napari-rada)"
 """What napari adds to a dock's name; left out on tabs, which are narrow."""
 
@@ -117,6 +120,17 @@ class Dock(QWidget):
         """Tell what went wrong, in the dock and as a napari notification."""
         self.message.setValue(sentence, "error")
         show_error(sentence)
+
+    def after_stroke(self, action: Callable[[], None]) -> None:
+        """Do something that turns the viewer once no button of the mouse is down, so that no stroke is torn apart."""
+        if QApplication.mouseButtons() == Qt.MouseButton.NoButton:
+            action()
+            return
+        timer = QTimer(self)
+        timer.setSingleShot(True)
+        timer.timeout.connect(lambda: self.after_stroke(action))
+        timer.timeout.connect(timer.deleteLater)
+        timer.start(STROKE_MS)
 
     def event(self, event: QEvent | None) -> bool:
         """Notice being shown for the first time, being docked and, when the dock is closed, being taken out of it."""

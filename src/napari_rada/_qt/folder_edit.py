@@ -10,6 +10,8 @@ from psygnal import Signal
 from qtpy.QtCore import QStandardPaths
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLineEdit, QToolButton, QWidget
 
+from napari_rada.errors import InputError
+
 
 class FolderEdit(QWidget):
     """Choose a folder; it need not exist."""
@@ -34,6 +36,15 @@ class FolderEdit(QWidget):
     def value(self) -> Path:
         """Return the folder."""
         return Path(self.line.text().strip()).expanduser()
+
+    def checked(self) -> Path:
+        """Return the folder; raises `InputError` if none is named, or one that depends on where napari was started."""
+        if not self.value().is_absolute():
+            raise InputError(
+                f"{self.line.text().strip() or 'Nothing'} is no whole path of a folder; choose one with the button "
+                "beside the line."
+            )
+        return self.value()
 
     def setValue(self, folder: Path) -> None:
         """Show a folder; its end, which tells folders apart, stays in sight."""

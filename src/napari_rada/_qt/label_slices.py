@@ -151,8 +151,12 @@ class LabelSlicesWidget(Dock):
     def mark_current_slice(self) -> None:
         """Mark the slice shown as annotated, painted or empty."""
         with self.telling_errors():
-            plane = self._checked_plane()
-            self._checked_model().set_complete(plane)
+            plane, model, active = self._checked_plane(), self._checked_model(), self.viewer.layers.selection.active
+            model.set_complete(plane)
+            if isinstance(active, Labels) and active is not model.layer:
+                self.message.setValue(
+                    f"The slice is marked in '{model.layer.name}', but the brush is in '{active.name}'.", "warning"
+                )
 
     def suggest(self) -> None:
         """Show a slice worth annotating: on an axis that has none, then where the propagation is in doubt."""
@@ -459,5 +463,8 @@ class LabelSlicesWidget(Dock):
                     self._suggest_where_in_doubt()
 
     def _on_suggested(self, suggestion: Suggestion) -> None:
+        self.after_stroke(lambda: self._turn_to(suggestion))
+
+    def _turn_to(self, suggestion: Suggestion) -> None:
         with self.telling_errors():
             self._show_suggested(suggestion.plane, f"{suggestion.score:.0%} of what is in doubt lies around it")

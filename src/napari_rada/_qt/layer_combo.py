@@ -8,12 +8,14 @@ from psygnal import Signal
 from qtpy.QtWidgets import QComboBox, QWidget
 
 from napari_rada._napari.layers import is_output
+from napari_rada._qt.keys import is_typed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from napari.components import ViewerModel
     from napari.layers import Image, Labels
+    from qtpy.QtGui import QKeyEvent
 
 
 class LayerCombo(QComboBox):
@@ -68,6 +70,13 @@ class LayerCombo(QComboBox):
         if layer not in choices:
             raise ValueError(f"{layer} is not a {self._kind.__name__} layer of this viewer")
         self.setCurrentIndex(choices.index(layer))
+
+    def keyPressEvent(self, event: QKeyEvent | None) -> None:
+        """Leave what is typed to the viewer."""
+        if event is not None and is_typed(event):
+            event.ignore()
+        else:
+            super().keyPressEvent(event)
 
     def shut(self) -> None:
         """Let go of the viewer."""

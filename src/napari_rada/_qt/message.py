@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 Kind: TypeAlias = Literal["info", "warning", "error"]
 
+LONG = 40
+"""Characters of a word that may not fit into one line; the sentence is then a tool tip, too."""
 CLASSES_TOLD = 4
 """Of so many classes a message says how large they are."""
 
@@ -25,6 +27,7 @@ class Message(QLabel):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setWordWrap(True)
+        self.setMinimumWidth(1)  # else that of the longest word, and a long name widens the dock beyond what is seen
         self.setTextFormat(Qt.TextFormat.RichText)
         self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self._sentence = ""
@@ -50,4 +53,5 @@ class Message(QLabel):
         colour = getattr(self._colours, {"info": "text", "warning": "warning", "error": "error"}[self._kind], None)
         style = f' style="color: {colour}"' if colour else ""
         self.setText(f"<span{style}>{escape(self._sentence)}</span>" if self._sentence else "")
+        self.setToolTip(self._sentence if max(map(len, self._sentence.split()), default=0) > LONG else "")
         self.setVisible(bool(self._sentence))

@@ -31,7 +31,7 @@ from napari_rada._napari.layers import (
     selected_images,
     take_snapshot,
 )
-from napari_rada._napari.pairing import image_of, made_for
+from napari_rada._napari.pairing import check_owner, image_of, may_label, scans_of
 from napari_rada._napari.planes import check_untilted, describe, go_to, viewed_axis, viewed_slice
 from napari_rada._napari.preferences import preferences
 from napari_rada._napari.preview import add_layers
@@ -126,7 +126,8 @@ class PredictWidget(Dock):
                 self._start(self.job, predicting_volume(run_dir, volume, folder, self.device.value()))
                 self._images = images
                 return
-            snapshots = [take_snapshot(images[0], labels, self._annotated(labels)), *map(take_snapshot, images[1:])]
+            others = [take_snapshot(*scan) for scan in scans_of(self.viewer, images[1:], besides=labels)]
+            snapshots = [take_snapshot(images[0], labels, self._annotated(labels)), *others]
             work = predicting(self._load_engine, run_dir, snapshots, self.device.value(), self.clean_up.value())
             self._start(self.job, work)
             self._images = images
@@ -240,6 +241,7 @@ class PredictWidget(Dock):
         if labels is None:
             return
         check_aligned(image, labels)
+        check_owner(labels, image, open_images(self.viewer))
         if not self._annotated(labels):
             raise InputError(f"No slice of '{labels.name}' is marked as annotated; mark one or choose another layer.")
 
@@ -262,12 +264,7 @@ class PredictWidget(Dock):
                 f"No Labels layer belongs to '{self._image.name}'; press New labels in the dock Label slices first."
             )
         check_aligned(self._image, labels)
-        owner = made_for(labels, open_images(self.viewer))
-        if owner not in (self._image, None):
-            raise InputError(
-                f"'{labels.name}' belongs to '{owner.name}', and '{self._image.name}' was predicted; choose the labels "
-                "of that, or press New labels in the dock Label slices."
-            )
+        check_owner(labels, self._image, open_images(self.viewer))
         return self._image, labels, plane
 
     def _annotated(self, labels: Labels | None) -> Sequence[AnnotatedSlice] | None:
@@ -329,7 +326,7 @@ class PredictWidget(Dock):
         self.explain_job.event.connect(partial(self._on_event, self.explain_job))
         self.explain_job.succeeded.connect(self._on_explained)
         self.explain_job.failed.connect(self.show_error)
-        self.image.valueChanged.connect(lambda image: self.chunks.set_data(image, self.run.value()))
+        self.image.valueChanged.connect(self._on_image_changed)
         self.chunks.toggled.connect(lambda on: self.outputs.setEnabled(not on))
         self.run.valueChanged.connect(self._on_run_changed)
         self._on_run_changed(self.run.value())
@@ -405,6 +402,13 @@ class PredictWidget(Dock):
             self._tell_done(self.job, f"Added '{layer.name}', which is read from {result.out}.")
         self._draw_buttons()
 
+    def _on_image_changed(self, image: Image | None) -> None:
+        """Turn to the image, and from labels of another one back to those of the run."""
+        self.chunks.set_data(image, self.run.value())
+        labels = self.labels.value()
+        if image is not None and labels is not None and not may_label(labels, image, open_images(self.viewer)):
+            self.labels.setValue(None)
+
     def _on_run_changed(self, run_dir: Path | None) -> None:
         self.chunks.set_data(self.image.value(), run_dir)
         try:
@@ -421,6 +425,9 @@ class PredictWidget(Dock):
             self._tell_done(self.explain_job, f"Added '{layer.name}' (guidance: {guidance}).")
 
     def _on_suggested(self, suggestion: Suggestion) -> None:
+        self.after_stroke(lambda: self._turn_to(suggestion))
+
+    def _turn_to(self, suggestion: Suggestion) -> None:
         if self._image is None or self._image not in self.viewer.layers:
             self.show_error("The predicted image is no longer open; predict again.")
             return

@@ -17,10 +17,13 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_rada._qt.keys import is_typed
 from napari_rada.data.slices import AnnotatedSlice
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from qtpy.QtGui import QKeyEvent
 
     from napari_rada._napari.annotation import SliceRow
     from napari_rada.data.grid import Grid
@@ -58,10 +61,13 @@ class SliceTable(QTableWidget):
         header.setHighlightSections(False)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setFixedHeight(ROW_HEIGHT * (VISIBLE_ROWS + 1))
+        self.setTabKeyNavigation(False)
         self.cellClicked.connect(self._on_cell_clicked)
+        self.cellActivated.connect(self._on_cell_clicked)
 
     def set_data(self, rows: Sequence[SliceRow], grid: Grid | None) -> None:
-        """Show rows; the grid names their planes."""
+        """Show rows; the grid names their planes. A tick that had the focus keeps it."""
+        focused = self._focused()
         self._rows = tuple(rows)
         self.setRowCount(len(rows))
         for position, row in enumerate(rows):
@@ -70,6 +76,28 @@ class SliceTable(QTableWidget):
                 self.setItem(position, column, _cell(text, numeric=column > 1, proposed=not row.complete))
             self.setCellWidget(position, 0, self._tick(row))
             self.setCellWidget(position, len(COLUMNS) - 1, self._buttons(row.plane))
+            if row.plane == focused:
+                self.box(position).setFocus()
+
+    def box(self, position: int) -> QCheckBox:
+        """Return the box that ticks a row."""
+        holder = self.cellWidget(position, 0)
+        assert holder is not None
+        box = holder.findChild(QCheckBox)
+        assert isinstance(box, QCheckBox)
+        return box
+
+    def _focused(self) -> AnnotatedSlice | None:
+        """Return the slice whose box has the focus."""
+        rows = enumerate(self._rows)
+        return next((row.plane for position, row in rows if self.box(position).hasFocus()), None)
+
+    def keyPressEvent(self, event: QKeyEvent | None) -> None:
+        """Leave what is typed to the viewer."""
+        if event is not None and is_typed(event):
+            event.ignore()
+        else:
+            super().keyPressEvent(event)
 
     def value(self) -> AnnotatedSlice | None:
         """Return the selected slice."""

@@ -14,13 +14,8 @@ from qtpy.QtWidgets import QFileDialog, QLabel
 from napari_rada._napari.engine import checking, continuing, load_pipeline, loading, training
 from napari_rada._napari.history import History
 from napari_rada._napari.job import Job, RunState
-from napari_rada._napari.layers import (
-    check_aligned,
-    selected_images,
-    source_of,
-    take_snapshot,
-)
-from napari_rada._napari.pairing import scans_of
+from napari_rada._napari.layers import check_aligned, open_images, selected_images, source_of, take_snapshot
+from napari_rada._napari.pairing import check_owner, may_label, scans_of
 from napari_rada._napari.recipes import Scan, train_command, train_script
 from napari_rada._napari.run_files import show_scans
 from napari_rada._qt.cohort_panel import CohortPanel
@@ -97,7 +92,8 @@ class TrainWidget(Dock):
         self.loading_job = Job("loading", spawn)
         self._loading_pump = JobPump(self.loading_job, self)
         self.image = LayerCombo(napari_viewer, Image, empty="no image open")
-        self.labels = LayerCombo(napari_viewer, Labels, empty="no labels yet")
+        self.labels = LayerCombo(napari_viewer, Labels, empty="no labels yet", fits=self._may_label)
+        self.labels.setPlaceholderText("no labels of this image")
         self.settings = RunSettings()
         self.folder = FolderEdit("Choose the folder of the run")
         self.cohort = CohortPanel()
@@ -135,7 +131,7 @@ class TrainWidget(Dock):
     def start(self) -> None:
         """Copy the layers and train new networks in a worker."""
         with self.telling_errors():
-            snapshots, run_dir, config = self._snapshots(), self.folder.value(), self.config()
+            snapshots, run_dir, config = self._snapshots(), self.folder.checked(), self.config()
             work = training(self._load_engine, snapshots, run_dir, config, self.cohort.value())
             self._run(work, snapshots[0], run_dir, History())
 
@@ -144,7 +140,7 @@ class TrainWidget(Dock):
         with self.telling_errors():
             if self.run_dir is None or not self._can_continue:
                 raise InputError("There is no run to continue; start one, or load one from disk.")
-            snapshots, run_dir, config = self._snapshots(), self.folder.value(), self.config()
+            snapshots, run_dir, config = self._snapshots(), self.folder.checked(), self.config()
             work = continuing(self._load_engine, self.run_dir, snapshots, run_dir, config, self.cohort.value())
             self._run(work, snapshots[0], run_dir, self.history)
 
@@ -208,6 +204,7 @@ class TrainWidget(Dock):
         if image is None or labels is None:
             raise InputError("Training needs an Image layer and a Labels layer with annotated slices.")
         check_aligned(image, labels)
+        check_owner(labels, image, open_images(self.viewer))
         if not self.annotated:
             raise InputError(
                 f"No slice of '{labels.name}' is marked as annotated; mark at least one in the dock Label slices."
@@ -225,6 +222,8 @@ class TrainWidget(Dock):
         return [layer for layer in here if layer is not self.image.value()]
 
     def _run(self, work: Work, snapshot: Snapshot, run_dir: Path, history: History) -> None:
+        if self.loading_job.is_running:
+            raise InputError("A run is being loaded; start when it is there.")
         RunFolder(run_dir).check_free()
         self.job.start(work)
         self._before = _Before(self.run_dir, self.session.run_dir, self._can_continue, self.history, self.preview.run)
@@ -287,6 +286,7 @@ class TrainWidget(Dock):
         self.job.failed.connect(self._on_failed)
         self.checking_job.succeeded.connect(self._on_checked)
         self.checking_job.failed.connect(self.show_error)
+        self.loading_job.state_changed.connect(lambda _state: self._draw_buttons())
         self.loading_job.succeeded.connect(self._on_loaded)
         self.loading_job.failed.connect(self.show_error)
         self.on_shut(lambda: self.session.annotation_changed.disconnect(self._on_annotation_changed))
@@ -340,7 +340,21 @@ class TrainWidget(Dock):
         self.cohort.set_data([(scan.image.name, scan.labels.name if scan.labels else None) for scan in scans])
         self.more.setTitle(self.cohort.title)
 
+    def _may_label(self, layer: Labels) -> bool:
+        image = self.image.value()
+        return image is None or may_label(layer, image, open_images(self.viewer))
+
+    def _choose_labels(self) -> None:
+        """Choose the annotation of the image, or none where there is only that of others."""
+        image, labels = self.image.value(), self.labels.value()
+        best = None if image is None else self.session.labels_on(self.viewer, image)
+        if best is not None:
+            self.labels.setValue(best)
+        elif labels is not None and not self._may_label(labels):
+            self.labels.setCurrentIndex(-1)
+
     def _on_image_changed(self, layer: object = None) -> None:
+        self._choose_labels()
         self._on_layers_changed(layer)
         if not self.job.is_running:
             self._propose_folder()
@@ -397,6 +411,7 @@ class TrainWidget(Dock):
     def _draw_buttons(self) -> None:
         run = self.run_dir.name if self.run_dir and self._can_continue else None
         self.buttons.set_data(self.state, run)
+        self.buttons.setEnabled(not self.loading_job.is_running)
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, Notice):
@@ -442,8 +457,8 @@ class TrainWidget(Dock):
 
     def _on_failed(self, message: str) -> None:
         self.show_error(message)
-        self._propose_next()
         self._go_back()
+        self._propose_next()
 
     def _propose_next(self) -> None:
         """Propose a folder beside that of the run that has ended, however it did."""

@@ -55,8 +55,8 @@ class TrainedNetworks:
         """Raise `InputError` if the networks can only complete annotated slices, and the scan `name` has none."""
         if self.config.model.completion and self.config.model.prior_dropout == 0:
             raise InputError(
-                f"{name}: this run completes annotated slices and the scan has none; annotate three slices "
-                "in it, or train on several cases to predict scans that nobody annotated."
+                f"{name}: this run completes annotated slices and was given none of this scan; give its labels, "
+                "annotate three slices in it, or train on several cases to predict scans that nobody annotated."
             )
 
     def model(self, device: str) -> TripleViewModel:
