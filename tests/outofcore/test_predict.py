@@ -17,9 +17,11 @@ from tests.zarrs import write_ome
 import napari_rada as rada
 from napari_rada import pipeline
 from napari_rada.control import RunControl
+from napari_rada.data.grid import Grid
 from napari_rada.data.resampling import upsample
 from napari_rada.errors import InputError, RunFolderError, Stopped
 from napari_rada.events import Event, Notice, Stage, StageProgress
+from napari_rada.io import write_volume
 from napari_rada.io.chunked import ChunkedArray
 from napari_rada.io.lazy import from_array, open_lazy
 from napari_rada.outofcore.plan import FOLDER
@@ -160,7 +162,7 @@ def test_another_prediction_is_not_written_over(run: Path, coarse_run: Path, sca
     before = chunk_files(result.out)
     for run_dir, volume, settings, what in (
         (coarse_run, scan, {}, "the networks or settings of the run, the factors to the working grid"),
-        (run, other, {}, "the volume"),
+        (run, other, {}, "the volume, or the time of writing of its files"),
         (run, scan, {"factors": (1, 2, 2)}, "the factors to the working grid"),
         (run, scan, {"chunk": 32}, "the size of the chunks"),
         (run, scan, {"probability": tmp_path / "p.zarr"}, "the place of the probability"),
@@ -168,6 +170,27 @@ def test_another_prediction_is_not_written_over(run: Path, coarse_run: Path, sca
         with pytest.raises(InputError, match=f"belongs to another prediction, not the same are {what}; choose"):
             predict(run_dir, volume, result.out, **settings)
     assert chunk_files(result.out) == before
+
+
+@pytest.mark.parametrize("name", ["long.ome.zarr", "long.nii"])
+def test_a_volume_that_was_written_again_is_another_one(
+    run: Path, values: np.ndarray, tmp_path: Path, name: str
+) -> None:
+    long, out = np.concatenate([values, values[:20]])[:, :16, :16], tmp_path / "out.ome.zarr"
+    volume = _written(tmp_path / name, long)
+    predict(run, volume, out)
+    moved = volume.rename(tmp_path / f"moved-{name}")
+    assert predict(run, moved, out).computed == 0, "it is the same elsewhere"
+    long[18] = 255
+    with pytest.raises(InputError, match="not the same are the volume, or the time of writing of its files; choose"):
+        predict(run, _written(volume, long), out)
+
+
+def _written(path: Path, values: np.ndarray) -> Path:
+    if path.suffix == ".zarr":
+        return write_ome(path, values)
+    write_volume(path, values, Grid.from_spacing((len(values), 16, 16)))
+    return path
 
 
 def test_outputs_that_would_harm_are_refused(run: Path, scan: Path, tmp_path: Path) -> None:

@@ -182,6 +182,14 @@ def from_array(
     return LazyVolume(name, array, grid, placement_of(grid))
 
 
+def files_of(path: Path) -> list[Path]:
+    """Return the files that hold the voxels of a volume, sorted: the file itself, or those of the zarr array."""
+    if path.is_file():
+        return [path]
+    folder = path if is_array(path) else read_multiscale(path).array
+    return sorted(file for file in folder.rglob("*") if file.is_file())
+
+
 def placement_of(grid: Grid) -> Placement:
     """Return what OME-Zarr can tell of a grid: voxel size and, if it is not turned or mirrored, the place."""
     upright = Grid.from_spacing(grid.shape, grid.spacing).affine

@@ -13,6 +13,7 @@ from napari_rada.data.working import grid_factors
 from napari_rada.durable import write_text
 from napari_rada.errors import InputError
 from napari_rada.io.chunked import REMEDY, make_folder
+from napari_rada.io.lazy import files_of
 from napari_rada.memory import GIB
 from napari_rada.text import read_json
 
@@ -44,7 +45,7 @@ class Plan:
     Parameters
     ----------
     networks, scan
-        Hashes: of the weights and settings; of the volume's shape, type and voxels at a few places.
+        Hashes: of the weights and settings; of the volume's shape, type, files and voxels at a few places.
     shape, spacing
         Voxels, and mm, along (z, y, x).
     factors
@@ -165,8 +166,13 @@ def hash_of_networks(run: TrainedNetworks) -> str:
 
 
 def hash_of_scan(volume: LazyVolume) -> str:
-    """Hash of a volume's shape, type, voxel size and of its voxels at 27 places: recognises it, wherever it lies."""
+    """Hash of a volume's shape, type, voxel size and of its voxels at 27 places: recognises it, wherever it lies.
+
+    Of a volume on the disk also size and time of writing of its files, since it may have changed elsewhere.
+    """
     digest = hashlib.sha256(f"{volume.shape} {volume.dtype} {volume.placement}".encode())
+    for file in () if volume.path is None else files_of(volume.path):
+        digest.update(f"{file.stat().st_size} {file.stat().st_mtime_ns}".encode())
     firsts = [np.linspace(0, max(0, size - SAMPLE), SAMPLES).astype(int).tolist() for size in volume.shape]
     for z in firsts[0]:
         for y in firsts[1]:

@@ -254,7 +254,7 @@ def _check_same(begun: Plan, volume: LazyVolume, networks: str, scan: str, out: 
     kept = "" if wanted.probability is None else str(wanted.probability)
     differs = {
         "the networks or settings of the run": begun.networks != networks,
-        "the volume": begun.scan != scan or begun.shape != volume.shape,
+        "the volume, or the time of writing of its files": begun.scan != scan or begun.shape != volume.shape,
         "the factors to the working grid": begun.factors != wanted.factors,
         "the size of the chunks": wanted.chunk not in (None, begun.chunk),
         "the place of the probability": begun.probability != kept,
