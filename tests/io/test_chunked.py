@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -51,6 +51,13 @@ def test_an_array_that_is_begun_again_keeps_its_chunks(tmp_path: Path, values: n
     ChunkedArray.create(tmp_path / "a", SHAPE, CHUNKS, np.uint16).write((0, 0, 0), values)
     again = ChunkedArray.create(tmp_path / "a", SHAPE, CHUNKS, np.uint16)
     np.testing.assert_array_equal(again.read((0, 0, 0), SHAPE), values)
+
+
+@pytest.mark.parametrize("other", [(SHAPE, CHUNKS, np.uint8), (SHAPE, SHAPE, np.uint16), (CHUNKS, CHUNKS, np.uint16)])
+def test_another_array_is_not_gone_on_with(tmp_path: Path, other: tuple[Any, Any, Any]) -> None:
+    ChunkedArray.create(tmp_path / "a", SHAPE, CHUNKS, np.uint16)
+    with pytest.raises(InputError, match="holds an array of another shape or type"):
+        ChunkedArray.create(tmp_path / "a", *other)
 
 
 @pytest.mark.parametrize("damage", [b"", b"no zlib", b"x\x9c\x03\x00\x00\x00\x00\x01"])

@@ -156,6 +156,36 @@ def test_a_half_written_chunk_does_not_count(run: Path, scan: Path, tmp_path: Pa
     assert not list(victim.parent.glob(".part*"))
 
 
+def test_what_is_missing_of_the_probability_is_computed_again(run: Path, scan: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "p.ome.zarr"
+    result = predict(run, scan, tmp_path / "out.ome.zarr", probability=kept)
+    whole, victim = level(kept), kept / "0" / "0" / "1" / "1" / "1"
+    victim.unlink()
+    assert predict(run, scan, result.out, probability=kept).computed == 1
+    assert victim.is_file()
+    shutil.rmtree(kept)
+    predict(run, scan, result.out, probability=kept)
+    np.testing.assert_array_equal(level(kept), whole)
+    assert open_lazy(result.out).placement == open_lazy(scan).placement
+    assert "multiscales" in json.loads((kept / ".zattrs").read_text())
+
+
+def test_a_prediction_that_was_cut_off_beside_its_plan_is_gone_on_with(
+    run: Path, scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_off(*arguments: Any, **settings: Any) -> None:
+        raise KeyboardInterrupt
+
+    out, kept = tmp_path / "out.ome.zarr", tmp_path / "p.ome.zarr"
+    for name in ("napari_rada.outofcore.plan.write_text", "napari_rada.outofcore.predict.write_group"):
+        with monkeypatch.context() as patch:
+            patch.setattr(name, cut_off)
+            with pytest.raises(KeyboardInterrupt):
+                predict(run, scan, out, probability=kept)
+    result = predict(run, scan, out, probability=kept)
+    assert result.computed == result.units
+
+
 def test_another_prediction_is_not_written_over(run: Path, coarse_run: Path, scan: Path, tmp_path: Path) -> None:
     result = predict(run, scan, tmp_path / "out.ome.zarr")
     other = write_ome(tmp_path / "other.ome.zarr", np.asarray(level(scan))[::-1])
@@ -198,6 +228,7 @@ def test_outputs_that_would_harm_are_refused(run: Path, scan: Path, tmp_path: Pa
     foreign.mkdir()
     (foreign / "thesis.txt").write_text("years of work")
     (tmp_path / "file.zarr").write_text("")
+    (tmp_path / "empty.zarr").mkdir()
     damaged = tmp_path / "damaged.zarr" / FOLDER
     damaged.mkdir(parents=True)
     (damaged / "plan.json").write_text("{}")
@@ -214,6 +245,14 @@ def test_outputs_that_would_harm_are_refused(run: Path, scan: Path, tmp_path: Pa
             predict(run, scan, out)
     with pytest.raises(InputError, match=r"foreign.ome.zarr exists already"):
         predict(run, scan, tmp_path / "new.ome.zarr", probability=foreign)
+    for out, kept in (
+        ("new.zarr", "new.zarr"),
+        ("empty.zarr", "empty.zarr/p.zarr"),
+        ("foreign.ome.zarr/o.zarr", foreign),
+    ):
+        with pytest.raises(InputError, match=r"The output .* and the probability .* lie in each other"):
+            predict(run, scan, tmp_path / out, probability=tmp_path / kept)
+    assert not (tmp_path / "new.zarr").exists()
     assert (foreign / "thesis.txt").read_text() == "years of work"
 
 

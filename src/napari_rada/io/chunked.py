@@ -53,11 +53,21 @@ class ChunkedArray:
 
     @classmethod
     def create(cls, path: Path, shape: Sequence[int], chunks: Sequence[int], dtype: object) -> ChunkedArray:
-        """Make the folder and describe the array in it; one that is there already and is alike is gone on with."""
+        """Make the folder and describe the array in it; one that is there already and is alike is gone on with.
+
+        Raises
+        ------
+        InputError
+            If another array is there, or the disk refuses.
+        """
         array = cls(path, tuple(shape), tuple(chunks), np.dtype(dtype).newbyteorder("<"))  # type: ignore[call-overload]
         make_folder(path)
         if not (path / ".zarray").exists():
             write_text(path / ".zarray", json.dumps(array._description(), indent=2), InputError, REMEDY)
+            return array
+        there = cls.open(path)
+        if (there.shape, there.chunks, there.dtype) != (array.shape, array.chunks, array.dtype):
+            raise InputError(f"{path} holds an array of another shape or type; delete it, or choose another name.")
         return array
 
     @classmethod

@@ -140,6 +140,7 @@ def predict_volume(
     run.check_unannotated(volume.name)
     _check_orientation(volume, run)
     target, kept = _checked_out(out, volume), None if probability is None else _checked_out(probability, volume)
+    _check_apart(target, kept)
     if scheduler is not None and volume.path is None and not hasattr(volume.array, "__dask_graph__"):
         raise InputError(f"{volume.name} lies in this process; a cluster needs a file, or a dask array.")
     with ExitStack() as stack:
@@ -147,6 +148,9 @@ def predict_volume(
         stack.callback(forget_sites)
         wanted = _Wanted(working_factors(volume, run, factors), chunk, memory, kept, non_finite)
         _settle(run, volume, target, wanted, runner, control, listener)
+        for folder in filter(None, (target, kept)):
+            make_folder(folder)
+            write_group(folder)
         if max(wanted.factors) > 1:
             listener(Notice(_coarseness(volume, wanted.factors)))
         if run.config.inference.largest_part:
@@ -204,6 +208,14 @@ def _checked_out(out: Path | str, volume: LazyVolume) -> Path:
     return path
 
 
+def _check_apart(out: Path, probability: Path | None) -> None:
+    if probability is not None and (probability.is_relative_to(out) or out.is_relative_to(probability)):
+        raise InputError(
+            f"The output {out} and the probability {probability} lie in each other; choose another place for the "
+            "probability."
+        )
+
+
 def _settle(
     run: TrainedNetworks,
     volume: LazyVolume,
@@ -230,9 +242,6 @@ def _settle(
     found = find_intensities(volume, run.config.data, wanted.non_finite, runner, control, listener)
     shape, channels = working_shape(volume.shape, wanted.factors), run.config.model.networks * len(run.classes)
     unit = unit_of(shape, chunk, run.config.training.patch, channels, wanted.memory)
-    for folder in filter(None, (out, wanted.probability)):
-        make_folder(folder)
-        write_group(folder)
     kept = "" if wanted.probability is None else str(wanted.probability)
     Plan(
         networks=networks,

@@ -108,9 +108,11 @@ class Site:
         return first + [Shrink(self, level) for level in range(1, len(self.labels))]
 
     def is_complete(self) -> bool:
-        """Tell whether the result is there as a whole, described and at every level."""
-        written = all(array.is_written((0, 0, 0), array.shape) for array in self.labels)
-        return written and (self.out / ".zattrs").is_file()
+        """Tell whether all levels of the result, and the probability if it is kept, are there and described."""
+        kept = [self.probability] if self.plan.probability else []
+        written = all(array.is_written((0,) * array.ndim, array.shape) for array in (*self.labels, *kept))
+        images = [self.out, *(array.path.parent for array in kept)]
+        return written and all((image / ".zattrs").is_file() for image in images)
 
     def read_volume(self, box: Box) -> NDArray[np.float32]:
         """Read a box of the volume as the networks see it where the working grid is not coarser."""
