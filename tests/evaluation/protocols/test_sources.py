@@ -62,6 +62,9 @@ def test_lits_in_two_folders(tmp_path: Path) -> None:
             nib.save(nib.Nifti1Image(labels, np.eye(4)), tmp_path / folder / f"segmentation-{number}.nii")
     (tmp_path / "Batch 2" / "volume-5.nii").write_bytes(b"no labels")
     assert [source.name for source in find_sources(tmp_path, LITS)] == ["000", "002", "010"]
+    (tmp_path / "Batch 2" / "volume-10.nii.gz").write_bytes(b"")
+    with pytest.raises(InputError, match=r"volume-10.nii.* are the same scan; name a folder that holds each once"):
+        find_sources(tmp_path, LITS)
 
 
 def test_pairs_and_what_their_folders_say(tmp_path: Path) -> None:
@@ -104,6 +107,14 @@ def test_labels_of_another_shape(tmp_path: Path) -> None:
     nib.save(nib.Nifti1Image(image, np.eye(4)), tmp_path / "a_image.nii.gz")
     nib.save(nib.Nifti1Image(labels[1:], np.eye(4)), tmp_path / "a_label.nii.gz")
     with pytest.raises(InputError, match="two equal 3D volumes are needed"):
+        read_source(find_sources(tmp_path, LA)[0])
+
+
+def test_labels_that_lie_elsewhere(tmp_path: Path) -> None:
+    image, labels = scan(0)
+    nib.save(nib.Nifti1Image(image, np.diag([-1.0, -1.0, 1.0, 1.0])), tmp_path / "a_image.nii.gz")
+    nib.save(nib.Nifti1Image(labels, np.eye(4)), tmp_path / "a_label.nii.gz")
+    with pytest.raises(InputError, match=r"a_label.nii.gz does not lie where .*a_image.nii.gz lies"):
         read_source(find_sources(tmp_path, LA)[0])
 
 

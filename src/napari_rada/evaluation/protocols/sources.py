@@ -19,7 +19,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from napari_rada.data.grid import Grid
 from napari_rada.errors import InputError, MissingDependencyError
+from napari_rada.io import check_same_grid
+from napari_rada.io.volume import Volume
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -134,7 +137,10 @@ def _lits(folder: Path) -> list[Source]:
     files: dict[tuple[str, int], Path] = {}
     for path in folder.rglob("*.nii*"):
         if found := re.fullmatch(r"(volume|segmentation)-(\d+)\.nii(\.gz)?", path.name):
-            files[(found[1], int(found[2]))] = path
+            key = (found[1], int(found[2]))
+            if key in files:
+                raise InputError(f"{path} and {files[key]} are the same scan; name a folder that holds each once.")
+            files[key] = path
     numbers = [number for kind, number in files if kind == "volume" and ("segmentation", number) in files]
     return [Source(f"{n:03d}", files["volume", n], files["segmentation", n]) for n in numbers]
 
@@ -157,17 +163,23 @@ def _pairs(folder: Path) -> list[Source]:
 
 
 def _read_nifti(source: Source) -> RawScan:
+    image = _turned(source.image)
+    if source.labels is None:
+        return RawScan(image.array, None, image.grid.spacing)
+    labels = _turned(source.labels)
+    if labels.array.shape == image.array.shape:
+        check_same_grid(labels, image)
+    return RawScan(image.array, labels.array, image.grid.spacing)
+
+
+def _turned(path: Path) -> Volume:
+    """Read a file and turn its axes to those that are closest to x, y, z."""
     import nibabel as nib
 
-    def turned(path: Path) -> Any:
-        return nib.as_closest_canonical(nib.load(path, mmap=False))
-
-    image = turned(source.image)
+    image = nib.as_closest_canonical(nib.load(path, mmap=False))
     array = np.asanyarray(image.dataobj)
-    array = array.reshape(array.shape[:3]) if array.ndim == 4 and array.shape[3] == 1 else array
-    labels = None if source.labels is None else np.asanyarray(turned(source.labels).dataobj).T
-    x, y, z = (float(size) for size in image.header.get_zooms()[:3])
-    return RawScan(array.T, labels, (z, y, x))
+    array = (array.reshape(array.shape[:3]) if array.ndim == 4 and array.shape[3] == 1 else array).T
+    return Volume(array, Grid(array.shape, image.affine[:, [2, 1, 0, 3]]), path)
 
 
 def _read_nrrd(source: Source) -> RawScan:
