@@ -282,3 +282,10 @@ def test_real_scans(prediction_for: Any, shared_data: Path, tmp_path: Path) -> N
         assert written.header["sform_code"] == source.header["sform_code"]
         assert written.header["qform_code"] == source.header["qform_code"]
         np.testing.assert_array_equal(np.asanyarray(written.dataobj).T, mask)
+
+
+def test_an_axis_too_long_for_nifti_1_is_written_as_nifti_2(tmp_path: Path) -> None:
+    values = np.zeros((2, 2, 40000), dtype=np.uint8)
+    values[0, 1, 39999] = 1
+    io.write_volume(tmp_path / "long.nii.gz", values, Grid.from_spacing(values.shape))
+    np.testing.assert_array_equal(io.read_volume(tmp_path / "long.nii.gz").array, values)

@@ -68,6 +68,30 @@ def test_imagej_stack_and_its_mask(
     assert mask["slices"] == 5
 
 
+@pytest.mark.parametrize("unit", ["µm".encode(), "µm".encode("latin-1"), "μm".encode(), rb"\u00B5m"])
+def test_a_micro_sign_comes_back_however_it_was_written(tmp_path: Path, unit: bytes) -> None:
+    path, out = tmp_path / "stack.tif", tmp_path / "mask.tif"
+    text = b"ImageJ=1.53t\nimages=5\nslices=5\nunit=" + unit + b"\nspacing=3.0\n"
+    with tifffile.TiffWriter(path) as writer:
+        for page in STACK:
+            writer.write(page, contiguous=False, metadata=None, description=text, resolution=(4, 2), resolutionunit=1)
+            text = b""
+    volume = io.read_volume(path)
+    np.testing.assert_allclose(volume.grid.spacing, (0.003, 0.0005, 0.00025))
+    io.write_volume(out, (STACK > 9).astype(np.uint8), volume.grid, path)
+    assert imagej_metadata(out)["unit"] in (r"\u00B5m", r"\u03BCm")
+    assert io.read_volume(out).grid.matches(volume.grid, 1e-9)
+
+
+def test_what_a_format_cannot_hold_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: Any) -> None:
+        raise ValueError("no such thing")
+
+    monkeypatch.setattr("napari_rada.io.formats.write_tiff", refuse)
+    with pytest.raises(InputError, match=r"a.tif cannot be written \(no such thing\); choose another format"):
+        io.write_volume(tmp_path / "a.tif", STACK, Grid.from_spacing(STACK.shape))
+
+
 def test_exact_fractions_of_the_resolution_come_back(tmp_path: Path) -> None:
     path = tmp_path / "stack.tif"
     tifffile.imwrite(

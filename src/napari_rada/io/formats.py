@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_rada.durable import written_whole
-from napari_rada.errors import InputError
+from napari_rada.errors import InputError, RadaError
 from napari_rada.io.files import Format, check_output, check_readable, format_of
 from napari_rada.io.nifti import read_nifti, write_nifti
 from napari_rada.io.tiff import read_tiff, write_tiff
@@ -62,5 +62,11 @@ def write_volume(path: Path | str, array: NDArray[Any], grid: Grid, like: Path |
     if like is not None and format_of(like) is not format_of(path):
         like = None
     write = write_nifti if format_of(path) is Format.NIFTI else write_tiff
-    with written_whole(path) as temporary:
-        write(temporary, array, grid, like)
+    try:
+        with written_whole(path) as temporary:
+            write(temporary, array, grid, like)
+    except RadaError:
+        raise
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path} cannot be written ({reason}); choose another format for it.") from None

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 MM_PER_UNIT = {"meter": 1000.0, "micron": 0.001}
 """Other units, and none, count as millimetres."""
+NIFTI1_LONGEST = 2**15 - 1
+"""Voxels along an axis that a NIfTI-1 header can tell."""
 
 _REVERSED = [2, 1, 0, 3]
 
@@ -105,7 +107,8 @@ def write_nifti(path: Path, array: NDArray[Any], grid: Grid, like: Path | None) 
     data = np.ascontiguousarray(_storable(array)).T
     if like is None:
         affine = grid.affine[:, _REVERSED]
-        image = nib.Nifti1Image(data, affine)
+        kind: type[nib.Nifti1Image] = nib.Nifti1Image if max(data.shape) <= NIFTI1_LONGEST else nib.Nifti2Image
+        image = kind(data, affine)
         image.set_sform(affine, code="aligned")
         image.set_qform(affine, code="aligned")
         image.header.set_xyzt_units("mm")

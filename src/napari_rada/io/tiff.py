@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from math import prod
@@ -29,7 +30,7 @@ MM_PER_UNIT = {
     **dict.fromkeys(("cm", "centimeter", "centimetre"), 10.0),
     **dict.fromkeys(("m", "meter", "metre"), 1000.0),
     **dict.fromkeys(("inch", "in", "inches"), 25.4),
-    **dict.fromkeys(("um", "µm", "μm", r"\u00b5m", "micron", "microns", "micrometer", "micrometre"), 0.001),
+    **dict.fromkeys(("um", "µm", "μm", "micron", "microns", "micrometer", "micrometre"), 0.001),
     **dict.fromkeys(("nm", "nanometer", "nanometre"), 1e-6),
 }
 DEFLATED = (1, 8, 32773, 32946)
@@ -250,9 +251,8 @@ def _calibration(tif: tifffile.TiffFile, path: Path) -> Calibration:
 
 def _imagej(tif: tifffile.TiffFile, path: Path, resolution: tuple[Resolution, Resolution], unit: int) -> Calibration:
     found = tif.imagej_metadata or {}
-    metadata = {key: found[key] for key in KEPT_METADATA if key in found}
-    name = str(metadata.get("unit", "")).strip().lower()
-    factor = MM_PER_UNIT.get(name)
+    metadata = {key: _escaped(found[key]) for key in KEPT_METADATA if key in found}
+    factor = _millimetres(metadata.get("unit", ""))
     x, y = (_pixel_size(r) for r in resolution)
     z = abs(float(metadata.get("spacing") or 0.0)) or y
     scale = 1.0 if factor is None else factor
@@ -265,15 +265,28 @@ def _imagej(tif: tifffile.TiffFile, path: Path, resolution: tuple[Resolution, Re
     return Calibration("imagej", spacing, resolution, unit, metadata, factor is not None, tuple(notes))
 
 
+def _escaped(value: Any) -> Any:
+    """Return a text in ASCII, all that ImageJ's TIFF holds, with other characters written as ImageJ writes them."""
+    if not isinstance(value, str):
+        return value
+    return "".join(c if c.isascii() else f"\\u{ord(c):04X}" for c in value)
+
+
+def _millimetres(unit: object) -> float | None:
+    """Millimetres per unit; None if it is no unit of length."""
+    name = re.sub(r"\\u([0-9a-fA-F]{4})", lambda found: chr(int(found[1], 16)), str(unit))
+    return MM_PER_UNIT.get(name.strip().lower())
+
+
 def _ome(tif: tifffile.TiffFile, path: Path, resolution: tuple[Resolution, Resolution], unit: int) -> Calibration:
     pixels = _ome_pixels(tif)
     metadata = {key: value for key, value in pixels.items() if key.startswith("PhysicalSize")}
     sizes: dict[str, float] = {}
     for axis in "ZYX":
         size = float(metadata.get(f"PhysicalSize{axis}") or 0.0)
-        name = str(metadata.get(f"PhysicalSize{axis}Unit", "µm")).lower()
-        if size > 0 and name in MM_PER_UNIT:
-            sizes[axis] = size * MM_PER_UNIT[name]
+        factor = _millimetres(metadata.get(f"PhysicalSize{axis}Unit", "µm"))
+        if size > 0 and factor is not None:
+            sizes[axis] = size * factor
     if "Y" not in sizes or "X" not in sizes:
         note = f"{path.name} gives no voxel size in its OME metadata; 1 mm was taken."
         return Calibration("ome", (1.0, 1.0, 1.0), resolution, unit, metadata, False, (note,))
