@@ -17,7 +17,7 @@ from tests.zarrs import AXES, write_array, write_ome
 from napari_rada import io
 from napari_rada.data.grid import Grid
 from napari_rada.errors import InputError, MissingDependencyError
-from napari_rada.io.lazy import from_array, open_lazy, placement_of
+from napari_rada.io.lazy import LazyVolume, from_array, open_lazy, placement_of
 from napari_rada.io.ngff import MAX_CHUNK, Placement, read_multiscale
 
 if TYPE_CHECKING:
@@ -36,6 +36,25 @@ def part(values: np.ndarray) -> np.ndarray:
     return values[tuple(slice(a, b) for a, b in zip(*BOX, strict=True))]
 
 
+def sent(volume: LazyVolume) -> LazyVolume:
+    """Return a volume as it arrives in another process."""
+    found: LazyVolume = pickle.loads(pickle.dumps(volume))  # noqa: S301 - our own
+    return found
+
+
+def test_another_process_opens_the_file_when_it_reads_and_once(tmp_path: Path, values: np.ndarray) -> None:
+    path = tmp_path / "scan.nii.gz"
+    io.write_volume(path, values, Grid.from_spacing(SHAPE))
+    volume = open_lazy(path)
+    path.rename(tmp_path / "hidden.nii.gz")
+    with pytest.raises(InputError, match=r"scan.nii.gz does not exist; check the spelling of the path\.$"):
+        sent(volume).read(BOX)
+    (tmp_path / "hidden.nii.gz").rename(path)
+    np.testing.assert_array_equal(sent(volume).read(BOX), part(values))
+    path.unlink()
+    np.testing.assert_array_equal(sent(volume).read(BOX), part(values))
+
+
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
 def test_ome_zarr_gives_its_voxels_and_their_place(tmp_path: Path, values: np.ndarray, version: str) -> None:
     volume = open_lazy(write_ome(tmp_path / "scan.ome.zarr", values, version=version))
@@ -45,8 +64,10 @@ def test_ome_zarr_gives_its_voxels_and_their_place(tmp_path: Path, values: np.nd
     np.testing.assert_allclose(volume.grid.spacing, (0.002, 0.001, 0.001))
     np.testing.assert_allclose(volume.grid.affine[:3, 3], 0.003)
     assert not volume.notes
-    again = pickle.loads(pickle.dumps(volume))  # noqa: S301 - as it is sent to another process
+    again = sent(volume)
     np.testing.assert_array_equal(again.read(BOX), part(values))
+    assert (again.name, again.shape, again.dtype, again.chunks) == ("scan", SHAPE, np.uint8, (16, 16, 16))
+    np.testing.assert_array_equal(sent(again).read(BOX), part(values))
 
 
 def test_axes_of_length_one_before_the_volume_are_dropped(tmp_path: Path, values: np.ndarray) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import TYPE_CHECKING
 
 import dask.array
@@ -13,8 +14,9 @@ import napari_rada as rada
 from napari_rada.control import RunControl
 from napari_rada.errors import InputError, RadaError, Stopped
 from napari_rada.io.chunked import ChunkedArray
-from napari_rada.io.lazy import from_array
+from napari_rada.io.lazy import from_array, open_lazy
 from napari_rada.outofcore import runner
+from napari_rada.outofcore.intensities import Counting
 from napari_rada.outofcore.runner import Cluster, Here
 from napari_rada.outofcore.steps import Order
 
@@ -59,6 +61,32 @@ def test_stop_and_errors_come_through(address: str, where: str) -> None:
         control.stop()
         with pytest.raises(Stopped):
             list(runner.map(first, BOXES, control))
+
+
+def test_a_worker_that_does_not_see_the_files_is_named(
+    run: Path, scan: Path, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counting = pickle.loads(pickle.dumps(Counting(open_lazy(scan))))  # noqa: S301 - as it is sent to another process
+    scan.rename(tmp_path / "elsewhere.zarr")
+    order = Order(str(run), "best", "cpu", counting.volume, str(tmp_path / "out.zarr"), "call")
+    with Cluster(address) as cluster:
+        for work, answer in (
+            (counting, "scan.ome.zarr does not exist"),
+            (runner.Doing(order, 0), "out.zarr holds nothing that was begun; whoever computes must see run"),
+        ):
+            with pytest.raises(InputError, match=rf"On the worker inproc://.*: .*{answer}"):
+                list(cluster.map(work, BOXES, RunControl()))
+
+
+def test_workers_that_are_all_gone_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "PATIENCE_S", 1.0)
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0") as own,
+        Cluster(own.scheduler_address) as cluster,
+    ):
+        own.scale(0)
+        with pytest.raises(RadaError, match="has lost all of its workers"):
+            list(cluster.map(first, BOXES, RunControl()))
 
 
 def test_workers_that_are_lost_again_and_again_are_told(address: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+from uuid import uuid4
 
 import numpy as np
 
 from napari_rada.data.grid import Grid, Shape, Spacing
-from napari_rada.errors import InputError, MissingDependencyError
+from napari_rada.errors import InputError, MissingDependencyError, RadaError
 from napari_rada.io.files import Format, check_readable, format_of, stem_of
 from napari_rada.io.formats import read_volume
 from napari_rada.io.ngff import MARKERS, Placement, check_array, is_array, is_zarr, read_multiscale
@@ -46,7 +47,7 @@ class Readable(Protocol):
 class LazyVolume:
     """A volume that is read in parts; make it with `open_lazy` or `from_array`.
 
-    It can be sent to another process, which opens the file again.
+    It can be sent to another process, which opens the file again when it first reads from it.
 
     Parameters
     ----------
@@ -62,6 +63,8 @@ class LazyVolume:
         Where it was opened; None for an array of this process.
     notes
         What had to be assumed, one sentence each.
+    token
+        Tells this opening of the file from others.
     """
 
     name: str
@@ -70,6 +73,7 @@ class LazyVolume:
     placement: Placement
     path: Path | None = None
     notes: tuple[str, ...] = ()
+    token: str = field(default_factory=lambda: uuid4().hex)
 
     def __post_init__(self) -> None:
         shape = tuple(self.array.shape)
@@ -84,9 +88,10 @@ class LazyVolume:
             raise InputError(f"{self.name} has shape {shape[-3:]}; at least 2 voxels along every axis are needed.")
 
     def __reduce__(self) -> tuple[Any, ...]:
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
         if self.path is not None:
-            return open_lazy, (self.path,)
-        return LazyVolume, tuple(getattr(self, field.name) for field in fields(self))
+            values["array"] = SentVoxels(self.path, self.token, tuple(self.array.shape), self.dtype, self.chunks)
+        return LazyVolume, tuple(values.values())
 
     @property
     def shape(self) -> Shape:
@@ -118,7 +123,7 @@ class LazyVolume:
         try:
             part = self.array[(*lead, *where)]
             values = np.asarray(part.compute(scheduler="synchronous") if hasattr(part, "compute") else part)
-        except MemoryError:
+        except (MemoryError, RadaError):
             raise
         except Exception as error:  # noqa: BLE001 - each library has its own errors for damaged chunks
             reason = " ".join(str(error).split()) or type(error).__name__
@@ -126,6 +131,36 @@ class LazyVolume:
                 f"{self.name}: the voxels from {box[0]} to {box[1]} cannot be read ({reason}); copy or write it again."
             ) from None
         return values.astype(self.dtype, copy=False)
+
+
+@dataclass(frozen=True)
+class SentVoxels:
+    """The voxels of a volume that another process opened; here its file is opened when they are first read, and once.
+
+    Parameters
+    ----------
+    path, token
+        Of the volume.
+    shape, dtype, chunks
+        As the other process found them.
+    """
+
+    path: Path
+    token: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    chunks: Shape
+
+    def __getitem__(self, index: Any) -> Any:
+        """Read a part."""
+        if self.token not in _sent:
+            _sent.clear()
+            _sent[self.token] = open_lazy(self.path)
+        return _sent[self.token].array[index]
+
+
+_sent: dict[str, LazyVolume] = {}
+"""The volume of another process that was opened last."""
 
 
 def open_lazy(path: Path | str) -> LazyVolume:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from asyncio import TimeoutError as AsyncTimeoutError  # another one before Python 3.11
 from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 
@@ -25,7 +26,7 @@ Unit: TypeAlias = "Box"
 WAIT_S = 0.25
 """How often a cluster is left for a look at the stop request."""
 PATIENCE_S = 10.0
-"""How long to wait for a scheduler, and for its first worker."""
+"""How long to wait for a scheduler, for its first worker, and for another one when all are gone."""
 
 
 class Runner(Protocol):
@@ -100,6 +101,7 @@ class Cluster:
         """Compute all units; what was sent is taken back if it ends early."""
         from distributed import KilledWorker, wait
 
+        seen = time.monotonic()
         pending = {self._client.submit(_alone, work, unit, pure=False) for unit in units}
         try:
             while pending:
@@ -108,6 +110,7 @@ class Cluster:
                     with self._client.as_current():
                         done, pending = wait(pending, timeout=WAIT_S, return_when="FIRST_COMPLETED")
                 except (TimeoutError, AsyncTimeoutError):
+                    seen = self._checked_workers(seen)
                     continue
                 for future in done:
                     yield future.result()
@@ -118,6 +121,17 @@ class Cluster:
             ) from None
         finally:
             self._client.cancel(list(pending))
+
+    def _checked_workers(self, seen: float) -> float:
+        """Return when the scheduler last had workers; raises `RadaError` if that was too long ago."""
+        if self._client.nthreads():
+            return time.monotonic()
+        if time.monotonic() - seen > PATIENCE_S:
+            raise RadaError(
+                "The scheduler has lost all of its workers; look at what they printed last, start them again, and run "
+                "the same command again."
+            )
+        return seen
 
 
 class Doing:
@@ -155,6 +169,11 @@ def _opened(order: Order) -> Site:
 
 
 def _alone(work: Callable[[Unit, RunControl], R], unit: Unit) -> R:
-    """Compute a unit on a worker."""
+    """Compute a unit on a worker; an error names it."""
+    from distributed import get_worker
+
     with _one_at_a_time:
-        return work(unit, RunControl())
+        try:
+            return work(unit, RunControl())
+        except RadaError as error:
+            raise type(error)(f"On the worker {get_worker().address}: {error}") from None

@@ -19,7 +19,7 @@ import numpy as np
 
 from napari_rada.data.intensity import to_unit_range
 from napari_rada.data.resampling import block_mean, upsample
-from napari_rada.errors import RunFolderError
+from napari_rada.errors import InputError, RunFolderError
 from napari_rada.inference.tiles import predict_part
 from napari_rada.inference.window import TileGrid, boxes
 from napari_rada.io.chunked import ChunkedArray
@@ -57,6 +57,8 @@ class Site:
 
     Raises
     ------
+    InputError
+        If this machine does not see what was begun.
     RunFolderError
         If the run has changed since the prediction was begun.
     """
@@ -65,7 +67,10 @@ class Site:
         self.order = order
         self.out = Path(order.out)
         plan = load_plan(self.out)
-        assert plan is not None
+        if plan is None:
+            raise _unseen(order.out)
+        if plan.probability and not Path(plan.probability).is_dir():
+            raise _unseen(plan.probability)
         self.plan: Plan = plan
         self.run = TrainedNetworks.read(order.run_dir, order.weights)
         if hash_of_networks(self.run) != plan.networks:
@@ -259,6 +264,13 @@ def commonest(labels: NDArray[np.unsignedinteger], factors: Factors) -> NDArray[
         better = count > most
         found[better], most[better] = voxel[better], count[better]
     return found
+
+
+def _unseen(folder: str) -> InputError:
+    return InputError(
+        f"{folder} holds nothing that was begun; whoever computes must see run, volume and output under the "
+        "same paths as the machine that asks."
+    )
 
 
 def _finer(box: Box, factors: Factors, shape: Shape) -> Box:
