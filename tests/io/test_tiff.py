@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from napari_rada.data.grid import Grid
 from napari_rada.errors import InputError
 from napari_rada.events import Notice
 from napari_rada.io import read_volume, write_volume
+from napari_rada.io.tiff import open_tiff
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -192,6 +194,18 @@ def test_pages_without_any_metadata(tmp_path: Path) -> None:
         for page in STACK:
             writer.write(page, metadata=None, contiguous=False)
     np.testing.assert_array_equal(io.read_volume(tmp_path / "stack.tif").array, STACK)
+
+
+def test_a_box_of_packed_pages_keeps_no_whole_page(tmp_path: Path) -> None:
+    path = tmp_path / "stack.tif"
+    tifffile.imwrite(path, np.zeros((30, 512, 512), "u1"), compression="zlib", photometric="minisblack")
+    voxels = open_tiff(path)[0]
+    tracemalloc.start()
+    part = voxels[slice(0, 30), slice(0, 8), slice(0, 8)]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert part.shape == (30, 8, 8)
+    assert peak < 8 * 512 * 512, "of 30 pages"
 
 
 def write_pages_of_two_sizes(path: Path) -> None:

@@ -114,9 +114,9 @@ class TiffVoxels:
                 return np.array(tifffile.memmap(self._path, mode="r")[box])
             with tifffile.TiffFile(self._path) as tif:
                 pages = tif.series[0].pages
-                planes = [
-                    cast("tifffile.TiffPage", pages[z]).asarray()[box[1:]] for z in range(*box[0].indices(len(pages)))
-                ]
+                numbers = range(*box[0].indices(len(pages)))
+                # copies, since a view would keep its whole page
+                planes = [cast("tifffile.TiffPage", pages[z]).asarray()[box[1:]].copy() for z in numbers]
         return np.stack(planes)
 
 
