@@ -41,6 +41,8 @@ def imagej_metadata(path: Path) -> dict[str, Any]:
         ("micron", (0.003, 0.0005, 0.00025)),
         (r"\u00B5m", (0.003, 0.0005, 0.00025)),
         ("nm", (3e-6, 0.5e-6, 0.25e-6)),
+        ("pm", (3e-9, 0.5e-9, 0.25e-9)),
+        (r"\u00C5", (3e-7, 0.5e-7, 0.25e-7)),
         ("cm", (30.0, 5.0, 2.5)),
         ("inch", (76.2, 12.7, 6.35)),
     ],
@@ -138,6 +140,42 @@ def test_ome_voxel_size_comes_back(tmp_path: Path) -> None:
     with tifffile.TiffFile(out) as tif:
         assert tif.is_ome
     assert io.read_volume(out).grid.matches(volume.grid, 1e-9)
+
+
+def test_imagej_axes_have_units_of_their_own(tmp_path: Path) -> None:
+    path, out = tmp_path / "stack.tif", tmp_path / "mask.tif"
+    metadata = {"axes": "ZYX", "unit": "micron", "yunit": "nm", "zunit": "mm", "spacing": 0.005}
+    tifffile.imwrite(path, STACK, imagej=True, resolution=((2, 1), (1, 500)), resolutionunit=1, metadata=metadata)
+    volume = io.read_volume(path)
+    np.testing.assert_allclose(volume.grid.spacing, (0.005, 0.0005, 0.0005))
+    for dtype in (np.uint8, np.int32):
+        io.write_volume(out, (STACK * 9).astype(dtype), volume.grid, path)
+        assert io.read_volume(out).grid.matches(volume.grid, 1e-9)
+
+
+def test_angstroms_of_ome_are_known_and_other_units_are_named(tmp_path: Path) -> None:
+    sizes = {f"PhysicalSize{axis}": 5.0 for axis in "XYZ"}
+    for unit, spacing in (("Å", 5e-7), ("pixel", 1.0)):
+        units = {f"PhysicalSize{axis}Unit": unit for axis in "XYZ"}
+        tifffile.imwrite(tmp_path / "a.tif", STACK, ome=True, metadata={"axes": "ZYX", **sizes, **units})
+        volume = io.read_volume(tmp_path / "a.tif")
+        np.testing.assert_allclose(volume.grid.spacing, [spacing] * 3)
+    assert volume.notes == ("a.tif gives its sizes in 'pixel', which is no known unit of length; 1 mm was taken.",)
+    metadata = {"axes": "ZYX", "unit": "pixel", "spacing": 2.0}
+    tifffile.imwrite(tmp_path / "b.tif", STACK, imagej=True, metadata=metadata)
+    assert (
+        "gives its sizes in 'pixel', which is no known unit of length; one"
+        in io.read_volume(tmp_path / "b.tif").notes[0]
+    )
+
+
+@pytest.mark.parametrize("tile", [None, (16, 16, 16)])
+def test_volumetric_pages_are_not_read_in_parts(tmp_path: Path, tile: tuple[int, ...] | None) -> None:
+    path, values = tmp_path / "a.tif", np.arange(20 * 24 * 28, dtype=np.uint16).reshape(20, 24, 28)
+    tifffile.imwrite(path, values, tile=tile, volumetric=True, compression="zlib", photometric="minisblack")
+    np.testing.assert_array_equal(io.read_volume(path).array, values)
+    with pytest.raises(InputError, match=r"several slices in one page \(volumetric TIFF\), which cannot"):
+        open_tiff(path)
 
 
 @pytest.mark.parametrize("imagej", [True, False])

@@ -32,6 +32,8 @@ MM_PER_UNIT = {
     **dict.fromkeys(("inch", "in", "inches"), 25.4),
     **dict.fromkeys(("um", "µm", "μm", "micron", "microns", "micrometer", "micrometre"), 0.001),
     **dict.fromkeys(("nm", "nanometer", "nanometre"), 1e-6),
+    **dict.fromkeys(("å", "angstrom", "ångström"), 1e-7),
+    **dict.fromkeys(("pm", "picometer", "picometre"), 1e-9),
 }
 DEFLATED = (1, 8, 32773, 32946)
 """TIFF codes of no compression, zlib (two codes) and PackBits."""
@@ -98,7 +100,10 @@ def read_tiff(path: Path) -> Volume:
 
 
 class TiffVoxels:
-    """The pixels of a stack, (z, y, x), read when they are asked for: page by page where they are packed."""
+    """The pixels of a stack, (z, y, x), read when they are asked for: page by page where they are packed.
+
+    `in_pages` is False where they are packed in another way, and cannot be read so.
+    """
 
     def __init__(self, path: Path, series: tifffile.TiffPageSeries) -> None:
         self._path = path
@@ -106,6 +111,7 @@ class TiffVoxels:
         self.dtype = np.dtype(series.dtype)
         self.chunks = (1, *self.shape[1:])
         self._plain = series.dataoffset is not None and series.keyframe.is_memmappable
+        self.in_pages = self._plain or len(series.pages) == self.shape[0]
 
     def __getitem__(self, box: tuple[slice, ...]) -> NDArray[Any]:
         """Read a part."""
@@ -135,6 +141,11 @@ def open_tiff(path: Path) -> tuple[TiffVoxels, Grid, tuple[str, ...]]:
         _check_series(series, path)
         calibration = _calibration(tif, path)
         voxels = TiffVoxels(path, series[0])
+        if not voxels.in_pages:
+            raise InputError(
+                f"{path} keeps several slices in one page (volumetric TIFF), which cannot be read in parts; save it as "
+                "a plain stack, or predict it in memory."
+            )
     return voxels, Grid.from_spacing(voxels.shape, calibration.spacing), calibration.notes
 
 
@@ -252,17 +263,24 @@ def _calibration(tif: tifffile.TiffFile, path: Path) -> Calibration:
 def _imagej(tif: tifffile.TiffFile, path: Path, resolution: tuple[Resolution, Resolution], unit: int) -> Calibration:
     found = tif.imagej_metadata or {}
     metadata = {key: _escaped(found[key]) for key in KEPT_METADATA if key in found}
-    factor = _millimetres(metadata.get("unit", ""))
-    x, y = (_pixel_size(r) for r in resolution)
-    z = abs(float(metadata.get("spacing") or 0.0)) or y
-    scale = 1.0 if factor is None else factor
+    units = [str(metadata.get(key) or metadata.get("unit", "")) for key in ("zunit", "yunit", "unit")]
+    factors = [mm for mm in map(_millimetres, units) if mm is not None]
+    known = len(factors) == len(units)
+    mm_z, mm_y, mm_x = factors if known else (1.0, 1.0, 1.0)
+    x, y = _pixel_size(resolution[0]) * mm_x, _pixel_size(resolution[1]) * mm_y
+    z = abs(float(metadata.get("spacing") or 0.0)) * mm_z
     notes = []
-    if factor is None:
-        notes.append(f"{path.name} gives no unit of length; one of its units was taken as 1 mm.")
-    elif not metadata.get("spacing"):
-        notes.append(_isotropic_note(path, z * scale))
-    spacing = (z * scale, y * scale, x * scale)
-    return Calibration("imagej", spacing, resolution, unit, metadata, factor is not None, tuple(notes))
+    if not known:
+        notes.append(f"{path.name} {_no_length('no unit of length', units)}; one of its units was taken as 1 mm.")
+    elif not z:
+        notes.append(_isotropic_note(path, y))
+    return Calibration("imagej", (z or y, y, x), resolution, unit, metadata, known, tuple(notes))
+
+
+def _no_length(what: str, units: Sequence[str]) -> str:
+    """Say that a file does not give `what`, or gives it in a unit that is none."""
+    found = next((unit for unit in units if unit and _millimetres(unit) is None), None)
+    return f"gives {what}" if found is None else f"gives its sizes in {found!r}, which is no known unit of length"
 
 
 def _escaped(value: Any) -> Any:
@@ -272,23 +290,25 @@ def _escaped(value: Any) -> Any:
     return "".join(c if c.isascii() else f"\\u{ord(c):04X}" for c in value)
 
 
-def _millimetres(unit: object) -> float | None:
+def _millimetres(unit: str) -> float | None:
     """Millimetres per unit; None if it is no unit of length."""
-    name = re.sub(r"\\u([0-9a-fA-F]{4})", lambda found: chr(int(found[1], 16)), str(unit))
+    name = re.sub(r"\\u([0-9a-fA-F]{4})", lambda found: chr(int(found[1], 16)), unit)
     return MM_PER_UNIT.get(name.strip().lower())
 
 
 def _ome(tif: tifffile.TiffFile, path: Path, resolution: tuple[Resolution, Resolution], unit: int) -> Calibration:
     pixels = _ome_pixels(tif)
     metadata = {key: value for key, value in pixels.items() if key.startswith("PhysicalSize")}
+    units = {axis: str(metadata.get(f"PhysicalSize{axis}Unit", "µm")) for axis in "ZYX"}
     sizes: dict[str, float] = {}
-    for axis in "ZYX":
+    for axis, name in units.items():
         size = float(metadata.get(f"PhysicalSize{axis}") or 0.0)
-        factor = _millimetres(metadata.get(f"PhysicalSize{axis}Unit", "µm"))
+        factor = _millimetres(name)
         if size > 0 and factor is not None:
             sizes[axis] = size * factor
     if "Y" not in sizes or "X" not in sizes:
-        note = f"{path.name} gives no voxel size in its OME metadata; 1 mm was taken."
+        told = _no_length("no voxel size in its OME metadata", list(units.values()))
+        note = f"{path.name} {told}; 1 mm was taken."
         return Calibration("ome", (1.0, 1.0, 1.0), resolution, unit, metadata, False, (note,))
     notes = () if "Z" in sizes else (_isotropic_note(path, sizes["Y"]),)
     spacing = (sizes.get("Z", sizes["Y"]), sizes["Y"], sizes["X"])
