@@ -264,6 +264,12 @@ def test_what_cannot_be_predicted_is_told(run: Path, scan: Path, values: np.ndar
         (scan, {"factors": (0, 1, 1)}, "The factors .* do not fit"),
         (scan, {"factors": (42, 1, 1)}, "The factors .* do not fit"),
         (scan, {"chunk": 8}, "Chunks of 8 voxels"),
+        (scan, {"chunk": 0}, "Chunks of 0 voxels"),
+        (
+            scan,
+            {"chunk": 64},
+            "Chunks of 64 voxels a side do not fit into 0.001 GiB with 6 .*; choose 32 voxels",
+        ),
         (scan, {"memory": 0.0}, "and 0 GiB were asked for"),
         (from_array(values), {"scheduler": "tcp://127.0.0.1:1"}, "lies in this process; a cluster needs a file"),
     ):

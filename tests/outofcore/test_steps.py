@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from napari_rada.errors import InputError
-from napari_rada.outofcore.plan import FOLDER, Plan, load_plan, unit_of
+from napari_rada.outofcore.plan import FOLDER, Plan, chunk_of, load_plan, unit_of
 from napari_rada.outofcore.steps import commonest
 
 if TYPE_CHECKING:
@@ -71,3 +71,15 @@ def test_units_grow_where_most_is_wasted_until_memory_is_used() -> None:
     assert z > max(y, x)
     assert unit_of((30, 512, 40), 64, (64, 64, 64), 2, 1.0) == (30, 512, 40)
     assert unit_of((512, 512, 512), 64, (64, 64, 64), 2, 1e-9) == (64, 64, 64), "one chunk at the least"
+
+
+def test_a_chunk_that_does_not_fit_into_memory_is_refused_and_none_is_chosen() -> None:
+    shape, gib = (512, 512, 512), 4 * 7 / 2**30
+    assert chunk_of(shape, None, 6, 1.0) == 128
+    assert chunk_of(shape, None, 6, 100**3 * gib) == 96
+    assert chunk_of(shape, 100, 6, 100**3 * gib) == 100
+    assert chunk_of((8, 512, 512), 200, 6, 8 * 200**2 * gib) == 200, "a thin volume has thin chunks"
+    with pytest.raises(InputError, match=r"Chunks of 512 voxels a side do not fit into 1 GiB .*; choose 336 voxels"):
+        chunk_of(shape, 512, 6, 1.0)
+    assert chunk_of(shape, 16, 6, 1e-9) == 16, "one of the smallest at the least"
+    assert chunk_of(shape, None, 6, 1e-9) == 16

@@ -18,7 +18,7 @@ def add_volume_flags(parser: argparse.ArgumentParser) -> None:
         "command again goes on where it was stopped.",
     )
     group.add_argument("--scheduler", metavar="ADDRESS", help="compute on the workers of a dask.distributed scheduler")
-    group.add_argument("--chunk", metavar="N", type=int, help="voxels per side of the stored chunks (128)")
+    group.add_argument("--chunk", metavar="N", type=int, help="voxels per side of the stored chunks (128, if they fit)")
     group.add_argument(
         "--memory",
         metavar="GIB",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from napari_rada.memory import GIB
 from napari_rada.text import read_json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from napari_rada.data.grid import Shape, Spacing
@@ -207,6 +209,43 @@ def working_factors(volume: LazyVolume, run: TrainedNetworks, wanted: Factors | 
     return wanted
 
 
+def bytes_of_sums(sides: Sequence[int], channels: int) -> int:
+    """Return the bytes of what is summed up for a box: `channels` values per voxel, and the sum of the weights."""
+    return 4 * (channels + 1) * prod(sides)
+
+
+def chunk_of(shape: Shape, wanted: int | None, channels: int, memory: float) -> int:
+    """Choose the side of the stored chunks: `CHUNK`, or less where one such chunk would not fit into memory.
+
+    Parameters
+    ----------
+    shape
+        Of the volume.
+    wanted
+        The side that was asked for, if one was.
+    channels, memory
+        As `unit_of`.
+
+    Raises
+    ------
+    InputError
+        If chunks of the side that was asked for do not fit, though smaller ones would.
+    """
+
+    def fits(side: int) -> bool:
+        return bytes_of_sums([min(side, size) for size in shape], channels) <= memory * GIB
+
+    largest = next(filter(fits, range(LARGEST_CHUNK, SMALLEST_CHUNK, -SMALLEST_CHUNK)), SMALLEST_CHUNK)
+    if wanted is None:
+        return min(CHUNK, largest)
+    if wanted > largest and not fits(wanted):
+        raise InputError(
+            f"Chunks of {wanted} voxels a side do not fit into {memory:g} GiB with {channels} values per voxel "
+            f"(networks times classes); choose {largest} voxels or fewer, or more memory."
+        )
+    return wanted
+
+
 def unit_of(shape: Shape, chunk: int, tile: Shape, channels: int, memory: float) -> Shape:
     """Choose what is predicted at once: as many stored chunks as memory allows.
 
@@ -227,7 +266,7 @@ def unit_of(shape: Shape, chunk: int, tile: Shape, channels: int, memory: float)
         growable = [axis for axis in range(3) if sides[axis] < shape[axis]]
         for axis in sorted(growable, key=lambda a: sides[a] / tile[a]):
             grown = [min(side + chunk, shape[a]) if a == axis else side for a, side in enumerate(sides)]
-            if 4 * (channels + 1) * grown[0] * grown[1] * grown[2] <= memory * GIB:
+            if bytes_of_sums(grown, channels) <= memory * GIB:
                 sides = grown
                 break
         else:

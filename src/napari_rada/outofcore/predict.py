@@ -24,6 +24,7 @@ from napari_rada.outofcore.plan import (
     LARGEST_CHUNK,
     SMALLEST_CHUNK,
     Plan,
+    chunk_of,
     hash_of_networks,
     hash_of_scan,
     load_plan,
@@ -110,7 +111,7 @@ def predict_volume(
         Voxels along (z, y, x) per voxel that the networks see; by default as many as in memory (`data.spacing`,
         `data.max_voxels`).
     chunk
-        Voxels per side of the chunks that are stored; 128 by default.
+        Voxels per side of the chunks that are stored; by default 128, or what `memory` has room for.
     memory
         GiB that the sums of what is predicted at once may take; the process takes up to twice as much, and about
         1 GiB for the libraries.
@@ -233,14 +234,15 @@ def _settle(
         return
     if wanted.probability is not None and wanted.probability.exists():
         raise InputError(f"{wanted.probability} exists already; choose another name for the probability.")
-    chunk = wanted.chunk or CHUNK
-    if not SMALLEST_CHUNK <= chunk <= LARGEST_CHUNK or not wanted.memory > 0:
+    side = CHUNK if wanted.chunk is None else wanted.chunk
+    if not SMALLEST_CHUNK <= side <= LARGEST_CHUNK or not wanted.memory > 0:
         raise InputError(
-            f"Chunks of {chunk} voxels a side and {wanted.memory:g} GiB were asked for; choose {SMALLEST_CHUNK} to "
+            f"Chunks of {side} voxels a side and {wanted.memory:g} GiB were asked for; choose {SMALLEST_CHUNK} to "
             f"{LARGEST_CHUNK} voxels, and more than 0 GiB."
         )
-    found = find_intensities(volume, run.config.data, wanted.non_finite, runner, control, listener)
     shape, channels = working_shape(volume.shape, wanted.factors), run.config.model.networks * len(run.classes)
+    chunk = chunk_of(volume.shape, wanted.chunk, channels, wanted.memory)
+    found = find_intensities(volume, run.config.data, wanted.non_finite, runner, control, listener)
     unit = unit_of(shape, chunk, run.config.training.patch, channels, wanted.memory)
     kept = "" if wanted.probability is None else str(wanted.probability)
     Plan(

@@ -29,6 +29,8 @@ from napari_rada.inference.window import boxes
 from napari_rada.io.chunked import ChunkedArray
 from napari_rada.io.lazy import open_lazy
 from napari_rada.io.ngff import Placement, write_group, write_image
+from napari_rada.memory import GIB
+from napari_rada.outofcore.plan import bytes_of_sums
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 SPACING = (0.002, 0.001, 0.001)
 STORED = 64
 """Side of the chunks of the volumes that are made."""
+CHANNELS = 6
+"""Networks times classes of the run that is trained."""
 PERIOD = 32
 """Distance of the balls in them, voxels."""
 PATIENCE_S = 60.0
@@ -136,7 +140,7 @@ def measure_scale(
         volume = make_volume(folder / f"volume{side}.ome.zarr", side)
         peaks.append(measure_peak(run, volume, folder / f"peak{side}.ome.zarr", side, settings))
         tell(f"{side}: {peaks[-1].peak / 2**20:.0f} MiB, {peaks[-1].seconds:.0f} s")
-    seams, finest = [], Settings(settings.chunk, 1e-9)
+    seams, finest = [], Settings(settings.chunk, bytes_of_sums([settings.chunk] * 3, CHANNELS) / GIB)
     for side in compared:
         seams.append(measure_seams(run, make_volume(folder / f"volume{side}.ome.zarr", side), folder, finest))
         tell(f"{side}: {seams[-1].voxels} voxels differ from the prediction in memory")
