@@ -45,6 +45,12 @@ def test_a_zarr_is_predicted_and_the_same_command_again_goes_on(
     assert f"{out}: 20 x 26 x 24 voxels in 2 levels, 0 of {result['units']} pieces computed" in capsys.readouterr().out
 
 
+def test_a_comma_in_the_name_and_a_slash_at_its_end_do_not_matter(run: Path, scan: Path, tmp_path: Path) -> None:
+    scan.rename(tmp_path / "z,1.zarr")
+    assert cli.main(["predict", str(run), f"{tmp_path}/z,1.zarr/", "-o", f"{tmp_path}/o.zarr/"]) == 0
+    assert (tmp_path / "o.zarr" / ".zattrs").is_file()
+
+
 def test_a_file_is_predicted_into_a_zarr_on_the_grid_that_is_asked_for(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -65,6 +71,7 @@ def test_a_file_is_predicted_into_a_zarr_on_the_grid_that_is_asked_for(
         (["SCAN,labels.nii", "-o", "o.zarr"], "Annotated slices are not used chunk by chunk"),
         (["SCAN", "-o", "o.zarr", "--disagreement", "d.zarr"], "--disagreement needs the whole volume in memory"),
         (["SCAN", "-o", "o.zarr", "--fill-holes", "--min-part", "1"], "--min-part, --fill-holes needs the whole"),
+        (["SCAN", "-o", "o.zarr", "--chunk", "0"], "Chunks of 0 voxels a side"),
         (["SCAN", "-o", "o.zarr", "--factors", "2,2"], "'2,2' is no Z,Y,X"),
         (["SCAN", "-o", "o.zarr", "--set", "training.iterations=3"], "only data.non_finite can be set"),
         (["SCAN", "-o", "o.zarr", "--set", "data.non_finite=maybe"], "to refuse or replace"),

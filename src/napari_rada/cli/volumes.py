@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_rada.cli.volume_parser import FLAGS
@@ -53,7 +55,7 @@ def _check(args: argparse.Namespace) -> None:
     """Refuse what only a prediction in memory can do."""
     if len(args.cases) > 1:
         raise InputError("Volumes are predicted chunk by chunk one at a time; name one image.")
-    if not args.out.lower().endswith(".zarr"):
+    if not Path(args.out).name.lower().endswith(".zarr"):
         raise InputError(f"A volume is predicted chunk by chunk into an OME-Zarr; let {args.out} end in .ome.zarr.")
     unable = {"--disagreement": args.disagreement, "--min-part": args.min_part, "--fill-holes": args.fill_holes}
     asked = [flag for flag, value in unable.items() if value]
@@ -61,7 +63,7 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError(
             f"{', '.join(asked)} needs the whole volume in memory; leave it out, or predict a NIfTI or TIFF file."
         )
-    if "," in args.cases[0]:
+    if "," in args.cases[0] and not os.path.exists(args.cases[0]):
         raise InputError("Annotated slices are not used chunk by chunk; name the image alone.")
 
 
