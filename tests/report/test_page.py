@@ -81,16 +81,29 @@ def test_the_command_line_writes_it(run, tmp_path, capsys):
     assert str(tmp_path / "page.html") in capsys.readouterr().out
 
 
+def pixels_of(uri):
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1])))).astype(int)
+
+
 def test_a_picture_is_upright_and_square_in_millimetres():
     image = np.zeros((4, 6, 8), dtype=np.float32)
     image[3, 5, 7] = image[3, 5, 6] = 100.0
     image[0] = 1.0
-    grid = Grid.from_spacing(image.shape, (5.0, 2.0, 1.0))
+    grid = Grid(image.shape, Grid.from_spacing(image.shape, (5.0, 2.0, 1.0)).affine)
     labels = np.zeros(image.shape, dtype=np.int16)
     labels[3, 5, 7] = 1
-    uri = slice_picture(image, grid, AnnotatedSlice(1, 5), fill=labels)
-    picture = Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1])))
-    assert picture.size == (round(LONGEST * 8 / 20), LONGEST), "20 mm high, 8 mm wide"
-    pixels = np.asarray(picture).astype(int)
+    pixels = pixels_of(slice_picture(image, grid, AnnotatedSlice(1, 5), fill=labels))
+    assert pixels.shape[:2] == (LONGEST, round(LONGEST * 8 / 20)), "20 mm high, 8 mm wide"
     assert pixels[5, 5].std() > 20, "head up and right on the left: the coloured voxel is in the upper left corner"
     assert pixels[-5, -5].std() == 0
+
+
+def test_what_lies_nobody_knows_how_is_shown_as_it_is_stored_and_named_by_axis(run):
+    image = np.zeros((4, 8, 8), dtype=np.float32)
+    image[:, :4, :4] = 1e-9
+    pixels = pixels_of(slice_picture(image, Grid.from_spacing(image.shape), AnnotatedSlice(0, 2)))
+    assert pixels[5, 5, 0] == 255, "however small the values are"
+    assert pixels[-5, -5, 0] == 0
+    page = write_report(run, device="cpu").read_text(encoding="utf-8")
+    assert "z slice 10 of 20" in page
+    assert "axial" not in page

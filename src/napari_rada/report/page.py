@@ -220,4 +220,6 @@ def _table(rows: Iterable[tuple[str, object]]) -> str:
 
 
 def _name(case: Case, plane: AnnotatedSlice) -> str:
-    return f"{case.grid.plane_name(plane.axis)} slice {plane.index} of {case.grid.shape[plane.axis]}"
+    """Name a slice by its plane, or by its axis where nobody knows how the scan lies."""
+    what = case.grid.plane_name(plane.axis) if case.grid.oriented else "zyx"[plane.axis]
+    return f"{what} slice {plane.index} of {case.grid.shape[plane.axis]}"

@@ -35,6 +35,8 @@ def slice_picture(
 ) -> str:
     """Return a slice as a data URI: head or front up, the patient's right on the left, square millimetres.
 
+    Where nobody knows how the volume lies, the slice is shown as it is stored.
+
     Parameters
     ----------
     image
@@ -44,7 +46,7 @@ def slice_picture(
     """
     grey = _upright(np.asarray(image[plane.selector()], dtype=np.float32), grid, plane.axis)
     low, high = np.percentile(grey, (1, 99))
-    shade = np.clip((grey - low) / max(float(high - low), 1e-6), 0, 1)
+    shade = np.clip((grey - low) / (float(high - low) or 1.0), 0, 1)
     picture = np.repeat((255 * shade)[..., None], 3, axis=2)
     if fill is not None:
         _tint(picture, _upright(np.asarray(fill[plane.selector()]), grid, plane.axis), 0.45)
@@ -54,7 +56,9 @@ def slice_picture(
 
 
 def _upright(values: NDArray[Any], grid: Grid, axis: int) -> NDArray[Any]:
-    """Turn rows and columns so that they run to the feet or back, and to the patient's left."""
+    """Turn rows and columns so that they run to the feet or back, and to the patient's left, if that is known."""
+    if not grid.oriented:
+        return values
     for position, other in enumerate(a for a in range(3) if a != axis):
         column = grid.affine[:3, other]
         if column[np.abs(column).argmax()] > 0:
