@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -184,3 +185,15 @@ def test_names_that_are_nnunets_own_are_told_apart(tmp_path):
     case = Case.create(ball_image(ball()), labels, slices=list(enumerate(CENTRE)), classes=classes)
     described = json.loads((export_nnunet([case], classes, tmp_path / "d") / "dataset.json").read_text())
     assert described["labels"] == {"background": 0, "ignore (3)": 1, "Background (7)": 2, "ignore": 3}
+
+
+def test_cases_whose_names_hold_slashes_are_exported_under_names_of_their_own(tmp_path, capsys):
+    folder = export_nnunet([two_labels("left/ct"), two_labels("right/ct")], CLASSES, tmp_path / "Dataset501_Liver")
+    assert {path.name for path in (folder / "labelsTr").iterdir()} == {"left_ct.nii.gz", "right_ct.nii.gz"}
+    for run, names, status in (("run", ("left/ct", "a:b"), 0), ("twice", ("left/ct", "left:ct"), 2)):
+        cases = [replace(ball_case(seed=seed), name=name) for seed, name in enumerate(names)]
+        pipeline.train(cases, tmp_path / run, tiny_config(training__iterations=1))
+        assert main(["export", str(tmp_path / run), "--to", "nifti", "-o", str(tmp_path / f"{run} out")]) == status
+    assert (tmp_path / "run out" / "left_ct_labels.nii.gz").is_file()
+    assert (tmp_path / "run out" / "a_b_labels.nii.gz").is_file()
+    assert "Two cases would both be written to" in capsys.readouterr().err

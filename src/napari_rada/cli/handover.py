@@ -53,7 +53,7 @@ def _export_run(run_dir: Path, to: str, out: str, control: RunControl, console: 
     if to == "nnunet":
         return [export_nnunet(cases, load_classes(folder), target)]
     labelled = [case for case in cases if case.is_labelled]
-    paths = [io.check_new(target / f"{case.name}_labels{SUFFIX[to]}") for case in labelled]
+    paths = _new([target / f"{io.file_name(case.name)}_labels{SUFFIX[to]}" for case in labelled], "cases")
     for case, path in zip(labelled, paths, strict=True):
         io.save_labels(case, path)
     return paths
@@ -67,9 +67,12 @@ def _export_masks(masks: list[Path], to: str, out: Path, console: Console) -> li
             raise InputError(f"{out} is no {to.upper()} file; name one that ends in {SUFFIX[to]}, or a folder.")
         return [export_volume(masks[0], out, listener=console)]
     folder = output_folder(out)
-    targets = [folder / f"{io.stem_of(mask)}{SUFFIX[to]}" for mask in masks]
-    if twice := [path for path in targets if targets.count(path) > 1]:
-        raise InputError(f"Two masks would both be written to {twice[0]}; rename one, or export them to two folders.")
-    for path in targets:
-        io.check_new(path)
+    targets = _new([folder / f"{io.stem_of(mask)}{SUFFIX[to]}" for mask in masks], "masks")
     return [export_volume(mask, path, listener=console) for mask, path in zip(masks, targets, strict=True)]
+
+
+def _new(paths: list[Path], what: str) -> list[Path]:
+    """Return the paths, each of which one of the `what` can be written to, and replaces no file."""
+    if twice := [path for path in paths if paths.count(path) > 1]:
+        raise InputError(f"Two {what} would both be written to {twice[0]}; rename one of them.")
+    return [io.check_new(path) for path in paths]

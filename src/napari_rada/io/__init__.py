@@ -3,7 +3,7 @@
 from napari_rada.io.annotations import FileSlice, parse_slices, read_sidecar, sidecar_path, to_file
 from napari_rada.io.cases import check_same_grid, load_case
 from napari_rada.io.cohort import CaseFiles, find_cases, load_cases
-from napari_rada.io.files import check_folder, check_new, check_output, format_of, stem_of, suffix_of
+from napari_rada.io.files import check_folder, check_new, check_output, file_name, format_of, stem_of, suffix_of
 from napari_rada.io.formats import read_volume, write_volume
 from napari_rada.io.results import check_result, save_disagreement, save_heat, save_labels, save_mask, save_probability
 from napari_rada.io.volume import Volume, file_axis
@@ -18,6 +18,7 @@ __all__ = [
     "check_result",
     "check_same_grid",
     "file_axis",
+    "file_name",
     "find_cases",
     "format_of",
     "load_case",

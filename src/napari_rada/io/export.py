@@ -12,7 +12,7 @@ from napari_rada.durable import write_text
 from napari_rada.errors import InputError
 from napari_rada.events import Listener, Notice, ignore
 from napari_rada.io.annotations import read_classes, read_sidecar, to_array, write_sidecar
-from napari_rada.io.files import stem_of
+from napari_rada.io.files import file_name, stem_of
 from napari_rada.io.formats import read_volume, write_volume
 from napari_rada.io.results import check_result
 
@@ -109,7 +109,7 @@ def _description(classes: ClassTable, count: int) -> dict[str, Any]:
 
 
 def _file_name(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "-." else "_" for c in stem_of(Path(name)))
+    return "".join(c if c.isalnum() or c in "-." else "_" for c in stem_of(Path(file_name(name))))
 
 
 def _existing(case: Case) -> Path | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
@@ -36,6 +37,11 @@ def suffix_of(path: Path) -> str:
 def stem_of(path: Path) -> str:
     """Return the file name without the suffix of a volume file: ``scan`` for ``scan.nii.gz``."""
     return path.name[: len(path.name) - len(suffix_of(path))]
+
+
+def file_name(name: str) -> str:
+    """Return a name as one that every system takes for a file: what means folders, drives or patterns becomes ``_``."""
+    return re.sub(r'[/\\:*?"<>|]', "_", name)
 
 
 def format_of(path: Path) -> Format:
