@@ -8,6 +8,7 @@ import pytest
 from napari_rada import io
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import InputError
+from napari_rada.io.ngff import is_zarr
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +36,15 @@ def test_the_grammar_of_a_case(folder: Path) -> None:
     other = folder / "la2_labels.nii.gz"
     assert io.find_cases([f"{image},{labels};{other},0:4;1:3"])[0].labels == (labels, other)
     assert io.find_cases([f"{image},"])[0].labels == ()
+
+
+def test_a_case_may_be_longer_than_a_name_of_a_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    spec = "la1.nii.gz,la1_labels.nii.gz," + ";".join(["0:4"] * 70)
+    assert io.find_cases([spec])[0].image == Path("la1.nii.gz")
+    assert not is_zarr(spec)
+    with pytest.raises(InputError, match=r"nn.nii.gz does not exist; check the spelling"):
+        io.find_cases(["n" * 300 + ".nii.gz"])
 
 
 def test_cases_are_loaded(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,8 +110,8 @@ def find_cases(specs: Iterable[str]) -> list[CaseFiles]:
         If a case is named wrongly, a file is missing, or two cases have the same name.
     """
     found: list[CaseFiles] = []
-    for spec in specs:
-        found += _cohort(Path(spec)) if spec and Path(spec).is_dir() else [_single(spec)]
+    for spec in specs:  # asked with os.path, since pathlib raises where a text is too long to be a path
+        found += _cohort(Path(spec)) if os.path.isdir(spec) else [_single(spec)]
     for case in found:
         _check_files(case)
     names = [case.name for case in found]
@@ -121,7 +122,7 @@ def find_cases(specs: Iterable[str]) -> list[CaseFiles]:
 
 
 def _single(spec: str) -> CaseFiles:
-    parts = [spec] if Path(spec).is_file() else [part.strip() for part in spec.split(",")]
+    parts = [spec] if os.path.isfile(spec) else [part.strip() for part in spec.split(",")]
     if len(parts) > 3 or not parts[0]:
         raise InputError(
             f"{spec!r} is not a case; write IMAGE, or IMAGE,LABELS, or IMAGE,LABELS,axis:index;axis:index. "

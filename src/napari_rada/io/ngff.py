@@ -7,6 +7,7 @@ not lead out of the folder, and arrays must be packed by methods that cannot run
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,7 +96,7 @@ class Multiscale:
 def is_zarr(path: Path | str) -> bool:
     """Tell whether a path is meant as zarr: by its name, or by what lies in the folder."""
     path = Path(path)
-    return path.name.lower().endswith(".zarr") or any((path / name).is_file() for name in MARKERS)
+    return path.name.lower().endswith(".zarr") or any(os.path.isfile(path / name) for name in MARKERS)
 
 
 def is_array(folder: Path) -> bool:
