@@ -28,6 +28,18 @@ def test_the_preprocessed_form(h5_layout: Callable[[int], Path]) -> None:
     np.testing.assert_array_equal(raw.labels, ball())
 
 
+def test_a_scan_of_the_preprocessed_form_without_labels_is_an_unlabelled_one(
+    h5_layout: Callable[[int], Path],
+) -> None:
+    h5py, folder = pytest.importorskip("h5py"), h5_layout(3)
+    with h5py.File(folder / "P01" / "mri_norm2.h5", "a") as file:
+        del file["label"]
+    (folder / "P02" / "mri_norm2.h5").write_bytes(b"not hdf5")
+    found = find_sources(folder, LA)
+    assert [source.labels is None for source in found] == [False, True, False], "a damaged one is told when it is read"
+    assert read_source(found[1]).labels is None
+
+
 def test_the_archive_of_la2018(tmp_path: Path) -> None:
     nrrd = pytest.importorskip("nrrd", reason='pynrrd is not installed: pip install "napari-rada[benchmark]"')
     image, labels = scan(0)

@@ -57,6 +57,18 @@ def test_lists_win(tmp_path: Path) -> None:
         choose_split(sources(list("abcd")), KITS, tmp_path)
 
 
+def test_lists_that_name_a_scan_more_than_once_are_refused(tmp_path: Path) -> None:
+    for train, test, answer in (
+        ("a\nb\n", "b\nc\n", r"train.list and .*test.txt both name b; a scan is trained on or tested"),
+        ("a\nb\na\n", "c\n", r"train.list names a more than once"),
+        ("a\n", "c\nc\n", r"test.txt names c more than once"),
+    ):
+        (tmp_path / "train.list").write_text(train)
+        (tmp_path / "test.txt").write_text(test)
+        with pytest.raises(InputError, match=answer):
+            choose_split(sources(list("abc")), KITS, tmp_path)
+
+
 def test_folders_divide_what_has_no_lists(tmp_path: Path) -> None:
     roles = {"a": "labelled", "b": "labelled", "x": "test"}
     split, origin = choose_split(sources(list("abcdx"), frozenset("cd"), roles), LA, tmp_path)

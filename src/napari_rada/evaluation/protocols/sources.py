@@ -4,7 +4,9 @@
 - ``kits19``: the challenge's repository, ``case_00000/imaging.nii.gz`` beside ``segmentation.nii.gz``;
 - ``lits``: the challenge's archives, ``volume-0.nii`` and ``segmentation-0.nii``, together or in two folders;
 - any: the widely used preprocessed form, one HDF5 file per scan with ``image`` and ``label``, axes (x, y, z);
-- any: ``NAME_image.nii.gz`` beside ``NAME_label.nii.gz``; without the latter the scan is an unlabelled one.
+- any: ``NAME_image.nii.gz`` beside ``NAME_label.nii.gz``.
+
+In the last two a scan without labels is an unlabelled one.
 
 All are looked for in every folder below the one that is named.
 """
@@ -149,7 +151,17 @@ def _h5(folder: Path) -> list[Source]:
     paths = list(folder.rglob("*.h5"))
     stems = Counter(path.stem for path in paths)
     names = [path.stem if stems[path.stem] == 1 else path.parent.name for path in paths]
-    return [Source(name, path, path) for name, path in zip(names, paths, strict=True)]
+    return [Source(name, path, path if _has_label(path) else None) for name, path in zip(names, paths, strict=True)]
+
+
+def _has_label(path: Path) -> bool:
+    """Tell whether an HDF5 file holds labels; of a damaged one that is told when it is read."""
+    h5py: Any = _package("h5py", "h5py", "HDF5 files")
+    try:
+        with h5py.File(path, "r") as file:
+            return "label" in file
+    except OSError:
+        return True
 
 
 def _pairs(folder: Path) -> list[Source]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from napari_rada.errors import InputError
@@ -39,7 +40,7 @@ def choose_split(sources: Sequence[Source], definition: ProtocolDefinition, list
     Raises
     ------
     InputError
-        If a list names a scan that is not there, or there are too few scans.
+        If the lists name a scan that is not there, or one more than once, or there are too few scans.
     """
     train, test, origin = _divided(sources, definition, lists)
     with_labels = {source.name for source in sources if source.labels is not None}
@@ -70,7 +71,13 @@ def _divided(
     names = [source.name for source in sources]
     files = {name: path for name in LIST_NAMES if (path := _list_file(lists, name)) is not None}
     if len(files) == len(LIST_NAMES):
-        return _read(files["train"]), _read(files["test"]), f"as listed in {lists}"
+        train, test = (_read(files[name]) for name in LIST_NAMES)
+        if both := [name for name in train if name in test]:
+            raise InputError(
+                f"{files['train']} and {files['test']} both name {both[0]}; a scan is trained on or tested: take it "
+                "out of one of them."
+            )
+        return train, test, f"as listed in {lists}"
     if definition.test_names <= set(names) and definition.test_names:
         test = [name for name in names if name in definition.test_names]
         return [name for name in names if name not in definition.test_names], test, "the lineage's"
@@ -101,5 +108,7 @@ def _list_file(folder: Path, name: str) -> Path | None:
 
 
 def _read(path: Path) -> list[str]:
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [line.strip() for line in lines if line.strip()]
+    names = [name for line in path.read_text(encoding="utf-8").splitlines() if (name := line.strip())]
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise InputError(f"{path} names {twice[0]} more than once; leave one of these lines.")
+    return names
