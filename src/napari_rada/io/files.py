@@ -66,9 +66,9 @@ def check_readable(path: Path) -> None:
     InputError
         If it is missing, a folder, or not ours to read.
     """
-    if os.path.isdir(path):
+    if path.is_dir():
         raise InputError(f"{path} is a folder; name an image file (.nii, .nii.gz, .tif, .tiff).")
-    if not os.path.exists(path):
+    if not path.exists():
         raise InputError(f"{path} does not exist; check the spelling of the path.")
     if not os.access(path, os.R_OK):
         raise InputError(f"{path} may not be read; change the permissions of the file.")
