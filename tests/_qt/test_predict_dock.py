@@ -324,6 +324,14 @@ def test_a_mask_is_saved_by_naparis_own_writers(ready, viewer, tmp_path, monkeyp
     assert "does not exist" in ready.message.value()
 
 
+def test_a_mask_that_was_removed_is_not_saved(ready, viewer, tmp_path):
+    assert ready.save_button.isEnabled()
+    viewer.layers.remove("scan mask")
+    assert not ready.save_button.isEnabled()
+    ready.save_mask(tmp_path / "mask.nii.gz")
+    assert ready.message.value() == "There is no mask in the layer list; predict first."
+
+
 def test_clean_up_is_off_until_it_is_asked_for(ready, wait, engine):
     ready.clean_up.setValue(CleanUp(2.5, fill_holes=True))
     ready.predict()

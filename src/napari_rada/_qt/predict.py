@@ -178,8 +178,8 @@ class PredictWidget(Dock):
     def save_mask(self, path: Path | str) -> None:
         """Save the latest mask through napari's own writers, in the geometry of its image's file."""
         with self.telling_errors():
-            if self.mask_layer is None:
-                raise InputError("There is no mask yet; predict first.")
+            if self.mask_layer is None or self.mask_layer not in self.viewer.layers:
+                raise InputError("There is no mask in the layer list; predict first.")
             try:
                 saved = self.mask_layer.save(str(path), plugin="napari-rada")
             except OSError as error:
@@ -342,6 +342,8 @@ class PredictWidget(Dock):
         self.job.failed.connect(self.show_error)
         self.suggestion_job.succeeded.connect(self._on_suggested)
         self.suggestion_job.failed.connect(self.show_error)
+        self.viewer.layers.events.removed.connect(self._on_layer_removed)
+        self.on_shut(lambda: self.viewer.layers.events.removed.disconnect(self._on_layer_removed))
         for part in (self.run, self.image, self.labels):
             self.on_shut(part.shut)
         for job in (self.job, self.explain_job, self.suggestion_job, self.handover_job):
@@ -360,7 +362,11 @@ class PredictWidget(Dock):
         ready = not self.job.is_running and self.prediction is not None
         for button in (self.suggest_button, self.accept_button):
             button.setEnabled(ready)
-        self.save_button.setEnabled(ready and self.mask_layer is not None)
+        self.save_button.setEnabled(ready and self.mask_layer in self.viewer.layers)
+
+    def _on_layer_removed(self, event: object) -> None:
+        del event
+        self._draw_buttons()
 
     def _start(self, job: Job, work: Work) -> None:
         self._notices[job] = []
