@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from napari.layers import Labels
 from napari.settings import get_settings
-from qtpy.QtCore import QEvent, Qt
-from qtpy.QtGui import QKeyEvent
-from qtpy.QtWidgets import QApplication, QCheckBox, QToolButton
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QAbstractItemView, QCheckBox, QToolButton
 
 from napari_rada._napari.autosave import autosave_path
 from napari_rada._napari.job import RunState
@@ -94,6 +93,39 @@ def test_the_table_ticks_jumps_and_removes(widget, viewer, qtbot):
     click(qtbot, remove)
     assert table.rowCount() == 2
     np.testing.assert_array_equal(viewer.layers["labels"].data, before)
+
+
+def test_keys_of_tools_and_docks_pass_tables_and_lists(widget, viewer, qtbot, monkeypatch):
+    widget.detect()
+    first, second = viewer.layers["scan"], viewer.add_image(np.zeros((4, 4, 4)), name="mri")
+    left = []
+    monkeypatch.setattr(widget, "keyPressEvent", lambda event: left.append(event.text()))
+    table = widget.classes.table.table
+    table.setCurrentCell(0, 2)
+    for field in (widget.image, widget.labels, widget.panel.table, table):
+        qtbot.keyClicks(field, "m2")
+    assert left == ["m", "2"] * 4
+    assert widget.image.value() is first
+    assert second in viewer.layers
+    assert table.state() != QAbstractItemView.State.EditingState, "a class is renamed by a double click or F2"
+    qtbot.keyClick(table, Qt.Key.Key_F2)
+    assert table.state() == QAbstractItemView.State.EditingState
+
+
+def test_the_table_of_slices_is_used_with_the_keyboard(widget, qtbot, monkeypatch):
+    widget.detect()
+    table = widget.panel.table
+    table.setCurrentCell(1, 1)
+    qtbot.keyClick(table, Qt.Key.Key_Return)
+    assert widget.current_slice == CORONAL
+    assert not table.tabKeyNavigation()
+    assert not widget.classes.table.table.tabKeyNavigation()
+    focused = []
+    monkeypatch.setattr(QCheckBox, "hasFocus", lambda box: True)
+    monkeypatch.setattr(QCheckBox, "setFocus", lambda box: focused.append(box))
+    qtbot.keyClick(table.cellWidget(0, 0).findChild(QCheckBox), Qt.Key.Key_Space)
+    assert AXIAL not in widget.annotated
+    assert focused[-1] is table.cellWidget(0, 0).findChild(QCheckBox), "the one that took its place"
 
 
 def test_the_table_follows_painting_undo_and_raw_writes(widget, viewer, wait):

@@ -13,14 +13,13 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QHeaderView,
     QPushButton,
-    QTableWidget,
     QTableWidgetItem,
     QToolButton,
     QVBoxLayout,
     QWidget,
 )
 
-from napari_rada._qt.keys import is_typed
+from napari_rada._qt.keys import QuietTable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,7 +67,9 @@ class ClassTable(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._rows: tuple[ClassRow, ...] = ()
-        self.table = _Table()
+        self.table = QuietTable(0, len(COLUMNS))
+        triggers = QAbstractItemView.EditTrigger
+        self.table.setEditTriggers(triggers.DoubleClicked | triggers.EditKeyPressed)
         self.table.setHorizontalHeaderLabels(list(COLUMNS))
         rows, header = self.table.verticalHeader(), self.table.horizontalHeader()
         assert rows is not None

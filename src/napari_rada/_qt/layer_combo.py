@@ -8,7 +8,7 @@ from psygnal import Signal
 from qtpy.QtWidgets import QComboBox, QWidget
 
 from napari_rada._napari.layers import is_output
-from napari_rada._qt.keys import is_typed
+from napari_rada._qt.keys import QuietCombo
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from qtpy.QtGui import QKeyEvent
 
 
-class LayerCombo(QComboBox):
+class LayerCombo(QuietCombo):
     """Choose an Image or a Labels layer.
 
     A layer that appears when none is chosen is chosen; outputs of this plugin are offered, but chosen by themselves

@@ -11,13 +11,12 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QHBoxLayout,
     QHeaderView,
-    QTableWidget,
     QTableWidgetItem,
     QToolButton,
     QWidget,
 )
 
-from napari_rada._qt.keys import is_typed
+from napari_rada._qt.keys import QuietTable
 from napari_rada.data.slices import AnnotatedSlice
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ COLUMNS = ("Complete", "Plane", "Slice", "Voxels", "")
 ROW_HEIGHT, VISIBLE_ROWS = 28, 5
 
 
-class SliceTable(QTableWidget):
+class SliceTable(QuietTable):
     """Shows the slices and passes on what the user asks for; it changes nothing itself."""
 
     completeChanged = Signal(AnnotatedSlice, bool)
@@ -43,9 +42,10 @@ class SliceTable(QTableWidget):
     removeRequested = Signal(AnnotatedSlice)
     """The user wants a slice off the list."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(0, len(COLUMNS), parent)
+    def __init__(self) -> None:
+        super().__init__(0, len(COLUMNS))
         self._rows: tuple[SliceRow, ...] = ()
+        self._fields: dict[tuple[AnnotatedSlice, str], QWidget] = {}
         self.setHorizontalHeaderLabels(list(COLUMNS))
         rows, header = self.verticalHeader(), self.horizontalHeader()
         assert rows is not None
@@ -61,14 +61,13 @@ class SliceTable(QTableWidget):
         header.setHighlightSections(False)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setFixedHeight(ROW_HEIGHT * (VISIBLE_ROWS + 1))
-        self.setTabKeyNavigation(False)
-        self.cellClicked.connect(self._on_cell_clicked)
-        self.cellActivated.connect(self._on_cell_clicked)
+        self.cellClicked.connect(self._on_cell_chosen)
+        self.cellActivated.connect(self._on_cell_chosen)
 
     def set_data(self, rows: Sequence[SliceRow], grid: Grid | None) -> None:
-        """Show rows; the grid names their planes. A tick that had the focus keeps it."""
-        focused = self._focused()
-        self._rows = tuple(rows)
+        """Show rows; the grid names their planes. A box or button that has the focus has it again afterwards."""
+        focus = next((key for key, field in self._fields.items() if field.hasFocus()), None)
+        self._rows, self._fields = tuple(rows), {}
         self.setRowCount(len(rows))
         for position, row in enumerate(rows):
             name = f"axis {row.plane.axis}" if grid is None else grid.plane_name(row.plane.axis)
@@ -76,28 +75,8 @@ class SliceTable(QTableWidget):
                 self.setItem(position, column, _cell(text, numeric=column > 1, proposed=not row.complete))
             self.setCellWidget(position, 0, self._tick(row))
             self.setCellWidget(position, len(COLUMNS) - 1, self._buttons(row.plane))
-            if row.plane == focused:
-                self.box(position).setFocus()
-
-    def box(self, position: int) -> QCheckBox:
-        """Return the box that ticks a row."""
-        holder = self.cellWidget(position, 0)
-        assert holder is not None
-        box = holder.findChild(QCheckBox)
-        assert isinstance(box, QCheckBox)
-        return box
-
-    def _focused(self) -> AnnotatedSlice | None:
-        """Return the slice whose box has the focus."""
-        rows = enumerate(self._rows)
-        return next((row.plane for position, row in rows if self.box(position).hasFocus()), None)
-
-    def keyPressEvent(self, event: QKeyEvent | None) -> None:
-        """Leave what is typed to the viewer."""
-        if event is not None and is_typed(event):
-            event.ignore()
-        else:
-            super().keyPressEvent(event)
+        if focus is not None:
+            self._fields.get(focus, self).setFocus()
 
     def value(self) -> AnnotatedSlice | None:
         """Return the selected slice."""
@@ -117,6 +96,7 @@ class SliceTable(QTableWidget):
         box.setChecked(row.complete)
         box.setToolTip("Tick when this slice is annotated completely: inside it 0 then means background")
         box.toggled.connect(lambda checked: self.completeChanged.emit(row.plane, checked))
+        self._fields[row.plane, COLUMNS[0]] = box
         holder = QWidget()
         holder.setStyleSheet("background: transparent")
         layout = QHBoxLayout(holder)
@@ -139,9 +119,10 @@ class SliceTable(QTableWidget):
             button.setToolTip(tip)
             button.clicked.connect(lambda _checked=False, signal=signal: signal.emit(plane))
             layout.addWidget(button)
+            self._fields[plane, text] = button
         return holder
 
-    def _on_cell_clicked(self, row: int, column: int) -> None:
+    def _on_cell_chosen(self, row: int, column: int) -> None:
         del column
         self.jumpRequested.emit(self._rows[row].plane)
 
