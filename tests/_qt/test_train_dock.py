@@ -552,6 +552,22 @@ def test_a_run_of_one_scan_leaves_no_cohort_behind(scan_run, widget, viewer, wai
     assert widget.config() == shown
 
 
+def test_no_run_is_started_while_another_is_loaded(scan_run, widget, wait, tmp_path, engine, monkeypatch):
+    waiting = []
+    monkeypatch.setattr(widget.loading_job, "_spawn", waiting.append)
+    widget.load_run(scan_run)
+    for button in (widget.buttons.start, widget.buttons.check, widget.buttons.more.entries["Load run…"]):
+        assert not button.isEnabled()
+    widget.start()
+    assert widget.message.value() == "A run is being loaded; wait until it is there, then start."
+    assert (widget.run_dir, widget.state) == (None, RunState.IDLE)
+    waiting[0]()
+    wait(lambda: not widget.loading_job.is_running)
+    assert widget.run_dir == scan_run
+    assert widget.buttons.start.isEnabled()
+    assert engine.calls == []
+
+
 def test_a_run_with_the_settings_of_a_cohort_keeps_them(viewer, dock, wait, tmp_path):
     config = tiny_config(training__iterations=1).for_cohort()
     pipeline.train([ball_case("liver")], tmp_path / "run", config)

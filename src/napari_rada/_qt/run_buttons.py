@@ -63,18 +63,19 @@ class RunButtons(QWidget):
         self.check.clicked.connect(lambda: self.checkRequested.emit())
         self.proceed.clicked.connect(lambda: self.continueRequested.emit())
 
-    def set_data(self, state: RunState, run: str | None) -> None:
-        """Show a state; `run` names the run that can be continued, if there is one."""
+    def set_data(self, state: RunState, run: str | None, *, loading: bool = False) -> None:
+        """Show a state; `run` names the run that can be continued, if there is one; none begins while one is loaded."""
         self._state = state
         idle = state is RunState.IDLE
+        free = idle and not loading
         waiting = state in (RunState.PAUSED, RunState.PAUSING)
-        self.start.setEnabled(idle)
-        self.check.setEnabled(idle)
+        self.start.setEnabled(free)
+        self.check.setEnabled(free)
         self.pause.setText("Resume" if waiting else "Pause")
         self.pause.setEnabled(waiting or state is RunState.TRAINING)
         self.stop.setEnabled(not idle and state is not RunState.STOPPING)
-        self.proceed.setEnabled(idle and run is not None)
-        self.more.entries[LOAD].setEnabled(idle)
+        self.proceed.setEnabled(free and run is not None)
+        self.more.entries[LOAD].setEnabled(free)
         self.proceed.setToolTip(
             f"Train on from {run} with the annotation as it is now; that run is kept"
             if run

@@ -223,7 +223,7 @@ class TrainWidget(Dock):
 
     def _run(self, work: Work, snapshot: Snapshot, run_dir: Path, history: History) -> None:
         if self.loading_job.is_running:
-            raise InputError("A run is being loaded; start when it is there.")
+            raise InputError("A run is being loaded; wait until it is there, then start.")
         RunFolder(run_dir).check_free()
         self.job.start(work)
         self._before = _Before(self.run_dir, self.session.run_dir, self._can_continue, self.history, self.preview.run)
@@ -410,8 +410,7 @@ class TrainWidget(Dock):
 
     def _draw_buttons(self) -> None:
         run = self.run_dir.name if self.run_dir and self._can_continue else None
-        self.buttons.set_data(self.state, run)
-        self.buttons.setEnabled(not self.loading_job.is_running)
+        self.buttons.set_data(self.state, run, loading=self.loading_job.is_running)
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, Notice):
