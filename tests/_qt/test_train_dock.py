@@ -296,7 +296,7 @@ def test_edits_in_mid_run_are_told_to_count_later(widget, viewer, wait, engine):
     assert "works on a copy; what you paint now counts" in widget.summary.text()
     widget.stop()
     wait(lambda: widget.state is RunState.IDLE)
-    assert widget.summary.text() == "No slice is marked as annotated yet."
+    assert widget.summary.text() == "Label three slices first, in the dock Label slices."
 
 
 def test_a_preview_is_asked_for_between_two_iterations(widget, viewer, qtbot, wait, engine, tmp_path):
@@ -843,6 +843,25 @@ def test_after_a_failed_run_the_next_one_gets_a_folder_of_its_own(widget, wait, 
     assert not proposed.exists()
     widget._on_layers_changed()
     assert widget.folder.value() == proposed
+
+
+def test_after_a_run_in_a_folder_that_cannot_be_written_another_place_is_proposed(widget, wait, engine, monkeypatch):
+    engine.error = InputError("The folder cannot be made.")
+    monkeypatch.setattr("os.access", lambda *arguments: False)
+    widget.start()
+    wait(lambda: "cannot be made" in widget.message.value())
+    assert widget.folder.value().parent == data_folder()
+
+
+@pytest.mark.parametrize(
+    ("named", "found"), [("", "The line Folder is empty; name"), ("run", "'run' is only a part of a path; name")]
+)
+def test_a_run_goes_where_it_was_told_to(widget, engine, notified, named, found):
+    widget.folder.line.setText(named)
+    widget.start()
+    assert widget.message.value().startswith(found)
+    assert len(notified) == 1
+    assert engine.calls == []
 
 
 def first_run(widget, wait) -> tuple[Path, list[StepLogged]]:

@@ -38,13 +38,12 @@ class FolderEdit(QWidget):
         return Path(self.line.text().strip()).expanduser()
 
     def checked(self) -> Path:
-        """Return the folder; raises `InputError` if none is named, or one that depends on where napari was started."""
-        if not self.value().is_absolute():
-            raise InputError(
-                f"{self.line.text().strip() or 'Nothing'} is no whole path of a folder; choose one with the button "
-                "beside the line."
-            )
-        return self.value()
+        """Return the folder; raises `InputError` unless its whole path is named: a part begins who knows where."""
+        folder, named = self.value(), self.line.text().strip()
+        if not folder.is_absolute():
+            found = f"'{named}' is only a part of a path" if named else "The line Folder is empty"
+            raise InputError(f"{found}; name a folder with its whole path, or choose one with the button beside it.")
+        return folder
 
     def setValue(self, folder: Path) -> None:
         """Show a folder; its end, which tells folders apart, stays in sight."""
@@ -69,9 +68,14 @@ def data_folder() -> Path:
 
 def folder_for_runs(source: Path | None) -> Path:
     """Return where runs on an image go: beside its file if one can write there, else among the user's data."""
-    if source is not None and os.access(source.parent, os.W_OK):
-        return source.parent / "rada-runs"
-    return data_folder()
+    beside = None if source is None else source.parent / "rada-runs"
+    return beside if beside is not None and can_be_made(beside) else data_folder()
+
+
+def can_be_made(folder: Path) -> bool:
+    """Tell whether a folder is there, or can be made, and can be written in."""
+    there = next((place for place in (folder, *folder.parents) if place.exists()), None)
+    return there is not None and os.access(there, os.W_OK)
 
 
 def fresh_run_folder(name: str, base: Path) -> Path:

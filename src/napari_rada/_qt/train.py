@@ -20,7 +20,7 @@ from napari_rada._napari.recipes import Scan, train_command, train_script
 from napari_rada._napari.run_files import show_scans
 from napari_rada._qt.cohort_panel import CohortPanel
 from napari_rada._qt.dock import Dock, copy_text, fill_devices, form
-from napari_rada._qt.folder_edit import FolderEdit, folder_for_runs, fresh_run_folder
+from napari_rada._qt.folder_edit import FolderEdit, can_be_made, folder_for_runs, fresh_run_folder
 from napari_rada._qt.layer_combo import LayerCombo
 from napari_rada._qt.log_window import LogWindow
 from napari_rada._qt.loss_plot import LossPlot
@@ -172,11 +172,11 @@ class TrainWidget(Dock):
 
     def as_command(self) -> str:
         """Return the command that does what Start would do now; raises `RadaError` if that cannot be done."""
-        return train_command(self._scans(), self.cohort.value(), self.folder.value(), self.config(), None)
+        return train_command(self._scans(), self.cohort.value(), self.folder.checked(), self.config(), None)
 
     def as_script(self) -> str:
         """Return the lines for napari's console that do what Start would do now; raises `RadaError` likewise."""
-        return train_script(self._scans(), self.cohort.value(), self.folder.value(), self.config(), None)
+        return train_script(self._scans(), self.cohort.value(), self.folder.checked(), self.config(), None)
 
     def apply_colours(self, colours: Colours) -> None:
         """Take the colours of a theme."""
@@ -460,8 +460,9 @@ class TrainWidget(Dock):
         self._propose_next()
 
     def _propose_next(self) -> None:
-        """Propose a folder beside that of the run that has ended, however it did."""
-        self._propose_folder(self.run_dir.parent if self.run_dir else None)
+        """Propose a folder beside that of the run that has ended, however it did, unless none can be made there."""
+        beside = self.run_dir.parent if self.run_dir else None
+        self._propose_folder(beside if beside is not None and can_be_made(beside) else None)
 
     def _on_checked(self, found: Preflight) -> None:
         lines = [f"Ready to start: about {duration(found.seconds)} of training.", str(found.memory), *found.hints]
