@@ -290,6 +290,28 @@ def test_strokes_go_to_the_labels_that_are_chosen(widget, viewer):
     assert viewer.layers.selection.active is scan, "nobody was painting"
 
 
+def test_no_slice_is_marked_as_empty_that_is_painted_in_another_layer(widget, viewer, notified):
+    labels = viewer.layers["labels"]
+    widget.new_labels()
+    other = widget.labels.value()
+    widget.labels.setValue(labels)
+    viewer.layers.selection.active = other
+    widget.go_to(AXIAL)
+    widget.mark_current_slice()
+    assert widget.annotated == (AXIAL,)
+    assert widget.message.value() == "Marked in 'labels'; the brush is in 'scan labels'."
+    other.data_setitem((np.array([1]), np.array([3]), np.array([3])), 1)
+    widget.go_to(AnnotatedSlice(0, 1))
+    widget.mark_current_slice()
+    assert widget.annotated == (AXIAL,)
+    assert "painted in 'scan labels', where the brush is, and empty in 'labels'; choose" in widget.message.value()
+    assert notified == [widget.message.value()]
+    viewer.layers.selection.active = labels
+    widget.mark_current_slice()
+    assert widget.annotated == (AnnotatedSlice(0, 1), AXIAL)
+    assert widget.message.value() == ""
+
+
 def test_labels_that_fit_the_next_image_too_stay_chosen(widget, viewer):
     scan, labels = viewer.layers["scan"], viewer.layers["labels"]
     other = viewer.add_labels(labels.data.copy(), name="others", scale=scan.scale, affine=scan.affine, units=scan.units)

@@ -219,7 +219,7 @@ def grid_of(layer: Image | Labels) -> Grid:
     return replace(grid_of_world(shape, matrix), oriented=known.get("oriented", False))
 
 
-def check_aligned(image_layer: Image, labels_layer: Labels) -> None:
+def check_aligned(image_layer: Image | Labels, labels_layer: Labels) -> None:
     """Raise `InputError` unless both layers put the same voxel at the same place."""
     image_shape, labels_shape = shape_of(image_layer), shape_of(labels_layer)
     pair = f"Labels layer '{labels_layer.name}' does not fit image '{image_layer.name}'"
@@ -332,7 +332,7 @@ def selected_images(viewer: ViewerModel) -> list[Image]:
     return [layer for layer in open_images(viewer) if layer in viewer.layers.selection]
 
 
-def lies_on(image_layer: Image, labels_layer: Labels) -> bool:
+def lies_on(image_layer: Image | Labels, labels_layer: Labels) -> bool:
     """Tell whether both layers put the same voxel at the same place."""
     try:
         check_aligned(image_layer, labels_layer)

@@ -151,12 +151,13 @@ class LabelSlicesWidget(Dock):
     def mark_current_slice(self) -> None:
         """Mark the slice shown as annotated, painted or empty."""
         with self.telling_errors():
-            plane, model, active = self._checked_plane(), self._checked_model(), self.viewer.layers.selection.active
+            plane, model = self._checked_plane(), self._checked_model()
+            brush = self._brush_elsewhere()
+            if brush is not None:
+                self._check_painted(brush, plane)
             model.set_complete(plane)
-            if isinstance(active, Labels) and active is not model.layer:
-                self.message.setValue(
-                    f"The slice is marked in '{model.layer.name}', but the brush is in '{active.name}'.", "warning"
-                )
+            if brush is not None:
+                self.message.setValue(f"Marked in '{model.layer.name}'; the brush is in '{brush.name}'.", "warning")
 
     def suggest(self) -> None:
         """Show a slice worth annotating: on an axis that has none, then where the propagation is in doubt."""
@@ -344,6 +345,22 @@ class LabelSlicesWidget(Dock):
             raise InputError(f"No labels of '{image.name}' are chosen; press New labels to make some.")
         check_aligned(image, labels)
         return self.session.annotation(labels)
+
+    def _brush_elsewhere(self) -> Labels | None:
+        """Return the Labels layer that is painted in, if it is not the one that is chosen here."""
+        active = self.viewer.layers.selection.active
+        return active if isinstance(active, Labels) and active is not self.labels.value() else None
+
+    def _check_painted(self, brush: Labels, plane: AnnotatedSlice) -> None:
+        """Raise `InputError` if a slice is painted in the layer of the brush and empty in the chosen one."""
+        labels = self.labels.value()
+        if not lies_on(labels, brush) or np.any(full_resolution(labels)[plane.selector()]):
+            return
+        if np.any(full_resolution(brush)[plane.selector()]):
+            raise InputError(
+                f"This slice is painted in '{brush.name}', where the brush is, and empty in '{labels.name}'; choose "
+                f"'{brush.name}' under Labels, or select '{labels.name}' in the layer list, and mark it then."
+            )
 
     def _on_image_changed(self, layer: Image | None) -> None:
         self.navigator.set_layer(layer)
