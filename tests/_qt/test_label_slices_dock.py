@@ -7,7 +7,7 @@ import pytest
 from napari.layers import Labels
 from napari.settings import get_settings
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QAbstractItemView, QCheckBox, QToolButton
+from qtpy.QtWidgets import QAbstractItemView, QApplication, QCheckBox, QToolButton
 
 from napari_rada._napari.autosave import autosave_path
 from napari_rada._napari.job import RunState
@@ -586,20 +586,6 @@ def test_a_ct_window_is_shown(widget, viewer):
     assert viewer.layers["scan"].contrast_limits[0] > 0
 
 
-def test_a_slice_that_is_marked_while_the_brush_is_elsewhere_is_told(widget, viewer):
-    scan = viewer.layers["scan"]
-    place = {"scale": scan.scale, "affine": scan.affine, "units": scan.units}
-    viewer.add_labels(np.zeros(scan.data.shape, dtype=np.uint8), name="sketch", **place)
-    viewer.layers.selection.active = viewer.layers["sketch"]
-    widget.labels.setValue(viewer.layers["labels"])
-    viewer.layers.selection.active = viewer.layers["sketch"]
-    widget.mark_current_slice()
-    assert widget.message.value() == "The slice is marked in 'labels', but the brush is in 'sketch'."
-    viewer.layers.selection.active = viewer.layers["labels"]
-    widget.mark_current_slice()
-    assert widget.message.value() == ""
-
-
 def test_a_suggestion_waits_for_the_end_of_a_stroke(widget, qtbot, monkeypatch):
     buttons, turned = [Qt.MouseButton.LeftButton], []
     monkeypatch.setattr(QApplication, "mouseButtons", lambda: buttons[0])
@@ -608,32 +594,6 @@ def test_a_suggestion_waits_for_the_end_of_a_stroke(widget, qtbot, monkeypatch):
     assert not turned
     buttons[0] = Qt.MouseButton.NoButton
     qtbot.waitUntil(lambda: turned == [True], timeout=2000)
-
-
-def test_keys_of_the_viewer_and_tab_leave_the_tables(widget, qtbot):
-    widget.detect()
-    slices, classes = widget.panel.table, widget.classes.table.table
-    classes.setCurrentCell(0, 2)
-    for table in (slices, classes):
-        assert not table.tabKeyNavigation()
-        event = QKeyEvent(QEvent.Type.KeyPress, Qt.Key.Key_2, Qt.KeyboardModifier.NoModifier, "2")
-        table.keyPressEvent(event)
-        assert not event.isAccepted()
-    assert classes.state() != classes.State.EditingState
-    shown = []
-    slices.jumpRequested.connect(shown.append)
-    slices.cellActivated.emit(1, 1)
-    assert shown == [slices._rows[1].plane]
-
-
-def test_a_tick_keeps_the_focus(widget, monkeypatch):
-    widget.detect()
-    table = widget.panel.table
-    before, second = table.box(1), table._rows[1].plane
-    monkeypatch.setattr(table, "_focused", lambda: second)
-    before.setChecked(not before.isChecked())
-    assert table.box(1) is not before
-    assert table.focusWidget() is table.box(1)
 
 
 def test_the_range_that_is_named_is_that_of_the_chosen_image(widget, viewer):

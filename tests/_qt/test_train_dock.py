@@ -754,24 +754,6 @@ def test_an_image_brings_its_own_labels_and_is_not_trained_with_those_of_another
     assert widget.as_script(), "of images that are open they are only this one's"
 
 
-def test_nothing_is_started_while_a_run_is_loaded(widget, viewer, wait, engine, scan_run):
-    widget.load_run(scan_run)
-    assert not widget.buttons.isEnabled()
-    widget.start()
-    assert widget.message.value() == "A run is being loaded; start when it is there."
-    wait(lambda: not widget.loading_job.is_running)
-    assert widget.buttons.isEnabled()
-    assert widget.message.value().startswith("Loaded ")
-    assert engine.calls == []
-
-
-def test_no_run_is_started_in_the_folder_that_napari_was_started_in(widget, engine):
-    widget.folder.line.setText("")
-    widget.start()
-    assert "is no whole path of a folder" in widget.message.value()
-    assert engine.calls == []
-
-
 def test_of_the_labels_of_an_image_the_annotated_ones_are_chosen(viewer, dock, engine):
     mark(viewer)
     add_layers(viewer, [new_labels_data(viewer.layers["scan"])])

@@ -148,7 +148,7 @@ def test_the_record_says_that_weights_are_random(encoder):
     record = computed(encoder, [two_class_case()]).record
     assert record["random"] is True
     assert record["source"] == "region+text"
-    assert record["plane_pairs"] == [[2, 1], [2, 0], [1, 0]]
+    assert record["plane_pairs"] == [[2, 1], [0, 2], [1, 0]]
 
 
 def test_a_stop_is_obeyed(encoder):

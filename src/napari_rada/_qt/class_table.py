@@ -24,30 +24,11 @@ from napari_rada._qt.keys import QuietTable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from qtpy.QtGui import QKeyEvent
-
     from napari_rada._napari.classes import ClassRow
 
 COLUMNS = ("", "Label", "Name", "Text prompt")
 COLOUR, LABEL, NAME, PROMPT = range(4)
 ROW_HEIGHT, VISIBLE_ROWS = 28, 3
-
-
-class _Table(QTableWidget):
-    """A table that is edited by double clicks and F2, and leaves what is typed to the viewer."""
-
-    def __init__(self) -> None:
-        super().__init__(0, len(COLUMNS))
-        triggers = QAbstractItemView.EditTrigger
-        self.setEditTriggers(triggers.DoubleClicked | triggers.EditKeyPressed)
-        self.setTabKeyNavigation(False)
-
-    def keyPressEvent(self, event: QKeyEvent | None) -> None:
-        """Leave what is typed to the viewer."""
-        if event is not None and is_typed(event):
-            event.ignore()
-        else:
-            super().keyPressEvent(event)
 
 
 class ClassTable(QWidget):

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from napari.components import ViewerModel
     from napari.layers import Image, Labels
-    from qtpy.QtGui import QKeyEvent
 
 
 class LayerCombo(QuietCombo):
@@ -70,13 +69,6 @@ class LayerCombo(QuietCombo):
         if layer not in choices:
             raise ValueError(f"{layer} is not a {self._kind.__name__} layer of this viewer")
         self.setCurrentIndex(choices.index(layer))
-
-    def keyPressEvent(self, event: QKeyEvent | None) -> None:
-        """Leave what is typed to the viewer."""
-        if event is not None and is_typed(event):
-            event.ignore()
-        else:
-            super().keyPressEvent(event)
 
     def shut(self) -> None:
         """Let go of the viewer."""

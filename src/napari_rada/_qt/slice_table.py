@@ -22,8 +22,6 @@ from napari_rada.data.slices import AnnotatedSlice
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from qtpy.QtGui import QKeyEvent
-
     from napari_rada._napari.annotation import SliceRow
     from napari_rada.data.grid import Grid
 

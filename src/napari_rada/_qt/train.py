@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QFileDialog, QLabel
 from napari_rada._napari.engine import checking, continuing, load_pipeline, loading, training
 from napari_rada._napari.history import History
 from napari_rada._napari.job import Job, RunState
-from napari_rada._napari.layers import check_aligned, open_images, selected_images, source_of, take_snapshot
+from napari_rada._napari.layers import check_aligned, open_images, selected_images, shape_of, source_of, take_snapshot
 from napari_rada._napari.pairing import check_owner, may_label, scans_of
 from napari_rada._napari.recipes import Scan, train_command, train_script
 from napari_rada._napari.run_files import show_scans
@@ -201,6 +201,8 @@ class TrainWidget(Dock):
     def _scans(self) -> list[Scan]:
         """Return the chosen layers, then those of the cohort; raises `InputError` if they cannot be trained on."""
         image, labels = self.image.value(), self.labels.value()
+        if image is not None:
+            shape_of(image)  # what is no volume has no labels, and is told first
         if image is None or labels is None:
             raise InputError("Training needs an Image layer and a Labels layer with annotated slices.")
         check_aligned(image, labels)
@@ -456,8 +458,8 @@ class TrainWidget(Dock):
 
     def _on_failed(self, message: str) -> None:
         self.show_error(message)
-        self._go_back()
         self._propose_next()
+        self._go_back()
 
     def _propose_next(self) -> None:
         """Propose a folder beside that of the run that has ended, however it did, unless none can be made there."""
