@@ -244,7 +244,7 @@ def test_a_folder_that_depends_on_where_napari_was_started_is_refused(qtbot, tex
     edit = FolderEdit("Choose")
     qtbot.addWidget(edit)
     edit.line.setText(text)
-    with pytest.raises(InputError, match="is only a part of a path|is empty"):
+    with pytest.raises(InputError, match=r"is only a part of a path|is empty"):
         edit.checked()
     edit.setValue(tmp_path / "run")
     assert edit.checked() == tmp_path / "run"
