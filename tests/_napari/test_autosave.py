@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -139,6 +140,19 @@ def test_paint_is_not_lost_to_another_layer_of_the_same_name(keeper, image, labe
         paint(other, value)
         assert keeper.flush() == path
     assert path.with_name(path.name + ".1").read_bytes() == painted, "later strokes leave the older file alone"
+
+
+def test_paint_is_not_lost_to_another_window(keeper, tmp_path, image, labels):
+    theirs = Labels(labels.data.copy(), name=labels.name, scale=image.scale, units=image.units)
+    other = LabelsKeeper(lambda: tmp_path)
+    other.set_layers(image, theirs)
+    for value in (1, 2):
+        paint(labels, value)
+        path = keeper.flush()
+        paint(theirs, value + 2)
+        assert other.flush() == path
+    shutil.copyfile(path.with_name(path.name + ".1"), tmp_path / "kept.nii.gz")
+    assert [read_volume(file).array[0, 0, 0] for file in (path, tmp_path / "kept.nii.gz")] == [4, 2]
 
 
 def test_what_was_taken_last_stays(keeper, labels):

@@ -123,7 +123,7 @@ class LabelsKeeper:
         self._folder = folder
         self._layers: tuple[Image, Labels] | None = None
         self._marks: WeakKeyDictionary[Labels, Mark] = WeakKeyDictionary()
-        self._files: WeakKeyDictionary[Labels, Path] = WeakKeyDictionary()
+        self._files: WeakKeyDictionary[Labels, tuple[Path, int]] = WeakKeyDictionary()
         self._writing = Lock()
         self._taken = 0
         self._written = 0
@@ -159,8 +159,11 @@ class LabelsKeeper:
         with self._writing:
             if number < self._written or annotation.mark == self._marks[layer]:
                 return None
-            annotation.write(path, keep_old=self._files.get(layer) != path)
-            self._marks[layer], self._files[layer], self._written = annotation.mark, path, number
+            written = self._files.get(layer)
+            annotation.write(path, keep_old=written is None or written != _version(path))
+            self._marks[layer], self._written = annotation.mark, number
+            if (version := _version(path)) is not None:
+                self._files[layer] = version
         return path
 
 
@@ -215,6 +218,11 @@ def _safe(name: str) -> str:
 
 def _mark(labels: NDArray[Any], planes: tuple[AnnotatedSlice, ...], classes: tuple[ClassInfo, ...]) -> Mark:
     return zlib.crc32(np.ascontiguousarray(labels).data), planes, classes
+
+
+def _version(path: Path) -> tuple[Path, int] | None:
+    """Return what is another one where a file was written again, as by another window; None if there is no file."""
+    return (path, path.stat().st_mtime_ns) if path.exists() else None
 
 
 def _keep(path: Path) -> None:
