@@ -10,8 +10,7 @@ import pytest
 from napari.components import ViewerModel
 from napari.layers import Image, Labels
 from qtpy.QtCore import Qt
-from qtpy.QtGui import QStandardItemModel
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtGui import QGuiApplication, QStandardItemModel
 
 from napari_rada._napari.devices import AUTOMATIC, DeviceChoice
 from napari_rada._napari.history import History
@@ -19,10 +18,11 @@ from napari_rada._napari.preferences import Preferences
 from napari_rada._qt import run_settings
 from napari_rada._qt.curve_plot import log_ticks
 from napari_rada._qt.device_combo import DeviceCombo
+from napari_rada._qt.dock import WIDTH
 from napari_rada._qt.folder_edit import FolderEdit, fresh_run_folder
 from napari_rada._qt.layer_combo import LayerCombo
 from napari_rada._qt.loss_plot import LossPlot
-from napari_rada._qt.message import Message
+from napari_rada._qt.message import Message, breakable
 from napari_rada._qt.progress import ProgressLine, duration
 from napari_rada._qt.run_settings import PresetCombo, RunLength, viewer_config
 from napari_rada._qt.theme import READABLE, colours_of, contrast
@@ -216,38 +216,18 @@ def test_a_message_is_hidden_when_empty_and_shows_markup_as_text(qtbot):
     assert not message.isVisibleTo(message.parentWidget())
 
 
-def test_a_long_word_widens_no_dock_and_can_be_read_in_the_tool_tip(qtbot):
-    column, message = QWidget(), Message()
-    qtbot.addWidget(column)
-    QVBoxLayout(column).addWidget(message)
-    message.setValue(f"Layer '{'a_long_name_without_any_space_' * 4}' does not fit.")
-    assert column.minimumSizeHint().width() < 200
-    assert message.toolTip() == message.value()
-    message.setValue("Short words need no tool tip.")
-    assert message.toolTip() == ""
-
-
-def test_what_is_typed_in_a_layer_choice_is_left_to_the_viewer(qtbot, model, volume):
-    first, second = (model.add_image(volume, name=name) for name in ("ct", "mri"))
-    combo = LayerCombo(model, Image)
-    qtbot.addWidget(combo)
-    combo.setValue(second)
-    qtbot.keyClick(combo, Qt.Key.Key_C, Qt.KeyboardModifier.ShiftModifier)
-    assert combo.value() is second
-    qtbot.keyClick(combo, Qt.Key.Key_Down)
-    assert combo.value() is first
-    combo.shut()
-
-
-@pytest.mark.parametrize("text", ["", "  ", "runs/mine"])
-def test_a_folder_that_depends_on_where_napari_was_started_is_refused(qtbot, text, tmp_path):
-    edit = FolderEdit("Choose")
-    qtbot.addWidget(edit)
-    edit.line.setText(text)
-    with pytest.raises(InputError, match=r"is only a part of a path|is empty"):
-        edit.checked()
-    edit.setValue(tmp_path / "run")
-    assert edit.checked() == tmp_path / "run"
+def test_a_long_word_is_broken_and_copied_whole(qtbot):
+    message = Message()
+    qtbot.addWidget(message)
+    sentence = f"Saved /home/anna/{'a_long_name.of-a-scan' * 4}/{'0f' * 32}."
+    message.setValue(sentence)
+    assert message.minimumSizeHint().width() < WIDTH / 2
+    for start, length in ((0, 0), (0, len(breakable(sentence)))):
+        message.setSelection(start, length)
+        QGuiApplication.clipboard().setText("")
+        qtbot.keyClick(message, Qt.Key.Key_C, Qt.KeyboardModifier.ControlModifier)
+        assert QGuiApplication.clipboard().text() == sentence
+    assert breakable("Wrote scan_1.nii.gz.") == "Wrote scan_1.nii.gz."
 
 
 def test_progress_may_be_unknown(qtbot):

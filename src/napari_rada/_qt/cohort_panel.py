@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QCheckBox, QLabel, QVBoxLayout, QWidget
 
 from napari_rada._qt.dock import form
 from napari_rada._qt.folder_edit import FolderEdit
+from napari_rada._qt.message import breakable
 from napari_rada.errors import InputError
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class CohortPanel(QWidget):
         self._count = len(scans)
         several = "Select further image layers in the layer list."
         named = [f"{image} ({'not annotated' if labels is None else labels})" for image, labels in scans]
-        self.listing.setText(f"And {len(named)} more: {', '.join(named)}." if named else several)
+        self.listing.setText(breakable(f"And {len(named)} more: {', '.join(named)}.") if named else several)
 
     @property
     def title(self) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QAction, QGuiApplication, QKeySequence
 from qtpy.QtWidgets import QLabel
 
 if TYPE_CHECKING:
+    from qtpy.QtGui import QKeyEvent
     from qtpy.QtWidgets import QWidget
 
     from napari_rada._qt.theme import Colours
@@ -21,6 +24,10 @@ CLASSES_TOLD = 4
 """Of so many classes a message says how large they are."""
 
 
+BREAK = "\u200b"
+"""Takes no room, and a line may end there."""
+
+
 class Message(QLabel):
     """One wrapped sentence, hidden when empty, coloured by its kind."""
 
@@ -30,6 +37,10 @@ class Message(QLabel):
         self.setMinimumWidth(1)  # else that of the longest word, and a long name widens the dock beyond what is seen
         self.setTextFormat(Qt.TextFormat.RichText)
         self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.setContextMenuPolicy(Qt.ContextMenuPolicy.ActionsContextMenu)
+        copy = QAction("Copy", self)
+        copy.triggered.connect(lambda: self.copy())
+        self.addAction(copy)
         self._sentence = ""
         self._kind: Kind = "info"
         self._colours: Colours | None = None
@@ -49,9 +60,26 @@ class Message(QLabel):
         self._colours = colours
         self._draw()
 
+    def copy(self) -> None:
+        """Put what is selected, else the sentence, on the clipboard, as it was before lines were broken."""
+        clipboard = QGuiApplication.clipboard()
+        assert clipboard is not None
+        clipboard.setText(self.selectedText().replace(BREAK, "") or self._sentence)
+
+    def keyPressEvent(self, event: QKeyEvent | None) -> None:
+        """Copy, or do what a label does."""
+        if event is not None and event.matches(QKeySequence.StandardKey.Copy):
+            self.copy()
+        else:
+            super().keyPressEvent(event)
+
     def _draw(self) -> None:
         colour = getattr(self._colours, {"info": "text", "warning": "warning", "error": "error"}[self._kind], None)
         style = f' style="color: {colour}"' if colour else ""
-        self.setText(f"<span{style}>{escape(self._sentence)}</span>" if self._sentence else "")
-        self.setToolTip(self._sentence if max(map(len, self._sentence.split()), default=0) > LONG else "")
+        self.setText(f"<span{style}>{escape(breakable(self._sentence))}</span>" if self._sentence else "")
         self.setVisible(bool(self._sentence))
+
+
+def breakable(text: str) -> str:
+    """Let paths and other long words be broken: the longest word of a label is the least width of its dock."""
+    return re.sub(r"\S{20,}", lambda word: re.sub(r"[/\\_.-]+|[^/\\_.-]{16}", rf"\g<0>{BREAK}", word[0]), text)

@@ -12,6 +12,7 @@ from napari_rada._napari.preferences import preferences
 from napari_rada._napari.weights import consent_question, fetching, importing, states_of, verifying
 from napari_rada._qt.dock import Dock, form
 from napari_rada._qt.job_row import JobRow
+from napari_rada._qt.message import breakable
 from napari_rada._qt.worker import JobPump, spawn
 from napari_rada.errors import WeightsError
 from napari_rada.events import Notice
@@ -137,7 +138,7 @@ class WeightsWidget(Dock):
         if self.alpha.currentIndex() < 0:  # between two models
             return
         lines = [f"{name}: {state}" for name, state in zip((BASE, ALPHA), self.value(), strict=True)]
-        self.files.setText("\n".join([*lines, f"Folder: {self.store.folder}"]))
+        self.files.setText(breakable("\n".join([*lines, f"Folder: {self.store.folder}"])))
 
     def _on_state_changed(self, state: RunState) -> None:
         for widget in (self.model, self.alpha, self.import_button, self.verify_button):
