@@ -27,7 +27,7 @@ from napari_rada._qt.progress import ProgressLine, duration
 from napari_rada._qt.run_settings import PresetCombo, RunLength, viewer_config
 from napari_rada._qt.theme import READABLE, colours_of, contrast
 from napari_rada.config import RunConfig
-from napari_rada.errors import ConfigError, InputError
+from napari_rada.errors import ConfigError
 from napari_rada.events import StepLogged
 
 

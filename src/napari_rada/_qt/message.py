@@ -7,7 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from qtpy.QtCore import Qt
-from qtpy.QtGui import QAction, QGuiApplication, QKeySequence
+from qtpy.QtGui import QAction, QGuiApplication, QKeySequence  # type: ignore[attr-defined]  # it has QAction
 from qtpy.QtWidgets import QLabel
 
 if TYPE_CHECKING:
@@ -18,12 +18,8 @@ if TYPE_CHECKING:
 
 Kind: TypeAlias = Literal["info", "warning", "error"]
 
-LONG = 40
-"""Characters of a word that may not fit into one line; the sentence is then a tool tip, too."""
 CLASSES_TOLD = 4
 """Of so many classes a message says how large they are."""
-
-
 BREAK = "\u200b"
 """Takes no room, and a line may end there."""
 
@@ -34,7 +30,6 @@ class Message(QLabel):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setWordWrap(True)
-        self.setMinimumWidth(1)  # else that of the longest word, and a long name widens the dock beyond what is seen
         self.setTextFormat(Qt.TextFormat.RichText)
         self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.setContextMenuPolicy(Qt.ContextMenuPolicy.ActionsContextMenu)
