@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.layers import Image, Labels
-from qtpy.QtCore import Qt
-from qtpy.QtGui import QGuiApplication, QStandardItemModel
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtGui import QContextMenuEvent, QGuiApplication, QStandardItemModel
+from qtpy.QtWidgets import QMenu
 
 from napari_rada._napari.devices import AUTOMATIC, DeviceChoice
 from napari_rada._napari.history import History
@@ -216,7 +217,7 @@ def test_a_message_is_hidden_when_empty_and_shows_markup_as_text(qtbot):
     assert not message.isVisibleTo(message.parentWidget())
 
 
-def test_a_long_word_is_broken_and_copied_whole(qtbot):
+def test_a_long_word_is_broken_and_copied_whole(qtbot, qapp):
     message = Message()
     qtbot.addWidget(message)
     sentence = f"Saved /home/anna/{'a_long_name.of-a-scan' * 4}/{'0f' * 32}."
@@ -227,6 +228,10 @@ def test_a_long_word_is_broken_and_copied_whole(qtbot):
         QGuiApplication.clipboard().setText("")
         qtbot.keyClick(message, Qt.Key.Key_C, Qt.KeyboardModifier.ControlModifier)
         assert QGuiApplication.clipboard().text() == sentence
+    qapp.sendEvent(message, QContextMenuEvent(QContextMenuEvent.Reason.Mouse, QPoint(5, 5), QPoint(5, 5)))
+    (menu,) = message.findChildren(QMenu)
+    assert [action.text() for action in menu.actions()] == ["Copy"]
+    menu.close()
     assert breakable("Wrote scan_1.nii.gz.") == "Wrote scan_1.nii.gz."
 
 

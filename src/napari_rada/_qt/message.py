@@ -7,11 +7,11 @@ from html import escape
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from qtpy.QtCore import Qt
-from qtpy.QtGui import QAction, QGuiApplication, QKeySequence  # type: ignore[attr-defined]  # it has QAction
-from qtpy.QtWidgets import QLabel
+from qtpy.QtGui import QGuiApplication, QKeySequence
+from qtpy.QtWidgets import QLabel, QMenu
 
 if TYPE_CHECKING:
-    from qtpy.QtGui import QKeyEvent
+    from qtpy.QtGui import QContextMenuEvent, QKeyEvent
     from qtpy.QtWidgets import QWidget
 
     from napari_rada._qt.theme import Colours
@@ -32,10 +32,6 @@ class Message(QLabel):
         self.setWordWrap(True)
         self.setTextFormat(Qt.TextFormat.RichText)
         self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.setContextMenuPolicy(Qt.ContextMenuPolicy.ActionsContextMenu)
-        copy = QAction("Copy", self)
-        copy.triggered.connect(lambda: self.copy())
-        self.addAction(copy)
         self._sentence = ""
         self._kind: Kind = "info"
         self._colours: Colours | None = None
@@ -67,6 +63,14 @@ class Message(QLabel):
             self.copy()
         else:
             super().keyPressEvent(event)
+
+    def contextMenuEvent(self, event: QContextMenuEvent | None) -> None:
+        """Offer to copy."""
+        if event is not None:
+            menu = QMenu(self)
+            menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+            menu.addAction("Copy", self.copy)
+            menu.popup(event.globalPos())
 
     def _draw(self) -> None:
         colour = getattr(self._colours, {"info": "text", "warning": "warning", "error": "error"}[self._kind], None)
