@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tests.engine import CENTRE, ball, ball_case, ball_image, tiny_config
@@ -10,8 +12,10 @@ from napari_rada import pipeline
 from napari_rada.control import RunControl
 from napari_rada.data.case import Case
 from napari_rada.data.slices import AnnotatedSlice
+from napari_rada.data.working import make_working_case
 from napari_rada.errors import InputError, Stopped
 from napari_rada.training.checkpoint import load_checkpoint, save_weights
+from napari_rada.training.preview import _coarse
 
 
 @pytest.fixture(scope="module", params=[None, 3000], ids=["full grid", "coarse grid"])
@@ -49,6 +53,14 @@ def test_slices_of_different_views_in_one_plane_of_the_grid_are_neither_judged_n
     assert result.dice is not None
     shown = pipeline.preview(tmp_path / "run", case, device="cpu").mask
     assert [bool(shown[index].any()) for index in (9, 10, 11)] in ([True, False, False], [False, False, True])
+
+
+def test_a_slice_beside_the_box_lies_in_no_plane_of_the_grid():
+    """Not even where copies of the border, put before the box, fill up its first plane."""
+    case = ball_case()
+    box = ((4, 0, 0), (16, 26, 24))
+    working = replace(make_working_case(case, case.classes), box=box, factors=(2, 1, 1), padding=(1, 0, 0))
+    assert [_coarse(AnnotatedSlice(0, index), working) for index in (3, 4, 5, 15, 16)] == [-1, 0, 1, 6, -1]
 
 
 def test_neighbours_alone_train_without_a_held_out_figure(tmp_path):

@@ -73,10 +73,12 @@ def preview_annotated(
 
 
 def _coarse(plane: AnnotatedSlice, working: WorkingCase) -> int:
-    """Return the index of a slice on the working grid; outside its box there is none, and this is no index."""
+    """Return the index of a slice on the working grid, -1 outside its box."""
     axis = plane.axis
     inside = plane.index - working.box[0][axis]
-    return (inside + working.padding[axis]) // working.factors[axis] if plane.index < working.box[1][axis] else -1
+    if not 0 <= inside < box_shape(working.box)[axis]:
+        return -1
+    return (inside + working.padding[axis]) // working.factors[axis]
 
 
 def _known(working: WorkingCase) -> NDArray[np.float32]:
