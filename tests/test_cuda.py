@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from napari_rada.events import FinishReason, Notice, StepLogged, ignore
 from napari_rada.inference.sliding import blank_prior, predict_volume
 from napari_rada.models.networks import NetworkInput
 from napari_rada.models.triple_view import TripleViewModel
+from napari_rada.training.objective import Summary
 from napari_rada.training.preflight import preflight
 from napari_rada.training.run_folder import RunFolder
 from napari_rada.training.trainer import Trainer
@@ -61,30 +63,33 @@ def test_card_and_processor_predict_the_same(tmp_path, architecture):
     np.testing.assert_allclose(on_card.probability, on_processor.probability, atol=0.05)  # bfloat16
 
 
-def test_a_run_stops_and_goes_on_as_if_nothing_had_been(tmp_path):
-    config = tiny_config(device="cuda", training__iterations=6, model__dropout=0.3, training__augment="deform")
+@pytest.mark.parametrize("stop_after", [2, 9])
+def test_a_run_stops_and_goes_on_as_if_nothing_had_been(tmp_path, stop_after):
+    config = tiny_config(device="cuda", training__iterations=14, model__dropout=0.3, training__augment="deform")
     control, whole, parts = RunControl(), [], []
 
-    def stop_after_two(event):
+    def stop(event):
         remember(parts)(event)
-        if isinstance(event, StepLogged) and event.iteration == 2:
+        if isinstance(event, StepLogged) and event.iteration == stop_after:
             control.stop()
 
     pipeline.train([ball_case()], tmp_path / "whole", config, listener=remember(whole))
-    stopped = pipeline.train([ball_case()], tmp_path / "parts", config, control=control, listener=stop_after_two)
-    assert (stopped.reason, stopped.iteration) == (FinishReason.STOPPED, 2)
-    assert pipeline.resume(tmp_path / "parts", listener=remember(parts)).iteration == 6
+    stopped = pipeline.train([ball_case()], tmp_path / "parts", config, control=control, listener=stop)
+    assert (stopped.reason, stopped.iteration) == (FinishReason.STOPPED, stop_after)
+    assert pipeline.resume(tmp_path / "parts", listener=remember(parts)).iteration == 14
     np.testing.assert_allclose(parts, whole, rtol=0.02)
 
 
+@pytest.mark.parametrize("before", [1, 8])
 @pytest.mark.parametrize("noisy", [0, 2])
 def test_a_step_waits_for_the_card_where_it_looks_for_numbers_that_are_not_finite_and_nowhere_else(
-    tmp_path, monkeypatch, noisy
+    tmp_path, monkeypatch, noisy, before
 ):
     trainer = make_trainer(tmp_path, tiny_config(training__cross__noisy_passes=noisy))
-    trainer.step(trainer.batches.take().to(CUDA), 1)  # what happens once
+    for _ in range(before):  # what happens once, or until an iteration is recorded
+        trainer.step(trainer.batches.take().to(CUDA), 1)
     batch = trainer.batches.take().to(CUDA)
-    monkeypatch.setattr(Trainer, "_check_finite", lambda *_: None)
+    monkeypatch.setattr(Summary, "read", lambda values: Summary(0.0, 0.0, (), ()))
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -104,6 +109,69 @@ def test_compiled_networks_learn_the_same(tmp_path, mode):
     torch.testing.assert_close(weights(compiled), weights(plain), rtol=0.05, atol=0.01)
 
 
+def steps(path, count=12, **settings):
+    """Take steps on one batch; returns the trainer and the objective of every step."""
+    trainer = make_trainer(path, tiny_config(training__cross__schedule="constant", training__iterations=12, **settings))
+    batch = trainer.batches.take().to(CUDA)
+    return trainer, [trainer.step(batch, iteration)[0].objective for iteration in range(1, count + 1)]
+
+
+@pytest.mark.parametrize("architecture", ["vnet", "completer"])
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+@pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
+@pytest.mark.parametrize("noisy", [0, 2])
+def test_recorded_iterations_learn_what_others_learn(tmp_path, architecture, norm, optimiser, noisy):
+    settings = {
+        "model__architecture": architecture,
+        "model__norm": norm,
+        "training__optimiser__kind": optimiser,
+        "training__learning_rate": 1e-3,
+        "training__cross__noisy_passes": noisy,
+    }
+    (plain, one_by_one), (recorded, at_once) = (
+        steps(tmp_path / str(graph), training__cuda_graph=graph, **settings) for graph in (False, True)
+    )
+    assert recorded._computed._recordings
+    np.testing.assert_allclose(at_once, one_by_one, rtol=0.02)
+    torch.testing.assert_close(weights(recorded), weights(plain), rtol=0.05, atol=0.01)
+
+
+def test_a_recorded_iteration_draws_other_random_numbers_every_time(tmp_path):
+    _, objectives = steps(tmp_path, model__dropout=0.5, training__learning_rate=1e-12)
+    assert len(set(objectives[5:])) > 1
+
+
+def test_an_iteration_that_waits_for_the_card_is_not_recorded_and_training_goes_on(tmp_path, monkeypatch):
+    told = []
+    trainer = make_trainer(tmp_path, tiny_config(training__iterations=8))
+    trainer.listener = told.append
+    losses = trainer.losses
+
+    def waiting(batch, knobs):
+        found = losses(batch, knobs)
+        assert isinstance(found[0].supervised.item(), float)
+        return found
+
+    monkeypatch.setattr(trainer, "losses", waiting)
+    trainer.run()
+    assert trainer.state.iteration == 8
+    (notice,) = [event for event in told if isinstance(event, Notice)]
+    assert "cannot be recorded" in str(notice)
+
+
+def test_weights_that_were_moved_are_recorded_again(tmp_path):
+    trainer, _ = steps(tmp_path, 8)
+    (before,) = trainer._computed._recordings.values()
+    trainer.model.place_on(torch.device("cpu"))
+    hold = torch.empty(2**20, device=CUDA)  # so that they come to lie elsewhere
+    trainer.model.place_on(CUDA)
+    batch, first = trainer.batches.take().to(CUDA), weights(trainer)
+    trainer.step(batch, 9)
+    assert len(hold)
+    assert not torch.equal(weights(trainer), first)
+    assert all(recording is not before for recording in trainer._computed._recordings.values())
+
+
 def test_the_networks_compute_what_they_compute_on_a_processor():
     model = TripleViewModel(3, tiny_config(model__norm="instance").model)
     shape = (16, 24, 16)
@@ -121,17 +189,29 @@ def test_a_guided_run_trains_and_predicts(tmp_path, tiny_clip):
     assert np.isfinite(pipeline.predict(tmp_path / "run", halves_case(), device="cuda").probability).all()
 
 
+def take_what_is_free(held):
+    """Take what PyTorch may still give away of the card, in small and in larger pieces."""
+    for piece in (2**22, 2**20):
+        with suppress(torch.cuda.OutOfMemoryError):
+            while True:
+                held.append(torch.empty(piece, dtype=torch.uint8, device=CUDA))
+
+
 @pytest.fixture
 def little_memory():
     """Leave this process as much of the card as a function is called with, in bytes, beside what it holds."""
+    held = []
 
     def leave(free):
         gc.collect()
         torch.cuda.empty_cache()
         total = torch.cuda.get_device_properties(CUDA).total_memory
+        torch.cuda.set_per_process_memory_fraction(torch.cuda.memory_reserved() / total)
+        take_what_is_free(held)
         torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + free) / total)
 
     yield leave
+    held.clear()
     torch.cuda.set_per_process_memory_fraction(1.0)
     torch.cuda.empty_cache()
 

@@ -295,6 +295,9 @@ class TrainingConfig(Group):
         description="torch.compile for the networks, by its modes; takes minutes at the start, for long runs on CUDA "
         "graphics cards; reduce-overhead records CUDA graphs.",
     )
+    cuda_graph: bool = Field(
+        True, description="On a CUDA graphics card, record an iteration and repeat it as a whole; not where compiled."
+    )
     log_every: int = Field(1, ge=1)
     validate_every: int = Field(200, ge=1)
     checkpoint_seconds: float = Field(60.0, ge=0, description="Save the last state at least this often.")

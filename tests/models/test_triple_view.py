@@ -13,7 +13,7 @@ from napari_rada.models.completer import CUES
 from napari_rada.models.networks import NetworkInput, begun_as
 from napari_rada.models.triple_view import TripleViewModel
 from napari_rada.training.economy import recomputed
-from napari_rada.training.trainer import make_optimiser
+from napari_rada.training.optimiser import make_optimiser
 
 
 @pytest.mark.parametrize(

@@ -104,18 +104,21 @@ def test_a_run_that_cuts_ahead_stops_and_goes_on_bit_for_bit(tmp_path, monkeypat
     assert torch.equal(weights(whole), weights(resumed))
 
 
-def test_a_batch_for_a_graphics_card_is_pinned_before_it_is_moved(tmp_path, monkeypatch):
-    trainer = make_trainer(tmp_path, tiny_config())
-    pinned = []
+def test_patches_for_a_graphics_card_are_cut_into_pinned_memory(tmp_path, monkeypatch):
+    trainer = make_trainer(tmp_path, tiny_config(training__augment="deform"))
+    empty, asked = torch.empty, []
 
-    def pin(tensor):
-        pinned.append(tensor)
-        return tensor
+    def make(*shape, pin_memory=False, **options):
+        asked.append(pin_memory)
+        return empty(*shape, **options)
 
-    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
+    monkeypatch.setattr(torch, "empty", make)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: asked.append(True) or tensor)
     trainer.batches.take()
-    assert not pinned
+    assert asked
+    assert not any(asked)
+    asked.clear()
     trainer.device = torch.device("cuda")
-    batch = trainer.batches.take()
-    assert len(pinned) == len(batch)
-    assert all(one is other for one, other in zip(pinned, batch, strict=True))
+    trainer.batches.take()
+    assert asked
+    assert all(asked)

@@ -25,7 +25,7 @@ from napari_rada.events import Event, FinishReason, Notice, StepLogged, Training
 from napari_rada.models import device
 from napari_rada.training import crew
 from napari_rada.training.checkpoint import load_checkpoint
-from napari_rada.training.patches import PatchSampler
+from napari_rada.training.patches import Cuts, PatchSampler
 from napari_rada.training.team import ALONE
 
 if TYPE_CHECKING:
@@ -136,9 +136,9 @@ def train(
 def _break(patch: pytest.MonkeyPatch, plan: Plan) -> None:
     original, calls = PatchSampler.cut, []
 
-    def cut(self: PatchSampler, *args: Any) -> Any:
+    def cut(self: PatchSampler, *args: Any, **options: Any) -> Any:
         calls.append(1)
-        found = original(self, *args)
+        found = original(self, *args, **options)
         if plan.what == "slow":
             time.sleep(0.3)
         if len(calls) != plan.at:
@@ -147,7 +147,7 @@ def _break(patch: pytest.MonkeyPatch, plan: Plan) -> None:
             raise InputError("the scan is upside down")
         if plan.what == "memory":
             raise MemoryError
-        return found._replace(image_BDHW=torch.full_like(found.image_BDHW, torch.nan))
+        return Cuts(one._replace(image=torch.full_like(one.image, torch.nan)) for one in found)
 
     if plan.what in ("refuse", "memory", "nan", "slow"):
         patch.setattr(PatchSampler, "cut", cut)

@@ -242,7 +242,7 @@ def test_a_stop_wakes_a_paused_run(tmp_path):
 
 def test_a_loss_that_is_not_finite_changes_no_weight(tmp_path):
     trainer = make_trainer(tmp_path, tiny_config())
-    batch = trainer.batches.take()
+    batch = trainer.batches.take().to(torch.device("cpu"))
     before = weights(trainer)
     told = r"loss became nan in iteration 1, on the patches ball from \(\d+, \d+, \d+\); ball .*; continue the run"
     with pytest.raises(RadaError, match=told):

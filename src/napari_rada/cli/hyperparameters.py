@@ -70,6 +70,7 @@ ORIGINS: dict[str, tuple[Source, str]] = {
     "training.augment": ("paper", "quarter turns and flips"),
     "training.bfloat16": ("ours", "precision is not stated"),
     "training.compile": ("ours", "changes rounding only"),
+    "training.cuda_graph": ("ours", "changes rounding only"),
     "training.log_every": ("ours", "changes no result"),
     "training.validate_every": ("ours", "chooses best.pt"),
     "training.checkpoint_seconds": ("ours", "changes no result"),

@@ -9,7 +9,8 @@ twice over, with noise. Ours draws one batch, runs every network once on it, and
 and as that of a teacher. The lineage's loop runs twice: in PyTorch's usual memory format and settings, as it was
 published, in single precision, and in ours with all else as ours, so that only the passes differ. On a graphics card
 that includes mixed precision; on a processor the lineage's loop stays in single precision, and ours computes in
-bfloat16 if ``training.bfloat16`` asks for it. Only ours can be compiled (``training.compile``).
+bfloat16 if ``training.bfloat16`` asks for it. Only ours can be compiled (``training.compile``) or recorded on a card
+(``training.cuda_graph``, which is on).
 """
 
 from __future__ import annotations
@@ -213,7 +214,8 @@ def _measure(
 
     device = resolve_device(config.device)
     run = RunFolder.create(folder, config)
-    trainer = loop.trainer([volume], len(classes), config, run, device, RunControl(), listen)
+    settings = config if loop.trainer is Trainer else config.with_settings({"training.cuda_graph": False})
+    trainer = loop.trainer([volume], len(classes), settings, run, device, RunControl(), listen)
     with computing(config.threads) if loop.as_ours else nullcontext():
         trainer.run()
     inputs = VolumeInput(

@@ -9,8 +9,7 @@ Shape legend: P patch, W window: the part of a volume that a deformed patch is m
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -59,6 +58,7 @@ class Deformation:
     matrix: NDArray[np.float64]
     shift: tuple[int, int, int]
     seed: int = 0
+    _grids: dict[torch.device, Tensor] = field(default_factory=dict, init=False)
 
     @classmethod
     def draw(cls, rng: np.random.Generator, patch: Shape, spacing: Spacing) -> Deformation:
@@ -96,16 +96,24 @@ class Deformation:
         """Make the patch (…, P) from the window (…, W): interpolated, or with the values of the nearest voxels."""
         entries = window.reshape(1, -1, *self.window).float()
         mode = "bilinear" if linear else "nearest"
-        patch = F.grid_sample(entries, self._grid, mode=mode, padding_mode="border", align_corners=False)
+        patch = F.grid_sample(entries, self._grid(window.device), mode=mode, padding_mode="border", align_corners=False)
         return patch.reshape(*window.shape[:-3], *self.patch).to(window.dtype)
 
-    @cached_property
-    def _grid(self) -> Tensor:
+    def _grid(self, device: torch.device) -> Tensor:
         """Where in the window every voxel of the patch comes from, (1, P, 3), in -1..1 along (x, y, z)."""
+        if device not in self._grids:
+            self._grids[device] = F.affine_grid(
+                self._theta.to(device, non_blocking=True), [1, 1, *self.patch], align_corners=False
+            )
+        return self._grids[device]
+
+    @property
+    def _theta(self) -> Tensor:
+        """The map (1, 3, 4) between voxels in -1..1, as torch wants it."""
         matrix = self.matrix * np.asarray(self.patch) / np.asarray(self.window)[:, None]
         theta = np.zeros((1, 3, 4), dtype=np.float32)
         theta[0, :, :3] = matrix[::-1, ::-1]  # torch counts axes from the last
-        return F.affine_grid(torch.from_numpy(theta), [1, 1, *self.patch], align_corners=False)
+        return torch.from_numpy(theta)
 
 
 def vary_intensity(image: Tensor, seed: int) -> Tensor:

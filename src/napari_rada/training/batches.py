@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from concurrent.futures import Future
 
-    from napari_rada.training.patches import Batch, Draws, PatchSampler
+    from napari_rada.training.patches import Cuts, Draws, PatchSampler
 
 MOST_AHEAD = 4
 """Threads that cut batches ahead, one each; as a card is fed by fewer, more would only hold memory."""
@@ -24,7 +24,7 @@ MOST_AHEAD = 4
 class _Drawn(NamedTuple):
     """A batch that may not be cut yet, and the state of the random generator after it was drawn."""
 
-    batch: Future[Batch]
+    batch: Future[Cuts]
     draws: Draws
     state: dict[str, Any]
 
@@ -42,7 +42,7 @@ class Batches:
         Cuts a batch that was drawn; several are cut at a time.
     """
 
-    def __init__(self, sampler: PatchSampler, labelled: int, unlabelled: int, cut: Callable[[Draws], Batch]) -> None:
+    def __init__(self, sampler: PatchSampler, labelled: int, unlabelled: int, cut: Callable[[Draws], Cuts]) -> None:
         self.origins = ""
         """Case and first voxel of every patch of the batch that was taken last."""
         self._sampler = sampler
@@ -69,7 +69,7 @@ class Batches:
             self._pool = None
             torch.set_num_threads(before)  # what the threads have set counts for threads to come as well
 
-    def take(self) -> Batch:
+    def take(self) -> Cuts:
         """Return the next batch."""
         if not self._pool and not self._ahead:
             draws = self._draw()

@@ -11,6 +11,7 @@ import torch
 
 from napari_rada.durable import RESUME, written_whole
 from napari_rada.errors import RunFolderError
+from napari_rada.training.optimiser import restore_optimiser
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -173,7 +174,7 @@ class Checkpoint:
         """
         assert self.training is not None
         try:
-            optimiser.load_state_dict(self.training["optimiser"])
+            restore_optimiser(optimiser, self.training["optimiser"])
             torch.set_rng_state(self.training["torch_rng"])
             if device.type == "cuda" and self.training["device_rng"]:
                 torch.cuda.set_rng_state(self.training["device_rng"][0], device)

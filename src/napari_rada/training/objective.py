@@ -13,7 +13,7 @@ from napari_rada.data.classes import UNKNOWN
 from napari_rada.training.losses import cross_sums, entropy, supervised, supervised_sums, weighted_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from torch import Tensor
 
@@ -21,12 +21,17 @@ if TYPE_CHECKING:
 
 
 class Knobs(NamedTuple):
-    """The scheduled values of one iteration: trust α, teacher weight β, entropy threshold (nat), pseudo weight."""
+    """The scheduled values of one iteration: trust α, teacher weight β, entropy threshold (nat), pseudo weight.
 
-    alpha: float
-    beta: float
-    threshold: float
-    pseudo_weight: float
+    In an iteration that is recorded they lie on the card, so that it can be repeated with others; `crossing` is not one
+    of them: whether the networks teach each other decides what is computed.
+    """
+
+    alpha: float | Tensor
+    beta: float | Tensor
+    threshold: float | Tensor
+    pseudo_weight: float | Tensor
+    crossing: bool = True
 
 
 class NetworkLoss(NamedTuple):
@@ -35,10 +40,52 @@ class NetworkLoss(NamedTuple):
     supervised: Tensor
     cross: tuple[Tensor, ...]
 
-    def total(self, beta: float) -> Tensor:
+    @property
+    def taught(self) -> Tensor:
+        """Sum over the teachers; 0 without any."""
+        return sum(self.cross, torch.zeros_like(self.supervised))
+
+    def total(self, beta: float | Tensor) -> Tensor:
         """(1 - 2β) supervised + β (cross 1 + cross 2); of fewer networks there are fewer teachers."""
-        taught = sum(self.cross, torch.zeros_like(self.supervised))
-        return (1.0 - len(self.cross) * beta) * self.supervised + beta * taught
+        return (1.0 - len(self.cross) * beta) * self.supervised + beta * self.taught
+
+
+class Summary(NamedTuple):
+    """An iteration in numbers.
+
+    Parameters
+    ----------
+    objective
+        What is minimised.
+    gradient
+        Largest absolute value in any gradient; NaN or infinite if one of them is.
+    supervised, cross
+        Losses of each network; `cross` is the sum over its teachers.
+    """
+
+    objective: float
+    gradient: float
+    supervised: tuple[float, ...]
+    cross: tuple[float, ...]
+
+    @classmethod
+    def read(cls, values: Tensor) -> Summary:
+        """Read what `summarised` has put together; waits for a graphics card."""
+        whole, gradient, *losses = values.tolist()
+        return cls(whole, gradient, tuple(losses[::2]), tuple(losses[1::2]))
+
+
+def objective(losses: Sequence[NetworkLoss], beta: float | Tensor) -> Tensor:
+    """Return what is minimised: the sum of the networks' total losses."""
+    return torch.stack([loss.total(beta) for loss in losses]).sum()
+
+
+def summarised(losses: Sequence[NetworkLoss], beta: float | Tensor, parameters: Iterable[Tensor]) -> Tensor:
+    """Put together what a `Summary` reads, in one tensor, from the losses and the gradients of the parameters."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    largest = torch.nn.utils.get_total_norm(gradients, torch.inf)
+    each = [value for loss in losses for value in (loss.supervised, loss.taught)]
+    return torch.stack([objective(losses, beta), largest.to(each[0].dtype), *each]).detach()
 
 
 def itself(sums: Tensor) -> Tensor:

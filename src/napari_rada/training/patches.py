@@ -5,6 +5,7 @@ Shape legend: B batch, C classes, N networks (3), Z Y X a whole volume, D H W a 
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -27,7 +28,7 @@ OUTSIDE = -2
 
 
 class Batch(NamedTuple):
-    """Patches, on the training device once they are moved there."""
+    """Patches on the training device."""
 
     image_BDHW: Tensor
     truth_BDHW: Tensor
@@ -36,14 +37,6 @@ class Batch(NamedTuple):
     distance_BNDHW: Tensor
     prior_BCDHW: Tensor
     cues_BJDHW: Tensor
-
-    def to(self, device: torch.device) -> Batch:
-        """Move every tensor; from pinned memory to a graphics card without waiting."""
-        return Batch(*(tensor.to(device, non_blocking=device.type == "cuda") for tensor in self))
-
-    def pinned(self) -> Batch:
-        """Copy every tensor into memory from which a CUDA device reads without the processor."""
-        return Batch(*(tensor.pin_memory() for tensor in self))
 
 
 class PatchSampler:
@@ -90,20 +83,21 @@ class PatchSampler:
 
     def batch(self, labelled: int, unlabelled: int) -> Batch:
         """Draw and cut a batch: first the labelled patches, then the unlabelled ones."""
-        return self.cut(self.draw(labelled, unlabelled))
+        return self.cut(self.draw(labelled, unlabelled)).to(torch.device("cpu"))
 
     def draw(self, labelled: int, unlabelled: int) -> Draws:
         """Choose where the patches of a batch come from, and how they are deformed; the quick part."""
         draws = [self._draw_labelled() for _ in range(labelled)]
         return Draws(draws + [self._draw(self._pick(self._unlabelled), None) for _ in range(unlabelled)])
 
-    def cut(self, draws: Draws, chosen: Container[int] | None = None) -> Batch:
+    def cut(self, draws: Draws, chosen: Container[int] | None = None, *, pinned: bool = False) -> Cuts:
         """Cut the patches that were drawn, or only the `chosen` ones of them; uses no random number.
 
-        Several batches may be cut at a time.
+        Several batches may be cut at a time. `pinned` memory is read by a CUDA device without the processor.
         """
-        patches = [self._cut(draw) for position, draw in enumerate(draws) if chosen is None or position in chosen]
-        return Batch(*(torch.stack(parts) for parts in zip(*patches, strict=True)))
+        return Cuts(
+            self._cut(draw, pinned) for position, draw in enumerate(draws) if chosen is None or position in chosen
+        )
 
     def _pick(self, volumes: Sequence[Volume]) -> Volume:
         return volumes[int(self.rng.integers(len(volumes)))]
@@ -129,35 +123,26 @@ class PatchSampler:
         folds = tuple(volume.held_out) or (3,)
         return folds[int(self.rng.integers(len(folds)))]
 
-    def _cut(self, draw: _Draw) -> Batch:
-        """Cut one patch, a `Batch` without its batch axis."""
-        volume, place, shape = draw.volume, draw.place, self.patch
-        num_networks = 3
-        if volume.pseudo is None or volume.pseudo_distance is None:
-            pseudo = torch.zeros((num_networks, *shape), dtype=torch.long)
-            distance = torch.full((num_networks, *shape), torch.inf)
-        else:
-            pseudo = place.cut(volume.pseudo, 0).long()
-            distance = place.cut(volume.pseudo_distance, np.inf)
-        prior, cues = self._prior(draw)
-        image, deformation = place.cut(volume.image, None), place.deformation
-        return Batch(
-            image_BDHW=image if deformation is None else vary_intensity(image, deformation.seed),
-            truth_BDHW=place.cut(volume.truth, OUTSIDE).long(),
-            views_BDHW=place.cut(volume.views, 0),
-            pseudo_BNDHW=pseudo,
-            distance_BNDHW=distance,
-            prior_BCDHW=prior,
-            cues_BJDHW=cues,
-        )
-
-    def _prior(self, draw: _Draw) -> tuple[Tensor, Tensor]:
-        """Prior and cues of the fold that was drawn, or the blank prior."""
+    def _cut(self, draw: _Draw, pinned: bool) -> _Cut:
         volume, place, fold = draw
-        if volume.prior is None or volume.cues is None or fold is None:
-            blank = torch.full((self._num_classes, *self.patch), 1.0 / self._num_classes)
-            return blank, torch.zeros((self._num_cues, *self.patch))
-        return place.cut(volume.prior[fold], None).float(), place.cut(volume.cues[fold], None).float()
+
+        def window(values: NDArray[np.generic] | None, fill: float | None) -> Tensor | None:
+            return None if values is None else place.window(values, fill, pinned=pinned)
+
+        image, deformation = place.window(volume.image, None, pinned=pinned), place.deformation
+        if deformation is not None:  # what varies intensities does so on the processor, and after everything else
+            image = vary_intensity(deformation.apply(image, linear=True), deformation.seed)
+        return _Cut(
+            draw.place,
+            (self._num_classes, self._num_cues),
+            image.pin_memory() if pinned else image,
+            place.window(volume.truth, OUTSIDE, pinned=pinned),
+            place.window(volume.views, 0, pinned=pinned),
+            window(volume.pseudo, 0),
+            window(volume.pseudo_distance, np.inf),
+            window(None if volume.prior is None or fold is None else volume.prior[fold], None),
+            window(None if volume.cues is None or fold is None else volume.cues[fold], None),
+        )
 
     def _place(self, volume: Volume, centre: tuple[int, int, int] | None) -> _Place:
         corner = self._corner(volume.image.shape, centre)
@@ -221,11 +206,8 @@ class _Place(NamedTuple):
     turns: int = 0
     deformation: Deformation | None = None
 
-    def cut(self, values: NDArray[np.generic], fill: float | None) -> Tensor:
-        """Cut (…, Z, Y, X); beyond the border comes `fill`, or the border's own values if None.
-
-        Values without a `fill` are quantities, which a deformation interpolates; the others are names.
-        """
+    def window(self, values: NDArray[Any], fill: float | None, *, pinned: bool) -> Tensor:
+        """Cut (…, Z, Y, X) as it lies; beyond the border comes `fill`, or the border's own values if None."""
         ends = zip(self.corner, self.size, values.shape[-3:], strict=True)
         where = [(max(0, start), min(size, start + length)) for start, length, size in ends]
         patch: NDArray[Any] = values[(slice(None),) * (values.ndim - 3) + tuple(slice(*span) for span in where)]
@@ -234,8 +216,80 @@ class _Place(NamedTuple):
         if any(map(any, missing)):
             pad = [(0, 0)] * (patch.ndim - 3) + missing
             patch = np.pad(patch, pad, mode="edge") if fill is None else np.pad(patch, pad, constant_values=fill)
-        first = patch.ndim - 3
-        patch = np.flip(patch, tuple(first + axis for axis in self.flips))
-        patch = np.rot90(patch, self.turns, (first + self.plane[0], first + self.plane[1]))
-        cut = torch.from_numpy(np.ascontiguousarray(patch))
-        return cut if self.deformation is None else self.deformation.apply(cut, linear=fill is None)
+        kind = torch.from_numpy(np.empty(0, patch.dtype)).dtype
+        own = torch.empty(patch.shape, dtype=kind, pin_memory=pinned)
+        np.copyto(own.numpy(), patch)
+        return own
+
+    def turned(self, window: Tensor, *, linear: bool) -> Tensor:
+        """Turn or deform a window (…, W) to a patch (…, P), on the device where it lies.
+
+        A deformation interpolates quantities (`linear`); others are names.
+        """
+        if self.deformation is not None:
+            return self.deformation.apply(window, linear=linear)
+        first = window.ndim - 3
+        flipped = window.flip([first + axis for axis in self.flips]) if self.flips else window
+        plane = (first + self.plane[0], first + self.plane[1])
+        return torch.rot90(flipped, self.turns, plane) if self.turns else flipped
+
+
+class _Cut(NamedTuple):
+    """A patch as it was cut, with the types of its volume; None where there is nothing to cut.
+
+    The image is deformed already, everything else is still to be turned or deformed. `channels` are those of prior
+    and cues.
+    """
+
+    place: _Place
+    channels: tuple[int, int]
+    image: Tensor
+    truth: Tensor
+    views: Tensor
+    pseudo: Tensor | None
+    distance: Tensor | None
+    prior: Tensor | None
+    cues: Tensor | None
+
+    def to(self, device: torch.device) -> Batch:
+        """Move to a device, turn or deform there, and widen types; a `Batch` without its batch axis."""
+        num_networks, (classes, cues), shape = 3, self.channels, self.shape
+
+        def moved(part: Tensor) -> Tensor:
+            return part.to(device, non_blocking=device.type == "cuda")
+
+        def turned(part: Tensor, *, linear: bool = False) -> Tensor:
+            return self.place.turned(moved(part), linear=linear)
+
+        def names(part: Tensor | None) -> Tensor:
+            blank = (num_networks, *shape)
+            return torch.zeros(blank, dtype=torch.long, device=device) if part is None else turned(part).long()
+
+        def quantities(part: Tensor | None, channels: int, value: float, *, linear: bool = True) -> Tensor:
+            blank = (channels, *shape)
+            return torch.full(blank, value, device=device) if part is None else turned(part, linear=linear).float()
+
+        return Batch(
+            image_BDHW=moved(self.image) if self.place.deformation else turned(self.image),
+            truth_BDHW=names(self.truth),
+            views_BDHW=turned(self.views),
+            pseudo_BNDHW=names(self.pseudo),
+            distance_BNDHW=quantities(self.distance, num_networks, math.inf, linear=False),
+            prior_BCDHW=quantities(self.prior, classes, 1.0 / classes),
+            cues_BJDHW=quantities(self.cues, cues, 0.0),
+        )
+
+    @property
+    def shape(self) -> Shape:
+        """Shape of the patch."""
+        return self.place.size if self.place.deformation is None else self.place.deformation.patch
+
+
+class Cuts(tuple[_Cut, ...]):
+    """The patches of a batch as they were cut, in memory of the processor."""
+
+    __slots__ = ()
+
+    def to(self, device: torch.device) -> Batch:
+        """Make the batch on a device; from pinned memory to a CUDA device without waiting."""
+        return Batch(*(torch.stack(parts) for parts in zip(*(cut.to(device) for cut in self), strict=True)))

@@ -36,15 +36,17 @@ from napari_rada.training.compilation import compiled
 from napari_rada.training.economy import AS_CONFIGURED, average, recomputed, split
 from napari_rada.training.interruption import whole_or_not_at_all
 from napari_rada.training.losses import entropy
-from napari_rada.training.objective import Knobs, clean_uncertainty, network_losses
+from napari_rada.training.objective import Knobs, Summary, clean_uncertainty, network_losses, objective, summarised
+from napari_rada.training.optimiser import make_optimiser
 from napari_rada.training.pace import Pace
 from napari_rada.training.patches import PatchSampler
+from napari_rada.training.recording import Recorder, side_by_side
 from napari_rada.training.share import Rows, Share, share_layers
 from napari_rada.training.team import ALONE
 from napari_rada.training.validation import score_held_out
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     from torch import Tensor
@@ -56,7 +58,7 @@ if TYPE_CHECKING:
     from napari_rada.training.checkpoint import Checkpoint
     from napari_rada.training.economy import Economy
     from napari_rada.training.objective import NetworkLoss
-    from napari_rada.training.patches import Batch, Draws
+    from napari_rada.training.patches import Batch, Cuts, Draws
     from napari_rada.training.run_folder import RunFolder
     from napari_rada.training.team import Team
     from napari_rada.training.volumes import Volume
@@ -117,7 +119,7 @@ class Trainer:
         if team.size > 1:
             share_layers(self.model, team, self.rows)
         self.model.place_on(device)
-        self._networks = compiled(self.model, self.settings.compile, team.size)
+        self._networks, self._computed = self._as_fast_as_possible()
         self.optimiser = make_optimiser(self.model, config)
         self.sampler = PatchSampler(
             volumes,
@@ -186,18 +188,15 @@ class Trainer:
         started = time.monotonic()
         iteration = self.state.iteration + 1
         with self._stoppable():
-            losses, beta, rate = self.step(self.batches.take().to(self.device), iteration)
-        logged = iteration % self.settings.log_every == 0
-        if logged:
-            absent = (math.nan,) * (NUM_VIEWS - len(losses))
-            supervised = tuple(loss.supervised.item() for loss in losses) + absent
-            cross = tuple(float(sum(term.item() for term in loss.cross)) for loss in losses) + absent
+            summary, beta, rate = self.step(self.batches.take().to(self.device), iteration)
         self.state = replace(
             self.state, iteration=iteration, elapsed_s=self.state.elapsed_s + time.monotonic() - started
         )
         self._pace.went_on(self.state)
         self._plan_time_budget()
-        if logged:
+        if iteration % self.settings.log_every == 0:
+            absent = (math.nan,) * (NUM_VIEWS - len(summary.supervised))
+            supervised, cross = summary.supervised + absent, summary.cross + absent
             remaining = self._pace.seconds(self.state) * (self.state.total_iterations - iteration)
             event = StepLogged(
                 iteration, self.state.total_iterations, supervised, cross, beta, rate, self.state.elapsed_s, remaining
@@ -206,9 +205,8 @@ class Trainer:
                 self.folder.log_step(event)
             self.listener(event)
 
-    def _cut(self, draws: Draws) -> Batch:
-        batch = self.sampler.cut(draws, self.share.positions)
-        return batch.pinned() if self.device.type == "cuda" else batch
+    def _cut(self, draws: Draws) -> Cuts:
+        return self.sampler.cut(draws, self.share.positions, pinned=self.device.type == "cuda")
 
     def _stoppable(self) -> AbstractContextManager[None]:
         if self.device.type != "cpu" or self.team.size > 1 or self.settings.compile != "none":
@@ -227,38 +225,59 @@ class Trainer:
             parts,
         )
 
-    def step(self, batch: Batch, iteration: int) -> tuple[list[NetworkLoss], float, float]:
+    def _as_fast_as_possible(self) -> tuple[Callable[[NetworkInput], Tensor], Callable[[Batch, Knobs], Tensor]]:
+        """Return what computes the logits and what computes gradients: on a card recorded, if nothing forbids it."""
+        settings, economy = self.settings, self.economy
+        usual = settings.compile != "none" or self.team.size > 1 or economy.parts > 1 or economy.recompute
+        if self.device.type != "cuda" or not settings.cuda_graph or usual:
+            return compiled(self.model, settings.compile, self.team.size), self._compute
+        recorder = Recorder(self._compute, self.model, self.device, self._not_recorded)
+        return side_by_side(self.model, self.device), recorder
+
+    def _not_recorded(self, reason: str) -> None:
+        self.listener(Notice(f"Iterations cannot be recorded on this card ({reason}); they take longer one by one."))
+
+    def step(self, batch: Batch, iteration: int) -> tuple[Summary, float, float]:
         """Run every network once on the batch, add up the losses, and take one optimiser step.
 
         Returns
         -------
-        losses, beta, learning_rate
-            Per network; scalars of this iteration.
+        summary, beta, learning_rate
+            Of this iteration.
 
         Raises
         ------
         RadaError
             If a loss or a gradient is not finite; no weight is changed then.
         """
+        knobs, rate = self._scheduled(iteration)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.optimiser.zero_grad(set_to_none=True)
+        summary = self._summary(batch, knobs, iteration)
+        self.optimiser.step()
+        return summary, float(knobs.beta), rate
+
+    def _scheduled(self, iteration: int) -> tuple[Knobs, float]:
+        """Return the knobs and the learning rate of an iteration."""
         settings, first = self.settings, self.state.first
         since, total = iteration - first, self.state.total_iterations - first
-        rate = schedules.learning_rate(since, total, settings.learning_rate, settings.decay)
         beta = schedules.cross_weight(since, total, settings.cross)
         knobs = Knobs(
             alpha=schedules.trust(since, total, settings.alpha, settings.alpha_every),
             beta=beta,
             threshold=schedules.entropy_threshold(since, total, self.model.num_classes),
             pseudo_weight=settings.pseudo_weight,
+            crossing=beta > 0,
         )
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        self.optimiser.zero_grad(set_to_none=True)
+        return knobs, schedules.learning_rate(since, total, settings.learning_rate, settings.decay)
+
+    def _compute(self, batch: Batch, knobs: Knobs) -> Tensor:
+        """Leave the gradients of a batch in the parameters, which have none before; returns what a `Summary` reads."""
         batches = split(batch, self.share.own_labelled * self.economy.parts, self.economy.parts)
         losses = average([self._backward(part, knobs) for part in batches])
         self.team.add_gradients(self.model.parameters())
-        self._check_finite(losses, beta, iteration)
-        self.optimiser.step()
-        return losses, beta, rate
+        return summarised(losses, knobs.beta, self.model.parameters())
 
     def _backward(self, batch: Batch, knobs: Knobs) -> list[NetworkLoss]:
         """Add the gradient of a batch, or a part of one; returns its losses."""
@@ -275,19 +294,20 @@ class Trainer:
         logits_NBCDHW = logits_NBCDHW.float()
         labelled = self.share.own_labelled
         first = 0 if self.settings.cross.on_labelled else labelled
-        uncertainty = self._uncertainty(logits_NBCDHW, batch, first) if knobs.beta > 0 else None
+        uncertainty = self._uncertainty(logits_NBCDHW, batch, first) if knobs.crossing else None
         pairs = self.settings.view_pairs
         return network_losses(logits_NBCDHW, batch, labelled, pairs, knobs, uncertainty, self.team.total, first)
 
-    def _check_finite(self, losses: Sequence[NetworkLoss], beta: float, iteration: int) -> None:
-        """Look at loss and gradient at once: the one place in an iteration that waits for a graphics card."""
-        values = torch.stack([objective(losses, beta), gradient_size(self.model)]).tolist()
-        for what, value in zip(("The loss", "The gradient"), values, strict=True):
+    def _summary(self, batch: Batch, knobs: Knobs, iteration: int) -> Summary:
+        """Compute the gradients and look at the numbers: the one place in an iteration that waits for a card."""
+        summary = Summary.read(self._computed(batch, knobs))
+        for what, value in (("The loss", summary.objective), ("The gradient", summary.gradient)):
             if not math.isfinite(value):
                 raise RadaError(
                     f"{what} became {value} in iteration {iteration}, on the patches {self.batches.origins}; "
                     f"{LEARN_SLOWER}."
                 )
+        return summary
 
     def _uncertainty(self, logits_NBCDHW: Tensor, batch: Batch, first: int) -> Tensor | None:
         """Entropy (nat) of each network on the patches from `first` on, (N, U, D, H, W)."""
@@ -364,30 +384,6 @@ class Trainer:
         save_checkpoint(self.folder.last_checkpoint, self.state, self.model, self.optimiser, self.batches.state)
         self._saved_at = time.monotonic()
         self.listener(CheckpointSaved(self.state.iteration, self.folder.last_checkpoint))
-
-
-def make_optimiser(model: torch.nn.Module, config: RunConfig) -> torch.optim.Optimizer:
-    """Return the configured optimiser over all three networks."""
-    settings, learning = config.training, [weights for weights in model.parameters() if weights.requires_grad]
-    if settings.optimiser.kind == "sgd":
-        return torch.optim.SGD(
-            learning,
-            lr=settings.learning_rate,
-            momentum=settings.optimiser.momentum,
-            weight_decay=settings.weight_decay,
-        )
-    return torch.optim.AdamW(learning, lr=settings.learning_rate, weight_decay=settings.weight_decay)
-
-
-def objective(losses: Sequence[NetworkLoss], beta: float) -> Tensor:
-    """Return what is minimised: the sum of the networks' total losses."""
-    return torch.stack([loss.total(beta) for loss in losses]).sum()
-
-
-def gradient_size(model: torch.nn.Module) -> Tensor:
-    """Largest absolute value in any gradient; NaN or infinite if one of them is."""
-    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-    return torch.stack([torch.linalg.vector_norm(gradient, torch.inf) for gradient in gradients]).max()
 
 
 def network_input(batch: Batch, first: int = 0) -> NetworkInput:
