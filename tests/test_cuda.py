@@ -141,22 +141,34 @@ def test_a_recorded_iteration_draws_other_random_numbers_every_time(tmp_path):
     assert len(set(objectives[5:])) > 1
 
 
-def test_an_iteration_that_waits_for_the_card_is_not_recorded_and_training_goes_on(tmp_path, monkeypatch):
+@pytest.mark.parametrize("why", ["waits", "memory in a network", "memory in the loss"])
+def test_an_iteration_that_cannot_be_recorded_is_computed_as_usual_and_training_goes_on(tmp_path, monkeypatch, why):
     told = []
-    trainer = make_trainer(tmp_path, tiny_config(training__iterations=8))
+    config = tiny_config(training__iterations=8, model__dropout=0.3, training__cross__noisy_passes=1)
+    trainer = make_trainer(tmp_path, config)
     trainer.listener = told.append
-    losses = trainer.losses
+    losses, network = trainer.losses, trainer.model.networks[1].forward
 
-    def waiting(batch, knobs):
-        found = losses(batch, knobs)
-        assert isinstance(found[0].supervised.item(), float)
+    def spoilt(*inputs):
+        found = (network if why == "memory in a network" else losses)(*inputs)
+        if torch.cuda.is_current_stream_capturing():
+            if why != "waits":
+                raise torch.cuda.OutOfMemoryError(why)
+            found[0].supervised.item()
         return found
 
-    monkeypatch.setattr(trainer, "losses", waiting)
+    where = trainer.model.networks[1] if why == "memory in a network" else trainer
+    monkeypatch.setattr(where, "losses" if where is trainer else "forward", spoilt)
     trainer.run()
     assert trainer.state.iteration == 8
     (notice,) = [event for event in told if isinstance(event, Notice)]
     assert "cannot be recorded" in str(notice)
+    assert not torch.cuda.is_current_stream_capturing()
+    torch.rand(3, device=CUDA)  # the generator draws again, and memory is given back
+    hold = torch.empty(2**26, device=CUDA)
+    before = torch.cuda.memory_allocated()
+    del hold
+    assert torch.cuda.memory_allocated() < before
 
 
 def test_weights_that_were_moved_are_recorded_again(tmp_path):

@@ -59,6 +59,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "alpha_every": 500,
             "centred": 0.5,
             "log_every": 10,
+            "validate_every": 500,
         },
         "inference": {"blend": 0.5},
     },

@@ -8,7 +8,7 @@ computed side by side (docs/speed.md says what that brings).
 from __future__ import annotations
 
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, cast
 
 import torch
 
@@ -27,10 +27,14 @@ WARM_UP = 3
 """Iterations of a kind that are computed as usual before one is recorded: they load what no recording can wait for."""
 
 
+Record: TypeAlias = "Callable[[Callable[[], Tensor]], tuple[Tensor, Callable[[], None]]]"
+"""Notes what a computation does, without doing it; returns the tensor that it returned, and what does it."""
+
+
 class Recording(NamedTuple):
     """A recorded iteration: where it reads batch and knobs (`slots`), and where it leaves numbers and gradients."""
 
-    replay: Callable[[], None]
+    repeat: Callable[[], None]
     batch: Batch
     slots: list[Tensor]
     summary: Tensor
@@ -45,6 +49,8 @@ class Recorder:
     compute
         Leaves the gradients of a batch in the model's parameters, which have none before, and returns its numbers; it
         must wait for nothing.
+    record
+        How to record; `CudaGraphs` for a card.
     failed
         Called with the reason if an iteration cannot be recorded; this and all later ones are computed as usual.
     """
@@ -53,15 +59,13 @@ class Recorder:
         self,
         compute: Callable[[Batch, Knobs], Tensor],
         model: nn.Module,
-        device: torch.device,
+        record: Record,
         failed: Callable[[str], None],
     ) -> None:
         self._compute = compute
         self._model = model
-        self._device = device
+        self._record = record
         self._failed = failed
-        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self._pool = torch.cuda.graph_pool_handle()
         self._usual: dict[Hashable, int] = {}
         self._recordings: dict[Hashable, Recording] = {}
         self._places: list[int] = []
@@ -88,51 +92,97 @@ class Recorder:
 
     def _recorded(self, kind: Hashable, batch: Batch, knobs: Knobs) -> bool:
         """Record an iteration, which computes nothing yet; tells whether that worked."""
-        before = torch.cuda.current_stream(self._device)
         try:
-            self._recordings[kind] = self._record(batch, knobs)
+            self._recordings[kind] = self._recording(batch, knobs)
         except RuntimeError as error:
-            torch.cuda.set_stream(before)  # which a recording that fails leaves as it is
             self._given_up = True
             self._recordings.clear()
+            self._model.zero_grad(set_to_none=True)
             self._failed(str(error).strip().partition("\n")[0])
         return not self._given_up
 
-    def _record(self, batch: Batch, knobs: Knobs) -> Recording:
+    def _recording(self, batch: Batch, knobs: Knobs) -> Recording:
         own = Batch(*(part.clone() for part in batch))
-        slots = [torch.zeros((), device=self._device) for _ in knobs[:-1]]
+        slots = [torch.zeros((), device=own.image_BDHW.device) for _ in knobs[:-1]]
         alpha, beta, threshold, pseudo_weight = slots
-        graph = torch.cuda.CUDAGraph()
-        # Other threads copy the next batches meanwhile.
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
-            summary = self._compute(own, Knobs(alpha, beta, threshold, pseudo_weight, knobs.crossing))
-        return Recording(graph.replay, own, slots, summary, [weights.grad for weights in self._model.parameters()])
+        read = Knobs(alpha, beta, threshold, pseudo_weight, knobs.crossing)
+        summary, repeat = self._record(lambda: self._compute(own, read))
+        return Recording(repeat, own, slots, summary, [weights.grad for weights in self._model.parameters()])
 
     def _repeated(self, recording: Recording, batch: Batch, knobs: Knobs) -> Tensor:
         for own, given in zip(recording.batch, batch, strict=True):
             own.copy_(given, non_blocking=True)
         for slot, value in zip(recording.slots, knobs[:-1], strict=True):
             slot.fill_(value)
-        recording.replay()
+        recording.repeat()
         for weights, gradient in zip(self._model.parameters(), recording.gradients, strict=True):
             weights.grad = gradient
         return recording.summary
 
 
-def side_by_side(model: TripleViewModel, device: torch.device) -> Callable[[NetworkInput], Tensor]:
-    """Return what computes the logits (N, B, C, D, H, W), each network in a stream of its own."""
-    streams = [torch.cuda.Stream(device) for _ in model.networks]  # type: ignore[no-untyped-call]
+class CudaGraphs:
+    """Records on a CUDA device; all recordings share their memory, since no two are repeated at a time."""
 
-    def run(inputs: NetworkInput) -> Tensor:
-        here = torch.cuda.current_stream(device)
-        logits = []
-        for network, stream in zip(model.networks, streams, strict=True):
-            stream.wait_stream(here)
+    def __init__(self, device: torch.device, networks: int) -> None:
+        self._device = device
+        self._stream, *self._side = (stream_on(device) for _ in range(1 + networks))
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def __call__(self, compute: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
+        """Record a computation that waits for nothing.
+
+        Raises
+        ------
+        RuntimeError
+            If it cannot be recorded; the device can be used as before.
+        """
+        graph, before = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self._device)
+        device = torch.cuda.current_device()
+        try:
+            # Other threads copy the next batches meanwhile.
+            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
+                try:
+                    found = compute()
+                finally:
+                    self._join()
+        except RuntimeError:
+            self._tidy()
+            torch.cuda.set_stream(before)
+            torch.cuda.set_device(device)
+            raise
+        return found, graph.replay
+
+    def side_by_side(self, model: TripleViewModel) -> Callable[[NetworkInput], Tensor]:
+        """Return what computes the logits (N, B, C, D, H, W), in a recording each network in a stream of its own."""
+
+        def run(inputs: NetworkInput) -> Tensor:
+            if not torch.cuda.is_current_stream_capturing():
+                return cast("Tensor", model(inputs))
+            # A stream that goes on with the memory of its logits has waited for whoever read them.
+            logits = []
+            for network, stream in zip(model.networks, self._side, strict=True):
+                stream.wait_stream(self._stream)
+                with torch.cuda.stream(stream):
+                    logits.append(network(inputs))
+            self._join()
+            return model.corrected(torch.stack(logits), inputs)
+
+        return run
+
+    def _join(self) -> None:
+        """Let what comes next wait for all networks, without which a recording cannot end."""
+        for stream in self._side:
             with torch.cuda.stream(stream):
-                logits.append(network(inputs))
-        for stream, values in zip(streams, logits, strict=True):
-            here.wait_stream(stream)
-            values.record_stream(here)
-        return model.corrected(torch.stack(logits), inputs)
+                recorded = torch.cuda.is_current_stream_capturing()
+            if recorded:
+                self._stream.wait_stream(stream)
 
-    return run
+    def _tidy(self) -> None:
+        """Give the device a random generator that does not wait for the end of a recording, which failed."""
+        generator = torch.cuda.default_generators[self._stream.device_index]
+        generator.graphsafe_set_state(generator.clone_state())
+
+
+def stream_on(device: torch.device) -> torch.cuda.Stream:
+    """Return a new stream."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]

@@ -40,7 +40,7 @@ from napari_rada.training.objective import Knobs, Summary, clean_uncertainty, ne
 from napari_rada.training.optimiser import make_optimiser
 from napari_rada.training.pace import Pace
 from napari_rada.training.patches import PatchSampler
-from napari_rada.training.recording import Recorder, side_by_side
+from napari_rada.training.recording import CudaGraphs, Recorder
 from napari_rada.training.share import Rows, Share, share_layers
 from napari_rada.training.team import ALONE
 from napari_rada.training.validation import score_held_out
@@ -231,8 +231,8 @@ class Trainer:
         usual = settings.compile != "none" or self.team.size > 1 or economy.parts > 1 or economy.recompute
         if self.device.type != "cuda" or not settings.cuda_graph or usual:
             return compiled(self.model, settings.compile, self.team.size), self._compute
-        recorder = Recorder(self._compute, self.model, self.device, self._not_recorded)
-        return side_by_side(self.model, self.device), recorder
+        graphs = CudaGraphs(self.device, len(self.model.networks))
+        return graphs.side_by_side(self.model), Recorder(self._compute, self.model, graphs, self._not_recorded)
 
     def _not_recorded(self, reason: str) -> None:
         self.listener(Notice(f"Iterations cannot be recorded on this card ({reason}); they take longer one by one."))
