@@ -11,7 +11,7 @@ from napari.components import ViewerModel
 from napari.layers import Image, Labels
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtGui import QContextMenuEvent, QGuiApplication, QStandardItemModel
-from qtpy.QtWidgets import QMenu
+from qtpy.QtWidgets import QLineEdit, QMenu
 
 from napari_rada._napari.devices import AUTOMATIC, DeviceChoice
 from napari_rada._napari.history import History
@@ -21,6 +21,7 @@ from napari_rada._qt.curve_plot import log_ticks
 from napari_rada._qt.device_combo import DeviceCombo
 from napari_rada._qt.dock import WIDTH
 from napari_rada._qt.folder_edit import FolderEdit, fresh_run_folder
+from napari_rada._qt.keys import QuietCombo
 from napari_rada._qt.layer_combo import LayerCombo
 from napari_rada._qt.loss_plot import LossPlot
 from napari_rada._qt.message import Message, breakable
@@ -40,6 +41,20 @@ def model() -> ViewerModel:
 @pytest.fixture
 def volume() -> np.ndarray:
     return np.zeros((4, 5, 6), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("make", [DeviceCombo, PresetCombo, QuietCombo])
+def test_a_letter_chooses_nothing_in_a_list_and_reaches_the_window(qtbot, make):
+    around = QLineEdit()
+    qtbot.addWidget(around)
+    combo = make()
+    combo.setParent(around)
+    combo.blockSignals(True)
+    combo.addItem("m: an entry that begins with what is typed")
+    around.show()
+    qtbot.keyClick(combo, Qt.Key.Key_M)
+    assert combo.currentIndex() == 0
+    assert around.text() == "m", "what a list leaves goes to the widget around it"
 
 
 def names(combo: LayerCombo) -> list[str]:

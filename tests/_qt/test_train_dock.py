@@ -199,6 +199,8 @@ def test_mistakes_are_told_in_one_sentence(widget, viewer, notified):
     widget.labels.setValue(viewer.layers["small"])
     widget.start()
     assert "it has (3, 4, 5) voxels, not (12, 14, 16)" in widget.message.value()
+    widget.labels.setValue(viewer.layers["labels"])
+    assert not widget.message.value(), "it was about the other labels"
     viewer.layers.clear()
     widget.start()
     assert "Training needs an Image layer and a Labels layer" in widget.message.value()

@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QLineEdit, QVBoxLayou
 
 from napari_rada._napari.setting_fields import UNION_KEYS, as_yaml, check_settings, setting_fields
 from napari_rada._qt.dock import WheelGuard
+from napari_rada._qt.keys import QuietCombo
 from napari_rada._qt.message import Message
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class ConfigForm(QWidget):
     def _field(self, field: SettingField) -> QLineEdit | QComboBox:
         widget: QLineEdit | QComboBox
         if field.choices:
-            widget = QComboBox()
+            widget = QuietCombo()
             widget.addItems(field.choices)
             widget.setCurrentText(field.text)
             widget.setMinimumContentsLength(6)

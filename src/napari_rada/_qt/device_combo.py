@@ -10,6 +10,7 @@ from qtpy.QtGui import QStandardItemModel
 from qtpy.QtWidgets import QComboBox, QWidget
 
 from napari_rada._napari.devices import AUTOMATIC
+from napari_rada._qt.keys import QuietCombo
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from napari_rada._napari.devices import DeviceChoice
 
 
-class DeviceCombo(QComboBox):
+class DeviceCombo(QuietCombo):
     """Choose a device by the name that the configuration uses."""
 
     valueChanged = Signal(str)

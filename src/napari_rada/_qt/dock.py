@@ -121,6 +121,11 @@ class Dock(QWidget):
         self.message.setValue(sentence, "error")
         show_error(sentence)
 
+    def forget_error(self) -> None:
+        """Take back what was told about a choice, now that another one was made."""
+        if self.message.is_error:
+            self.message.setValue("")
+
     def after_stroke(self, action: Callable[[], None]) -> None:
         """Do something that turns the viewer once no button of the mouse is down, so that no stroke is torn apart."""
         if QApplication.mouseButtons() == Qt.MouseButton.NoButton:

@@ -8,6 +8,7 @@ from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 
 from napari_rada._qt.dock import form
 from napari_rada._qt.job_row import JobRow
+from napari_rada._qt.keys import QuietCombo
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +22,7 @@ class ExplainPanel(QWidget):
 
     def __init__(self, job: Job, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.classes = QComboBox()
+        self.classes = QuietCombo()
         self.classes.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.classes.setMinimumContentsLength(8)
         self.classes.setToolTip("The classes of the run")

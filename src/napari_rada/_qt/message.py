@@ -41,6 +41,11 @@ class Message(QLabel):
         """Return the sentence shown; empty if there is none."""
         return self._sentence
 
+    @property
+    def is_error(self) -> bool:
+        """True while it says what went wrong."""
+        return bool(self._sentence) and self._kind == "error"
+
     def setValue(self, sentence: str, kind: Kind = "info") -> None:
         """Show a sentence; an empty one hides the line."""
         self._sentence, self._kind = sentence, kind

@@ -7,6 +7,7 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QPushButton, QVBox
 
 from napari_rada._napari.windows import CT_WINDOWS, Window
 from napari_rada._qt.dock import form
+from napari_rada._qt.keys import QuietCombo
 
 OWN_RANGE = "Its own range"
 
@@ -29,7 +30,7 @@ class PaintingPanel(QWidget):
         self.copy.setToolTip("Paint the nearest annotated slice of this plane here, to be corrected; Ctrl+Z undoes it")
         self.copy_preview = QPushButton("Copy preview")
         self.copy_preview.setToolTip("Paint the propagated preview here, to be corrected; Ctrl+Z undoes it")
-        self.ranges = QComboBox()
+        self.ranges = QuietCombo()
         self.ranges.addItem(OWN_RANGE, None)
         for window in CT_WINDOWS:
             self.ranges.addItem(f"CT {window.name.lower()} ({window.lower:g} to {window.upper:g})", window)

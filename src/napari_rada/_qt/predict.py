@@ -410,12 +410,14 @@ class PredictWidget(Dock):
 
     def _on_image_changed(self, image: Image | None) -> None:
         """Turn to the image, and from labels of another one back to those of the run."""
+        self.forget_error()
         self.chunks.set_data(image, self.run.value())
         labels = self.labels.value()
         if image is not None and labels is not None and not may_label(labels, image, open_images(self.viewer)):
             self.labels.setValue(None)
 
     def _on_run_changed(self, run_dir: Path | None) -> None:
+        self.forget_error()
         self.chunks.set_data(self.image.value(), run_dir)
         try:
             self.explain_panel.set_data(() if run_dir is None else classes_of_run(run_dir))

@@ -9,6 +9,7 @@ from psygnal import Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QPushButton, QWidget
 
 from napari_rada._qt.folder_edit import data_folder
+from napari_rada._qt.keys import QuietCombo
 from napari_rada.errors import RunFolderError
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class RunCombo(QWidget):
     def __init__(self, session: Session, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._session = session
-        self.combo = QComboBox()
+        self.combo = QuietCombo()
         self.combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.combo.setMinimumContentsLength(10)
         self.open_button = QPushButton("Open…")

@@ -12,6 +12,7 @@ from napari_rada._napari.setting_fields import as_text
 from napari_rada._qt.config_form import ConfigForm
 from napari_rada._qt.device_combo import DeviceCombo
 from napari_rada._qt.dock import form
+from napari_rada._qt.keys import QuietCombo
 from napari_rada._qt.section import Section
 from napari_rada.config import PresetName, RunConfig
 from napari_rada.errors import ConfigError
@@ -64,7 +65,7 @@ class RunSettings(QWidget):
         self.preset = PresetCombo()
         self.length = RunLength()
         self.device = DeviceCombo(preferences().device)
-        self.guidance = QComboBox()
+        self.guidance = QuietCombo()
         for source, label in GUIDANCE_LABELS.items():
             self.guidance.addItem(label, source)
         self.guidance.setMinimumContentsLength(8)
@@ -162,7 +163,7 @@ class RunSettings(QWidget):
         return "No weight files here, so no guidance yet."
 
 
-class PresetCombo(QComboBox):
+class PresetCombo(QuietCombo):
     """Choose a preset."""
 
     valueChanged = Signal(str)
@@ -193,7 +194,7 @@ class RunLength(QWidget):
         super().__init__(parent)
         self.amount = QDoubleSpinBox()
         self.amount.setMinimumWidth(70)
-        self.unit = QComboBox()
+        self.unit = QuietCombo()
         self.unit.addItems([ITERATIONS, MINUTES])
         self._amounts = {ITERATIONS: 1000.0, MINUTES: 5.0}
         layout = QHBoxLayout(self)

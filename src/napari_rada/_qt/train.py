@@ -363,6 +363,7 @@ class TrainWidget(Dock):
 
     def _on_layers_changed(self, layer: object = None) -> None:
         del layer
+        self.forget_error()
         self._on_annotation_changed()
         self._on_scans_changed()
 

@@ -12,6 +12,7 @@ from napari_rada._napari.preferences import preferences
 from napari_rada._napari.weights import consent_question, fetching, importing, states_of, verifying
 from napari_rada._qt.dock import Dock, form
 from napari_rada._qt.job_row import JobRow
+from napari_rada._qt.keys import QuietCombo
 from napari_rada._qt.message import breakable
 from napari_rada._qt.worker import JobPump, spawn
 from napari_rada.errors import WeightsError
@@ -41,10 +42,10 @@ class WeightsWidget(Dock):
         self.store = store or WeightStore(preferences().cache)
         self.job = Job("work on the weights", spawn)
         self._pump = JobPump(self.job, self)
-        self.model = QComboBox()
+        self.model = QuietCombo()
         self.model.addItems(CLIP_MODELS)
         self.model.setToolTip("Larger models see more and take more memory; the first is the preset's")
-        self.alpha = QComboBox()
+        self.alpha = QuietCombo()
         for combo in (self.model, self.alpha):
             combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
             combo.setMinimumContentsLength(10)
