@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
+from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING
 
 import dask.array
 import numpy as np
 import pytest
 from distributed import KilledWorker, LocalCluster
+from distributed.comm.core import CommClosedError
 
 import napari_rada as rada
 from napari_rada.control import RunControl
@@ -97,6 +100,21 @@ def test_workers_that_are_lost_again_and_again_are_told(address: str, monkeypatc
         monkeypatch.setattr("distributed.wait", lost)
         with pytest.raises(RadaError, match="Several workers were lost"):
             list(cluster.map(first, BOXES, RunControl()))
+
+
+@pytest.mark.parametrize("error", [CommClosedError, CancelledError])
+def test_a_scheduler_that_is_lost_is_told(
+    address: str, monkeypatch: pytest.MonkeyPatch, error: type[Exception], caplog: pytest.LogCaptureFixture
+) -> None:
+    def lost(*arguments: object, **settings: object) -> None:
+        raise error("scheduler-connection-lost")
+
+    with Cluster(address) as cluster:
+        monkeypatch.setattr("distributed.wait", lost)
+        with pytest.raises(RadaError, match=r"connection to the scheduler was lost; .* what was finished is kept"):
+            list(cluster.map(first, BOXES, RunControl()))
+    assert not [record for record in caplog.records if record.name == "distributed.client"]
+    assert not logging.getLogger("distributed.client").disabled
 
 
 def test_a_dask_array_is_predicted_on_a_cluster_as_here(

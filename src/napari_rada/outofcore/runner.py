@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from asyncio import TimeoutError as AsyncTimeoutError  # another one before Python 3.11
+from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 
 from napari_rada.control import RunControl
@@ -64,6 +66,7 @@ class Cluster:
     """
 
     def __init__(self, address: str) -> None:
+        self._lost = False
         try:
             from distributed import Client
         except ImportError:
@@ -95,11 +98,17 @@ class Cluster:
 
     def close(self) -> None:
         """Leave the cluster; it goes on running."""
-        self._client.close()
+        log = logging.getLogger("distributed.client")
+        muted, log.disabled = log.disabled, log.disabled or self._lost  # it would tell of its reconnection, at length
+        try:
+            self._client.close()
+        finally:
+            log.disabled = muted
 
     def map(self, work: Callable[[Unit, RunControl], R], units: Sequence[Unit], control: RunControl) -> Iterator[R]:
         """Compute all units; what was sent is taken back if it ends early."""
         from distributed import KilledWorker, wait
+        from distributed.comm.core import CommClosedError
 
         seen = time.monotonic()
         pending = {self._client.submit(_alone, work, unit, pure=False) for unit in units}
@@ -118,6 +127,12 @@ class Cluster:
             raise RadaError(
                 "Several workers were lost one after the other while they computed the same chunk, probably for want "
                 "of memory; give them more, or fewer threads each, and run the same command again."
+            ) from None
+        except (CancelledError, CommClosedError):
+            self._lost = True
+            raise RadaError(
+                "The connection to the scheduler was lost; if it has ended start it again, with its workers, then run "
+                "the same command again: what was finished is kept."
             ) from None
         finally:
             self._client.cancel(list(pending))
