@@ -257,7 +257,19 @@ def test_prediction_steps_down_when_the_card_is_full_and_the_model_comes_back(li
     np.testing.assert_allclose(found.sum(axis=1), 1.0, atol=1e-3)
 
 
-def test_what_a_run_needs_is_estimated_for_the_card():
-    found = preflight([ball_case()], tiny_config(device="cuda"))
+@pytest.mark.parametrize("recorded", [False, True])
+def test_what_a_run_needs_is_estimated_for_the_card(tmp_path, recorded):
+    config = tiny_config(device="cuda", training__cuda_graph=recorded, training__iterations=30)
+    found = preflight([ball_case()], config)
     assert found.memory.device.startswith("cuda")
-    assert found.seconds > 0
+    trainer = make_trainer(tmp_path, config)
+    trainer.run()
+    assert 0.1 < found.seconds / trainer.state.elapsed_s < 10
+
+
+def test_a_run_gives_the_card_back(tmp_path):
+    gc.collect()
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_reserved()
+    pipeline.train([ball_case()], tmp_path / "run", tiny_config(device="cuda", training__iterations=8))
+    assert torch.cuda.memory_reserved() <= before + 2**25

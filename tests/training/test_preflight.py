@@ -11,6 +11,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from napari_rada.data.case import Case
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import ConfigError, InputError
+from napari_rada.models.triple_view import TripleViewModel
 from napari_rada.training import preflight as preflights
 from napari_rada.training.preflight import preflight, seconds_per_iteration
 
@@ -92,3 +93,31 @@ def test_a_graphics_card_is_waited_for_before_the_clock_is_read(monkeypatch, kin
     monkeypatch.setattr(torch.mps, "synchronize", lambda: found.append("mps"))
     preflights._now(torch.device(kind))
     assert found == waited
+
+
+class Tape:
+    """Records by keeping what there is to compute, without a card."""
+
+    def __init__(self, device, networks):
+        self.recorded = []
+
+    def side_by_side(self, model):
+        return model
+
+    def __call__(self, compute):
+        assert compute not in self.recorded
+        self.recorded.append(compute)
+        return None, compute
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_on_a_card_a_whole_step_is_timed_with_its_noisy_passes(monkeypatch, recorded):
+    monkeypatch.setattr(preflights, "CudaGraphs", Tape)
+    clock = iter(range(100))
+    monkeypatch.setattr(preflights, "_now", lambda device: float(next(clock)))
+    config = tiny_config()
+    model, asked = TripleViewModel(2, config.model), []
+    model.register_forward_hook(lambda module, inputs, output: asked.append(len(inputs[0].image_BDHW)))
+    passes = preflights._Passes(preflights._blank(model, config, 3, (16, 16, 16), torch.device("cpu")), mixed=False)
+    assert preflights._seconds_on_card(model, passes, 1.5, recorded=recorded) == 1.0 + 1.5
+    assert set(asked) == {3}

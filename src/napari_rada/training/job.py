@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from napari_rada.allocator import give_back
 from napari_rada.errors import RadaError, RunFolderError, Stopped
 from napari_rada.events import FinishReason, RunFinished, StageProgress
+from napari_rada.memory import release
 from napari_rada.models.device import computing
 from napari_rada.training.checkpoint import TrainState
 from napari_rada.training.economy import Rung, ladder, run_within_memory
@@ -75,7 +76,11 @@ class Job:
                 return FinishReason.STOPPED, state
             give_back()
             trainer, reason = self._run(volumes, guide, checkpoint)
-        return reason, trainer.state
+            state = trainer.state
+            del trainer
+            if self.device.type != "cpu":
+                release()  # a prediction needs the card's memory, of which recordings keep their own
+        return reason, state
 
     def told(self, event: Event) -> None:
         """Log an event and pass it on."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -16,9 +18,12 @@ from napari_rada.models.networks import NetworkInput, count_cues
 from napari_rada.models.triple_view import TripleViewModel
 from napari_rada.training.estimate import MemoryEstimate, estimate_memory
 from napari_rada.training.plan import left_out, plan, teaching
+from napari_rada.training.recording import CudaGraphs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor
 
     from napari_rada.config import RunConfig
     from napari_rada.data.case import Case
@@ -67,7 +72,7 @@ def preflight(cases: Sequence[Case], config: RunConfig) -> Preflight:
 
 
 def seconds_per_iteration(num_classes: int, config: RunConfig) -> float:
-    """Time a step on a smaller patch and scale it by the number of voxels; validation and saving are not in it.
+    """Time a step, on a processor that of one smaller patch; validation and saving are not in it.
 
     Parameters
     ----------
@@ -75,27 +80,79 @@ def seconds_per_iteration(num_classes: int, config: RunConfig) -> float:
         Background included.
     """
     training, device = config.training, resolve_device(config.device)
-    side = [max(SMALL, size // 2) for size in training.patch]
     model = TripleViewModel(num_classes, config.model, config.seed).place_on(device)
-    with torch.random.fork_rng(devices=[]):
-        image = torch.rand((1, *side))
-    prior = torch.full((1, num_classes, *side), 1.0 / num_classes)
-    cues = torch.zeros((1, count_cues(config.model.architecture, num_classes), *side))
-    inputs = NetworkInput(*(part.to(device) for part in (image, prior, cues)))
     mixed = autocasts(device, cpu=training.bfloat16 and learns_in_bfloat16(device, training.patch[0], model.stride))
-    forward = backward = 0.0
-    with computing(config.threads):
-        for _ in range(2):  # the first is a warm-up
-            started = _now(device)
-            with autocast(device, always=mixed):
-                logits = model(inputs)
-            between = _now(device)
-            torch.autograd.backward(logits.float().square().mean())
-            forward, backward = between - started, _now(device) - between
-    share = prod(training.patch) / prod(side)
     batch = training.labelled_patches + training.unlabelled_patches
     noisy = training.cross.noisy_passes * (batch if training.cross.on_labelled else training.unlabelled_patches)
-    return share * (batch * (forward + backward) + noisy * forward)
+    if device.type == "cuda":
+        with suppress(RuntimeError):  # memory may run out, as it would in the run
+            passes = _Passes(_blank(model, config, batch, training.patch, device), mixed)
+            return _seconds_on_card(model, passes, noisy / batch, recorded=training.cuda_graph)
+    side = [max(SMALL, size // 2) for size in training.patch]
+    passes = _Passes(_blank(model, config, 1, side, device), mixed)
+    with computing(config.threads):
+        step = _second_time(lambda: passes.step(model), device)
+        forward = _second_time(lambda: passes.forward(model), device) if noisy else 0.0
+    return prod(training.patch) / prod(side) * (batch * step + noisy * forward)
+
+
+class _Passes(NamedTuple):
+    """What a step does with the networks, on blank patches."""
+
+    inputs: NetworkInput
+    mixed: bool
+
+    def step(self, networks: Callable[[NetworkInput], Tensor]) -> Tensor:
+        with autocast(self.inputs.image_BDHW.device, always=self.mixed):
+            logits = networks(self.inputs)
+        loss = logits.float().square().mean()
+        torch.autograd.backward(loss)
+        return loss.detach()
+
+    @torch.no_grad()
+    def forward(self, networks: Callable[[NetworkInput], Tensor]) -> Tensor:
+        with autocast(self.inputs.image_BDHW.device, always=self.mixed):
+            return networks(self.inputs)
+
+
+def _blank(
+    model: TripleViewModel, config: RunConfig, patches: int, side: Sequence[int], device: torch.device
+) -> NetworkInput:
+    with torch.random.fork_rng(devices=[]):
+        image = torch.rand((patches, *side))
+    prior = torch.full((patches, model.num_classes, *side), 1.0 / model.num_classes)
+    cues = torch.zeros((patches, count_cues(config.model.architecture, model.num_classes), *side))
+    return NetworkInput(*(part.to(device) for part in (image, prior, cues)))
+
+
+def _seconds_on_card(model: TripleViewModel, passes: _Passes, noisy: float, *, recorded: bool) -> float:
+    """Time a whole step, which takes a card a moment: on smaller patches it would be waiting for the processor.
+
+    Parameters
+    ----------
+    noisy
+        Noisy passes over as many patches as there are.
+    recorded
+        Whether iterations are recorded.
+    """
+    device = passes.inputs.image_BDHW.device
+    step: Callable[[], object] = partial(passes.step, model)
+    forward: Callable[[], object] = partial(passes.forward, model)
+    if recorded:
+        graphs = CudaGraphs(device, len(model.networks))
+        networks = graphs.side_by_side(model)
+        step(), forward()
+        model.zero_grad(set_to_none=True)
+        (_, step), (_, forward) = graphs(partial(passes.step, networks)), graphs(partial(passes.forward, networks))
+    return _second_time(step, device) + (noisy * _second_time(forward, device) if noisy else 0.0)
+
+
+def _second_time(compute: Callable[[], object], device: torch.device) -> float:
+    """Seconds of a computation that was done once before."""
+    compute()
+    started = _now(device)
+    compute()
+    return _now(device) - started
 
 
 def _hints(cases: Sequence[Case]) -> list[str]:
