@@ -166,22 +166,51 @@ def test_an_iteration_that_cannot_be_recorded_is_computed_as_usual_and_training_
     assert not torch.cuda.is_current_stream_capturing()
     torch.rand(3, device=CUDA)  # the generator draws again, and memory is given back
     hold = torch.empty(2**26, device=CUDA)
-    before = torch.cuda.memory_allocated()
+    before = torch.cuda.memory_reserved()
     del hold
-    assert torch.cuda.memory_allocated() < before
+    torch.cuda.empty_cache()
+    assert torch.cuda.memory_reserved() < before
+
+
+def move_there_and_back(trainer):
+    trainer.model.place_on(torch.device("cpu"))
+    hold = torch.empty(2**20, device=CUDA)  # so that they come to lie elsewhere
+    trainer.model.place_on(CUDA)
+    return hold
 
 
 def test_weights_that_were_moved_are_recorded_again(tmp_path):
     trainer, _ = steps(tmp_path, 8)
-    (before,) = trainer._computed._recordings.values()
-    trainer.model.place_on(torch.device("cpu"))
-    hold = torch.empty(2**20, device=CUDA)  # so that they come to lie elsewhere
-    trainer.model.place_on(CUDA)
-    batch, first = trainer.batches.take().to(CUDA), weights(trainer)
+    told = []
+    trainer.listener = told.append
+    first = id(next(iter(trainer._computed._recordings.values())).summary)
+    hold = move_there_and_back(trainer)
+    batch, before = trainer.batches.take().to(CUDA), weights(trainer)
     trainer.step(batch, 9)
     assert len(hold)
-    assert not torch.equal(weights(trainer), first)
-    assert all(recording is not before for recording in trainer._computed._recordings.values())
+    assert not torch.equal(weights(trainer), before)
+    assert not told
+    (recording,) = trainer._computed._recordings.values()
+    assert id(recording.summary) != first
+
+
+@pytest.mark.parametrize("before", ["cpu", "cuda"])
+@pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+def test_a_run_goes_on_on_another_device(tmp_path, before, optimiser, norm):
+    config = tiny_config(device=before, model__norm=norm, training__optimiser__kind=optimiser, training__iterations=6)
+    control = RunControl()
+
+    def stop(event):
+        if isinstance(event, StepLogged) and event.iteration == 3:
+            control.stop()
+
+    pipeline.train([ball_case()], tmp_path, config, control=control, listener=stop)
+    after = {"cpu": "cuda", "cuda": "cpu"}[before]
+    file = tmp_path / "config.yaml"
+    file.write_text(file.read_text().replace(f"device: {before}", f"device: {after}"))
+    result = pipeline.resume(tmp_path)
+    assert (result.reason, result.iteration) == (FinishReason.COMPLETED, 6)
 
 
 def test_the_networks_compute_what_they_compute_on_a_processor():

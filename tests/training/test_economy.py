@@ -202,7 +202,7 @@ def test_a_resumed_run_begins_on_the_step_that_it_reached(tmp_path: Path, monkey
 
 
 def test_another_error_is_not_swallowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*args: object) -> None:
+    def broken(*args: object, **options: object) -> None:
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(PatchSampler, "cut", broken)
@@ -224,16 +224,19 @@ def test_a_shortage_before_training_is_one_sentence(
 def test_the_ladder_of_a_graphics_card_ends_on_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
     rungs = ladder(CONFIG.with_settings({"training.patch": [80, 112, 112]}), CUDA)
-    assert [rung.config.training.patch for rung in rungs[1:5]] == [
+    assert [rung.config.training.patch for rung in rungs[2:6]] == [
         (80, 112, 112),
         (40, 56, 56),
         (20, 28, 28),
         (20, 28, 28),
     ]
-    assert [rung.economy.parts for rung in rungs] == [1, 2, 2, 2, 2, 2]
-    assert [rung.economy.recompute for rung in rungs] == [False] * 4 + [True] * 2
-    assert [rung.device.type for rung in rungs] == ["cuda"] * 5 + ["cpu"]
-    assert [rung.economy.rung for rung in rungs] == list(range(6))
+    assert [rung.economy.unrecorded for rung in rungs] == [False] + [True] * 6
+    assert [rung.economy.parts for rung in rungs] == [1, 1, 2, 2, 2, 2, 2]
+    assert [rung.economy.recompute for rung in rungs] == [False] * 5 + [True] * 2
+    assert [rung.device.type for rung in rungs] == ["cuda"] * 6 + ["cpu"]
+    assert [rung.economy.rung for rung in rungs] == list(range(7))
+    compiled = ladder(CONFIG.with_settings({"training.compile": "default"}), CUDA)
+    assert compiled[1].saves_like(compiled[0]), "what is compiled is not recorded anyway"
     assert not any(rung.economy.autocast for rung in rungs)
 
 

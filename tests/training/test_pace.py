@@ -10,9 +10,9 @@ from napari_rada.training.checkpoint import TrainState
 from napari_rada.training.pace import BUDGET_SHARE, Pace
 
 
-def passed(state: TrainState, *seconds: float) -> tuple[Pace, TrainState]:
+def passed(state: TrainState, *seconds: float, loading: int = 1) -> tuple[Pace, TrainState]:
     """Let iterations of so many seconds pass in one process."""
-    pace = Pace()
+    pace = Pace(loading)
     for each in seconds:
         state = replace(state, iteration=state.iteration + 1, elapsed_s=state.elapsed_s + each)
         pace.went_on(state)
@@ -22,6 +22,14 @@ def passed(state: TrainState, *seconds: float) -> tuple[Pace, TrainState]:
 def test_the_first_iteration_of_a_process_does_not_count() -> None:
     pace, state = passed(TrainState(0, 100), 60.0, 1.0, 2.0, 3.0)
     assert pace.seconds(state) == pytest.approx(2.0)
+
+
+def test_iterations_before_one_is_recorded_do_not_count() -> None:
+    slow = (90.0, 90.0, 90.0, 300.0)
+    pace, state = passed(TrainState(0, 100), *slow, 25.0, 25.0, loading=4)
+    assert pace.seconds(state) == pytest.approx(25.0)
+    pace, state = passed(TrainState(0, 100), 90.0, 90.0, loading=4)
+    assert pace.seconds(state) == pytest.approx(90.0), "all that is known"
 
 
 def test_after_one_iteration_its_time_is_all_that_is_known() -> None:

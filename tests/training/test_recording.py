@@ -13,7 +13,7 @@ from tests.training.test_trainer import make_trainer
 from napari_rada.events import Notice
 from napari_rada.training import trainer as trainer_module
 from napari_rada.training.economy import AS_CONFIGURED, Economy
-from napari_rada.training.recording import WARM_UP, Recorder
+from napari_rada.training.recording import WARM_UP, Recorder, recordable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -148,30 +148,51 @@ class NoCard:
 
 
 @pytest.mark.parametrize(
-    ("settings", "economy", "expected"),
+    ("settings", "processes", "expected"),
     [
-        ({}, AS_CONFIGURED, True),
-        ({"training__cuda_graph": False}, AS_CONFIGURED, False),
-        ({"training__compile": "default"}, AS_CONFIGURED, False),
-        ({}, Economy(parts=2), False),
-        ({}, Economy(recompute=True), False),
+        ({}, 1, True),
+        ({}, 2, False),
+        ({"training__cuda_graph": False}, 1, False),
+        ({"training__compile": "default"}, 1, False),
     ],
 )
-def test_a_card_records_unless_something_else_is_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], economy: Economy, expected: bool
+def test_iterations_are_recorded_unless_something_else_is_asked_for(
+    settings: dict[str, Any], processes: int, expected: bool
 ) -> None:
-    monkeypatch.setattr(trainer_module, "CudaGraphs", NoCard)
-    trainer = plain(tmp_path, **settings)
-    assert not isinstance(trainer._computed, Recorder)
-    trainer.device, trainer.economy = torch.device("cuda"), economy
-    assert isinstance(trainer._as_fast_as_possible()[1], Recorder) == expected
+    assert recordable(tiny_config(**settings).training, processes) == expected
+
+
+@pytest.mark.parametrize("economy", [Economy(parts=2), Economy(recompute=True), Economy(unrecorded=True)])
+def test_what_saves_memory_in_other_ways_is_not_recorded(economy: Economy) -> None:
+    assert AS_CONFIGURED.records
+    assert not economy.records
 
 
 def test_it_is_told_that_a_card_cannot_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainer_module, "CudaGraphs", NoCard)
     trainer, told = plain(tmp_path), []
     trainer.listener, trainer.device = told.append, torch.device("cuda")
-    _, computed = trainer._as_fast_as_possible()
+    networks, computed = trainer._as_fast_as_possible(records=True)
+    assert networks is trainer.model
+    assert isinstance(computed, Recorder)
     computed._failed("no graphs here")
     assert isinstance(told[0], Notice)
     assert "cannot be recorded on this card (no graphs here)" in str(told[0])
+    assert trainer._as_fast_as_possible(records=False) == (trainer.model, trainer._compute)
+
+
+def test_a_tape_that_writes_to_where_gradients_lay_is_not_led_astray_by_weights_that_move_and_come_back(
+    tmp_path: Path,
+) -> None:
+    trainer, _, _ = recorded(tmp_path)
+    objectives(trainer, 1, 6)
+    for parameter in trainer.model.parameters():
+        if parameter.grad is not None:
+            parameter.grad.data = parameter.grad.data.clone()
+    before = weights(trainer)
+    trainer.optimiser.zero_grad(set_to_none=True)
+    objectives(trainer, 7, 7)
+    (recording,) = trainer._computed._recordings.values()
+    for gradient, parameter in zip(recording.gradients, trainer.model.parameters(), strict=True):
+        assert gradient is None or gradient.data_ptr() == parameter.grad.data_ptr()
+    assert not torch.equal(before, weights(trainer))

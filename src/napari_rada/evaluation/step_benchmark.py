@@ -243,7 +243,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Time one iteration of ours and of the lineage's loop on the first scan of a folder.",
     )
     parser.add_argument("data", metavar="DATA_DIR", type=Path, help="folder with NAME_label.* beside each image NAME_*")
-    parser.add_argument("--iterations", metavar="N", type=int, default=3)
+    parser.add_argument("--iterations", metavar="N", type=int, default=10)
     parser.add_argument("--device", metavar="D", default="cpu", help="auto, cpu, cuda, cuda:N or mps (cpu)")
     parser.add_argument("--set", metavar="KEY=VALUE", dest="settings", action="append", default=[])
     parser.add_argument("--json", action="store_true")

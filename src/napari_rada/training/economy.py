@@ -1,6 +1,7 @@
 """What training does when memory runs out: one step down a short ladder, and on from the last checkpoint.
 
-In this order, each beside those before: mixed precision where the device has it and it is not on anyway; the batch in
+In this order, each beside those before: iterations that are not recorded, since nothing else can use the memory of a
+recording; mixed precision where the device has it and it is not on anyway; the batch in
 parts whose gradients are added up; patches of half the side, twice; activations computed again instead of kept; the
 processor instead of the graphics card. The step that was reached is kept in the checkpoint, so that a resumed run does
 not fall down the same stairs again. The ladder has an end, and so have the attempts.
@@ -22,6 +23,7 @@ from napari_rada.models.device import autocasts, has_bfloat16
 from napari_rada.training.checkpoint import Checkpoint, load_checkpoint
 from napari_rada.training.objective import NetworkLoss
 from napari_rada.training.patches import Batch
+from napari_rada.training.recording import recordable
 from napari_rada.training.team import ALONE
 
 if TYPE_CHECKING:
@@ -54,12 +56,20 @@ class Economy:
         The batch is computed in this many parts, one after the other.
     recompute
         Activations are computed again in the backward pass instead of being kept.
+    unrecorded
+        Iterations are not recorded, whatever the settings say.
     """
 
     rung: int = 0
     autocast: bool = False
     parts: int = 1
     recompute: bool = False
+    unrecorded: bool = False
+
+    @property
+    def records(self) -> bool:
+        """True if iterations can be recorded on a card."""
+        return not (self.unrecorded or self.recompute or self.parts > 1)
 
 
 AS_CONFIGURED = Economy()
@@ -98,6 +108,8 @@ def ladder(config: RunConfig, device: torch.device, processes: int = 1) -> tuple
         economy = replace(last.economy, rung=len(rungs), **saved)  # type: ignore[arg-type]
         rungs.append(replace(last, change=change, economy=economy, **fields))  # type: ignore[arg-type]
 
+    if device.type == "cuda":
+        down("iterations that are not recorded", unrecorded=recordable(config.training, processes))
     if device.type in ("cpu", "cuda") and not autocasts(device, cpu=config.training.bfloat16):
         down("mixed precision (bfloat16)", autocast=has_bfloat16(device))
     training = config.training

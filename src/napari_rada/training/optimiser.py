@@ -34,3 +34,7 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -
     fused = optimiser.param_groups[0]["fused"]
     groups = [{**group, "fused": fused} for group in state["param_groups"]]
     optimiser.load_state_dict({**state, "param_groups": groups})
+    for weights, values in optimiser.state.items():
+        for name, value in values.items():
+            if isinstance(value, torch.Tensor) and value.dim() and value.shape == weights.shape:
+                values[name] = torch.empty_like(weights).copy_(value)  # in the memory format of this device

@@ -12,18 +12,26 @@ BUDGET_SHARE = 0.9
 
 
 class Pace:
-    """Seconds per iteration, without the first one of this process: it loads and compiles what the others find."""
+    """Seconds per iteration, without the first ones of this process: they load and compile what the others find.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    loading
+        How many these are.
+    """
+
+    def __init__(self, loading: int = 1) -> None:
+        self._loading = loading
         self._since: tuple[int, float] | None = None
 
     def went_on(self, state: TrainState) -> None:
         """Take note of an iteration that is done."""
-        if self._since is None:
+        self._loading -= 1
+        if self._loading == 0:
             self._since = state.iteration, state.elapsed_s
 
     def seconds(self, state: TrainState) -> float:
-        """Return the mean time of an iteration; after the first of this process that of all of this run."""
+        """Return the mean time of an iteration; before others are done that of all of this run."""
         iteration, elapsed_s = self._since or (state.first, state.first_elapsed_s)
         if iteration == state.iteration:
             iteration, elapsed_s = state.first, state.first_elapsed_s

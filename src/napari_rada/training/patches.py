@@ -259,6 +259,8 @@ class _Cut(NamedTuple):
             return part.to(device, non_blocking=device.type == "cuda")
 
         def turned(part: Tensor, *, linear: bool = False) -> Tensor:
+            if device.type == "mps":  # where names could not be interpolated in 3D for long (pytorch#160541)
+                return moved(self.place.turned(part, linear=linear))
             return self.place.turned(moved(part), linear=linear)
 
         def names(part: Tensor | None) -> Tensor:

@@ -18,7 +18,7 @@ from napari_rada.models.networks import NetworkInput, count_cues
 from napari_rada.models.triple_view import TripleViewModel
 from napari_rada.training.estimate import MemoryEstimate, estimate_memory
 from napari_rada.training.plan import left_out, plan, teaching
-from napari_rada.training.recording import CudaGraphs
+from napari_rada.training.recording import CudaGraphs, recordable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -87,7 +87,7 @@ def seconds_per_iteration(num_classes: int, config: RunConfig) -> float:
     if device.type == "cuda":
         with suppress(RuntimeError):  # memory may run out, as it would in the run
             passes = _Passes(_blank(model, config, batch, training.patch, device), mixed)
-            return _seconds_on_card(model, passes, noisy / batch, recorded=training.cuda_graph)
+            return _seconds_on_card(model, passes, noisy / batch, recorded=recordable(training))
     side = [max(SMALL, size // 2) for size in training.patch]
     passes = _Passes(_blank(model, config, 1, side, device), mixed)
     with computing(config.threads):

@@ -7,6 +7,7 @@ computed side by side (docs/speed.md says what that brings).
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, cast
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from napari_rada.models.networks import NetworkInput
     from napari_rada.models.triple_view import TripleViewModel
+    from napari_rada.settings import TrainingConfig
 
 WARM_UP = 3
 """Iterations of a kind that are computed as usual before one is recorded: they load what no recording can wait for."""
@@ -107,7 +109,8 @@ class Recorder:
         alpha, beta, threshold, pseudo_weight = slots
         read = Knobs(alpha, beta, threshold, pseudo_weight, knobs.crossing)
         summary, repeat = self._record(lambda: self._compute(own, read))
-        return Recording(repeat, own, slots, summary, [weights.grad for weights in self._model.parameters()])
+        gradients = [None if weights.grad is None else weights.grad.detach() for weights in self._model.parameters()]
+        return Recording(repeat, own, slots, summary, gradients)
 
     def _repeated(self, recording: Recording, batch: Batch, knobs: Knobs) -> Tensor:
         for own, given in zip(recording.batch, batch, strict=True):
@@ -116,17 +119,17 @@ class Recorder:
             slot.fill_(value)
         recording.repeat()
         for weights, gradient in zip(self._model.parameters(), recording.gradients, strict=True):
-            weights.grad = gradient
+            # Its own tensor: moving the weights moves what they hold.
+            weights.grad = None if gradient is None else gradient.detach()
         return recording.summary
 
 
 class CudaGraphs:
-    """Records on a CUDA device; all recordings share their memory, since no two are repeated at a time."""
+    """Records on a CUDA device; every recording has memory of its own."""
 
     def __init__(self, device: torch.device, networks: int) -> None:
         self._device = device
         self._stream, *self._side = (stream_on(device) for _ in range(1 + networks))
-        self._pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, compute: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
         """Record a computation that waits for nothing.
@@ -136,20 +139,20 @@ class CudaGraphs:
         RuntimeError
             If it cannot be recorded; the device can be used as before.
         """
-        graph, before = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self._device)
-        device = torch.cuda.current_device()
-        try:
-            # Other threads copy the next batches meanwhile.
-            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
-                try:
-                    found = compute()
-                finally:
-                    self._join()
-        except RuntimeError:
-            self._tidy()
-            torch.cuda.set_stream(before)
-            torch.cuda.set_device(device)
-            raise
+        graph, pool = torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
+        with torch.cuda.device(self._stream.device_index):
+            before = torch.cuda.current_stream()
+            try:
+                # Other threads copy the next batches meanwhile.
+                with torch.cuda.graph(graph, pool=pool, stream=self._stream, capture_error_mode="thread_local"):
+                    try:
+                        found = compute()
+                    finally:
+                        self._join()
+            except RuntimeError:
+                torch.cuda.set_stream(before)
+                self._tidy(pool)
+                raise
         return found, graph.replay
 
     def side_by_side(self, model: TripleViewModel) -> Callable[[NetworkInput], Tensor]:
@@ -177,10 +180,18 @@ class CudaGraphs:
             if recorded:
                 self._stream.wait_stream(stream)
 
-    def _tidy(self) -> None:
-        """Give the device a random generator that does not wait for the end of a recording, which failed."""
-        generator = torch.cuda.default_generators[self._stream.device_index]
+    def _tidy(self, pool: tuple[int, int]) -> None:
+        """Put back what waits for the end of a recording, which PyTorch before 2.12 forgets if it failed."""
+        index = self._stream.device_index
+        with suppress(RuntimeError):  # it has ended
+            torch._C._cuda_endAllocateToPool(index, pool)  # noqa: SLF001
+        generator = torch.cuda.default_generators[index]
         generator.graphsafe_set_state(generator.clone_state())
+
+
+def recordable(settings: TrainingConfig, processes: int = 1) -> bool:
+    """Tell whether the iterations of such a run are recorded on a card."""
+    return settings.cuda_graph and settings.compile == "none" and processes == 1
 
 
 def stream_on(device: torch.device) -> torch.cuda.Stream:

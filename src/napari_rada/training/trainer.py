@@ -40,7 +40,7 @@ from napari_rada.training.objective import Knobs, Summary, clean_uncertainty, ne
 from napari_rada.training.optimiser import make_optimiser
 from napari_rada.training.pace import Pace
 from napari_rada.training.patches import PatchSampler
-from napari_rada.training.recording import CudaGraphs, Recorder
+from napari_rada.training.recording import WARM_UP, CudaGraphs, Recorder, recordable
 from napari_rada.training.share import Rows, Share, share_layers
 from napari_rada.training.team import ALONE
 from napari_rada.training.validation import score_held_out
@@ -63,8 +63,8 @@ if TYPE_CHECKING:
     from napari_rada.training.team import Team
     from napari_rada.training.volumes import Volume
 
-TIMED_ITERATIONS = 5
-"""After so many iterations a time budget is turned into a number of them."""
+TIMED_ITERATIONS = 4
+"""After so many iterations beside those that load, a time budget is turned into a number of them."""
 
 
 class Trainer:
@@ -110,8 +110,11 @@ class Trainer:
         self.team = team
         self.rows = Rows()
         state = checkpoint.state if checkpoint else TrainState(0, self.settings.iterations)
+        records = device.type == "cuda" and recordable(self.settings, team.size) and economy.records
+        loading = WARM_UP + 1 if records else 1
+        self._timed = state.first + loading + TIMED_ITERATIONS
         if self.settings.minutes is not None:  # none can be timed before
-            state = replace(state, total_iterations=max(state.total_iterations, state.first + TIMED_ITERATIONS))
+            state = replace(state, total_iterations=max(state.total_iterations, self._timed))
         self.state = replace(state, rung=economy.rung)
         self.model = TripleViewModel(num_classes, config.model, config.seed, guide)
         if checkpoint:
@@ -119,7 +122,7 @@ class Trainer:
         if team.size > 1:
             share_layers(self.model, team, self.rows)
         self.model.place_on(device)
-        self._networks, self._computed = self._as_fast_as_possible()
+        self._networks, self._computed = self._as_fast_as_possible(records=records)
         self.optimiser = make_optimiser(self.model, config)
         self.sampler = PatchSampler(
             volumes,
@@ -138,7 +141,7 @@ class Trainer:
         )
         self._checkpoint = checkpoint
         self._saved_at = 0.0
-        self._pace = Pace()
+        self._pace = Pace(loading)
 
     def run(self) -> FinishReason:
         """Train until the planned iterations are done or a stop is requested; always leaves a checkpoint."""
@@ -225,12 +228,12 @@ class Trainer:
             parts,
         )
 
-    def _as_fast_as_possible(self) -> tuple[Callable[[NetworkInput], Tensor], Callable[[Batch, Knobs], Tensor]]:
-        """Return what computes the logits and what computes gradients: on a card recorded, if nothing forbids it."""
-        settings, economy = self.settings, self.economy
-        usual = settings.compile != "none" or self.team.size > 1 or economy.parts > 1 or economy.recompute
-        if self.device.type != "cuda" or not settings.cuda_graph or usual:
-            return compiled(self.model, settings.compile, self.team.size), self._compute
+    def _as_fast_as_possible(
+        self, *, records: bool
+    ) -> tuple[Callable[[NetworkInput], Tensor], Callable[[Batch, Knobs], Tensor]]:
+        """Return what computes the logits and what computes gradients."""
+        if not records:
+            return compiled(self.model, self.settings.compile, self.team.size), self._compute
         graphs = CudaGraphs(self.device, len(self.model.networks))
         return graphs.side_by_side(self.model), Recorder(self._compute, self.model, graphs, self._not_recorded)
 
@@ -362,8 +365,7 @@ class Trainer:
 
     def _plan_time_budget(self) -> None:
         """Turn a time budget into a number of iterations, once, so that the schedules know the end."""
-        first = self.state.first
-        if self.settings.minutes is None or self.state.iteration - first != TIMED_ITERATIONS:
+        if self.settings.minutes is None or self.state.iteration != self._timed:
             return
         planned = int(self.team.leaders(self._pace.fitting(self.state, self.settings.minutes)))
         self.state = replace(self.state, total_iterations=max(planned, self.state.iteration + 1))
