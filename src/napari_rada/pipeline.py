@@ -14,6 +14,7 @@ from napari_rada.config import RunConfig
 from napari_rada.control import RunControl
 from napari_rada.data.case import Case, check_trainable
 from napari_rada.data.orientation import Turn, told_turned, turn_of
+from napari_rada.data.working import told_cut_short
 from napari_rada.errors import ConfigError, InputError
 from napari_rada.events import FinishReason, Listener, Notice, Stage, StageProgress, ignore
 from napari_rada.guidance.files import find_files
@@ -107,6 +108,8 @@ def propagate(
     config = config or RunConfig.from_preset("quick")
     control = control or RunControl()
     classes = check_trainable([case])
+    if told := told_cut_short(case, config.data.crop_margin):
+        listener(Notice(told))
     work = Work(case, classes, config, control, listener)
     with computing(config.threads):
         found = propagated(work, own_grids(work), held_out=False)
@@ -165,7 +168,7 @@ def train(
             RunFolder.create(folder.path, config)
             save_snapshot(folder, taught, classes, control, listener)
         job = Job(folder, taught, classes, config, device, team, control, listener)
-        _tell_left_out(job, cases)
+        _tell_what_is_left_out(job, cases)
         return _train(job, None)
 
 
@@ -265,7 +268,7 @@ def continue_training(
             save_weights(folder.last_checkpoint, state, checkpoint.model)
             save_snapshot(folder, taught, classes, control, listener)  # last: it makes the folder a run
         job = Job(folder, taught, classes, config, device, team, control, listener)
-        _tell_left_out(job, cases)
+        _tell_what_is_left_out(job, cases)
         return _train(job, Checkpoint(state, checkpoint.model, None))
 
 
@@ -431,10 +434,11 @@ def _train(job: Job, checkpoint: Checkpoint | None) -> TrainingResult:
     return TrainingResult(job.folder.path, reason, state.iteration, state.dice, state.propagation_dice)
 
 
-def _tell_left_out(job: Job, cases: Sequence[Case]) -> None:
-    told = left_out(cases, job.config)
-    if told:
-        job.told(Notice(told))
+def _tell_what_is_left_out(job: Job, cases: Sequence[Case]) -> None:
+    cut_short = (told_cut_short(case, job.config.data.crop_margin) for case in job.cases)
+    for told in (left_out(cases, job.config), *cut_short):
+        if told:
+            job.told(Notice(told))
 
 
 def _on_grid_of(before: RunConfig, config: RunConfig) -> RunConfig:

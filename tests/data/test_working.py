@@ -22,6 +22,7 @@ from napari_rada.data.working import (
     make_working_cases,
     overlap,
     regrid,
+    told_cut_short,
     view_of_slices,
 )
 
@@ -280,3 +281,19 @@ def test_boxes_that_do_not_meet_have_nothing_in_common(other: Box) -> None:
     box = ((2, 0, 0), (6, 4, 4))
     for shape, where in zip((box_shape(box), box_shape(other)), overlap(box, other), strict=True):
         assert np.empty(shape)[where].size == 0
+
+
+def test_a_structure_whose_end_nobody_has_seen_and_that_the_box_of_the_others_cuts_is_told() -> None:
+    labels = np.zeros((60, 30, 30), dtype=np.uint16)
+    labels[10:20, 5:15, 5:15] = 1
+    labels[:, 20:24, 20:24] = 2
+    image = labels.astype(np.float32)
+    case = Case.create(image, labels, slices=[(0, 15), (1, 10), (2, 10)], name="both")
+    told = told_cut_short(case, 0.25)
+    assert told is not None
+    assert told.startswith("both: label 2 is annotated in slices of one direction only, and looked for as far as")
+    assert told_cut_short(case, None) is None
+    crossed = Case.create(image, labels, slices=[(0, 15), (1, 10), (2, 10), (1, 22)], name="both")
+    assert told_cut_short(crossed, 0.25) is None
+    assert told_cut_short(Case.create(image, labels, slices=[(0, 15)], name="one"), 0.25) is None
+    assert told_cut_short(Case.create(image), 0.25) is None

@@ -327,6 +327,29 @@ def foreground_box(case: Case, margin: float | None, value: int | None = None) -
     return (start[0], start[1], start[2]), (end[0], end[1], end[2])
 
 
+def told_cut_short(case: Case, margin: float | None) -> str | None:
+    """Say which structures end with the box of all, though nobody has seen where they end; None if there is none."""
+    if case.labels is None or case.classes is None:
+        return None
+    whole = foreground_box(case, margin)
+    names = [
+        info.name
+        for info in case.classes.classes[1:]
+        if (case.labels == info.value).any() and not _holds(whole, foreground_box(case, margin, info.value))
+    ]
+    if not names:
+        return None
+    return (
+        f"{case.name}: {' and '.join(names)} {'is' if len(names) == 1 else 'are'} annotated in slices of one direction "
+        "only, and looked for as far as the other structures reach; annotate a slice in another direction, or set "
+        "data.crop_margin=null."
+    )
+
+
+def _holds(box: Box, other: Box) -> bool:
+    return bool(np.all(np.less_equal(box[0], other[0])) and np.all(np.greater_equal(box[1], other[1])))
+
+
 def box_shape(box: Box) -> Shape:
     """Shape (z, y, x) of a box."""
     (z0, y0, x0), (z1, y1, x1) = box

@@ -13,6 +13,7 @@ import torch
 
 from napari_rada.data.case import check_trainable
 from napari_rada.data.orientation import turn_of
+from napari_rada.data.working import told_cut_short
 from napari_rada.models.device import autocast, autocasts, computing, learns_in_bfloat16, resolve_device
 from napari_rada.models.networks import NetworkInput, count_cues
 from napari_rada.models.triple_view import TripleViewModel
@@ -67,8 +68,8 @@ def preflight(cases: Sequence[Case], config: RunConfig) -> Preflight:
     memory = estimate_memory([grid.shape for grid in grids], len(classes), config, [grid.spacing for grid in grids])
     budget = config.training.minutes
     seconds = 60.0 * budget if budget else config.training.iterations * seconds_per_iteration(len(classes), config)
-    told = left_out(cases, config)
-    return Preflight(memory, seconds, (*_hints(cases), *([told] if told else [])))
+    told = [left_out(cases, config), *(told_cut_short(case, config.data.crop_margin) for case in cases)]
+    return Preflight(memory, seconds, (*_hints(cases), *(hint for hint in told if hint)))
 
 
 def seconds_per_iteration(num_classes: int, config: RunConfig) -> float:
