@@ -119,7 +119,7 @@ class RegistrationConfig(Group):
 
 
 class FlowConfig(Group):
-    """Slice-by-slice optical flow (Lucas-Kanade), per view, fused as registration is."""
+    """Slice-by-slice optical flow (Lucas-Kanade), per view, fused as registration is but between parallel slices."""
 
     method: Literal["flow"] = "flow"
     window: float = Field(

@@ -13,7 +13,7 @@ from napari_rada.control import RunControl
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import Stopped
 from napari_rada.propagation import make_propagator
-from napari_rada.propagation.carrying import chains_of_case, chains_of_view, view_weights
+from napari_rada.propagation.carrying import BEYOND, chains_of_case, chains_of_view, parallel_weights, view_weights
 from napari_rada.settings import FlowConfig, RegistrationConfig
 
 if TYPE_CHECKING:
@@ -102,3 +102,30 @@ def test_the_nearer_view_weighs_more_and_no_weight_vanishes_far_away() -> None:
     distance = np.array([[1.0, 5000.0, np.inf], [2.0, 5001.0, 3.0]], dtype=np.float32).reshape(2, 1, 1, 3)
     weights = view_weights(distance, 0.5)[:, 0, 0]
     np.testing.assert_allclose(weights, [[2 / 3, 2 / 3, 0.0], [1 / 3, 1 / 3, 1.0]], rtol=1e-6)
+
+
+def test_between_parallel_slices_the_two_around_count_and_the_nearer_more() -> None:
+    case = working(scan(ellipsoids()), ellipsoids(), [(0, 4), (0, 8), (0, 12), (0, 20)])
+    views = [view for view, planes in enumerate(case.slices) if planes]
+    weights = parallel_weights(case, views)
+    assert weights is not None
+    assert weights.shape == (len(views), *case.shape)
+    np.testing.assert_allclose(weights.sum(axis=0), 1.0, rtol=1e-6)
+    column = {plane.index: weights[row, :, 3, 3] for row, view in enumerate(views) for plane in case.slices[view]}
+    assert (column[4][4], column[8][8], column[12][12]) == (1.0, 1.0, 1.0)
+    np.testing.assert_allclose((column[4][5], column[8][5]), (0.75, 0.25))
+    first, second, third = (BEYOND ** (plane - 4) for plane in (4, 8, 12))
+    np.testing.assert_allclose(column[4][0], first / (first + second + third), rtol=1e-5)
+
+
+def test_slices_that_cross_are_not_parallel_and_one_view_needs_no_weights() -> None:
+    case = working(scan(ellipsoids()), ellipsoids(), [(0, 11), (2, 15)])
+    assert parallel_weights(case, [0, 2]) is None
+    assert parallel_weights(case, [0]) is None
+
+
+def test_between_parallel_slices_flow_follows_both() -> None:
+    case = tube_case([(0, 1), (0, 4), (0, 7)])
+    pseudo = run(make_propagator(FlowConfig()), case, held_out=False)
+    found = pseudo.probability[1] > 0.5
+    assert min(dice(found[index], tube()[index] > 0) for index in range(len(found))) > 0.9

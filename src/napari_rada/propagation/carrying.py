@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from napari_rada.data.working import WorkingCase
 
 
+BEYOND = 0.9
+"""Weight per slice beyond the outermost of parallel slices."""
+
+
 class Chain(NamedTuple):
     """One annotated slice and the slices that it is carried to, one after the other."""
 
@@ -51,3 +55,24 @@ def view_weights(distance_VZYX: NDArray[np.float32], alpha: float) -> NDArray[np
     """
     weight = np.float32(alpha) ** (distance_VZYX - distance_VZYX.min(axis=0))
     return np.asarray(weight / weight.sum(axis=0), dtype=np.float32)
+
+
+def parallel_weights(case: WorkingCase, views: Sequence[int]) -> NDArray[np.float32] | None:
+    """Weights (V, Z, Y, X) of views whose slices are all parallel, that sum to 1; None if they are not.
+
+    Between two slices the two count, each the more the nearer it is: others would have been carried across them.
+    Beyond the outermost one there is none to meet from the other side, and farther ones count too, `BEYOND`^distance.
+    """
+    planes = sorted((plane, row) for row, view in enumerate(views) for plane in case.slices[view])
+    axes = {plane.axis for plane, _ in planes}
+    if len(views) < 2 or len(axes) > 1:
+        return None
+    axis = axes.pop()
+    index, rows = np.arange(case.shape[axis]), np.array([row for _, row in planes])
+    places = np.array([plane.index for plane, _ in planes])
+    weights = np.stack([np.interp(index, places, rows == row) for row in range(len(views))]).astype(np.float32)
+    outside = index[(index < places[0]) | (index > places[-1])]
+    distance = [np.abs(outside - places[rows == row, None]).min(axis=0) for row in range(len(views))]
+    weights[:, outside] = view_weights(np.stack(distance).astype(np.float32), BEYOND)
+    column = weights.reshape(len(views), *(-1 if other == axis else 1 for other in range(3)))
+    return np.broadcast_to(column, (len(views), *case.shape))

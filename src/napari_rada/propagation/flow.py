@@ -2,7 +2,7 @@
 
 From one slice to its neighbour the image moves little, so that a dense optical flow says where each pixel went
 (`napari_rada.propagation.motion`). The label goes along, interpolated, so that it grows softer with every step. The
-views are fused as those of registration are.
+views are fused as those of registration are, but where all slices are parallel.
 
 Shape legend: C classes, V views (3), Z Y X working grid.
 """
@@ -16,7 +16,7 @@ import numpy as np
 from napari_rada.data.resampling import upsample
 from napari_rada.data.working import coarsen, coarsening_factors, relative_factors
 from napari_rada.propagation.base import PseudoLabels, can_hold_out, distance_to_slices, stamped, truth_without
-from napari_rada.propagation.carrying import chains_of_case, view_weights
+from napari_rada.propagation.carrying import chains_of_case, parallel_weights, view_weights
 from napari_rada.propagation.motion import motion, warped
 
 if TYPE_CHECKING:
@@ -90,7 +90,9 @@ class FlowPropagator:
     def fused(self, case: WorkingCase, carried_VCZYX: NDArray[np.float32], without: int | None) -> Probability:
         """Fuse what `carry` gave for a case, all views or all but one, to (C, Z, Y, X)."""
         views = [view for view, planes in enumerate(case.slices) if planes and view != without]
-        weights_VZYX = view_weights(distance_to_slices(case)[views], self.config.alpha)
+        weights_VZYX = parallel_weights(case, views)
+        if weights_VZYX is None:
+            weights_VZYX = view_weights(distance_to_slices(case)[views], self.config.alpha)
         return np.asarray(np.einsum("vzyx,vczyx->czyx", weights_VZYX, carried_VCZYX[views]), dtype=np.float32)
 
     def _carry_outward(
