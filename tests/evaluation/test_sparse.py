@@ -114,3 +114,10 @@ def test_real_scan(shared_data: Path, tmp_path: Path) -> None:
     for plane in case.annotated:
         assert case.labels is not None
         np.testing.assert_array_equal(case.labels[plane.selector()], dense[plane.selector()])
+
+
+def test_slices_are_chosen_along_one_axis_alone_if_asked_for() -> None:
+    structure = np.zeros((20, 20, 20), dtype=bool)
+    structure[4:16, 5:15, 6:14] = True
+    chosen = choose_slices(structure, 3, centre=True, axis=1)
+    assert [(plane.axis, plane.index) for plane in chosen] == [(1, 6), (1, 10), (1, 13)]

@@ -41,7 +41,8 @@ REPORTS = ("report.json", "growth.json")
 def single(args: argparse.Namespace, console: Console, control: RunControl) -> bool:
     """Measure methods on one scan at a time."""
     collection, methods = _collection(args), methods_from(args)
-    task = SingleTask(args.split, positive(args.limit), positive(args.per_axis) or 1, args.centre, tuple(args.seeds))
+    per_axis, seeds = positive(args.per_axis) or 1, tuple(args.seeds)
+    task = SingleTask(args.split, positive(args.limit), per_axis, args.centre, seeds, args.axis)
     folder = output_folder(args.out)
     log = ResultLog(folder / RESULTS)
     rows = run_single(collection, methods, task, log, control=control, listener=console)

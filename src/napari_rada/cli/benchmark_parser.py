@@ -38,6 +38,9 @@ def _add_single(actions: Any, command: Command) -> None:
     )
     _add_methods(parser, "auto")
     _add_slices(parser)
+    parser.add_argument(
+        "--axis", type=int, choices=(0, 1, 2), help="annotate slices along this array axis (z, y, x) alone"
+    )
     _add_out(parser)
 
 

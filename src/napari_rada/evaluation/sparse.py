@@ -47,7 +47,7 @@ def largest_slices(labels: NDArray[np.integer], value: int | None = None) -> tup
 
 
 def choose_slices(
-    structure: NDArray[np.bool_], per_axis: int = 1, *, centre: bool = False
+    structure: NDArray[np.bool_], per_axis: int = 1, *, centre: bool = False, axis: int | None = None
 ) -> tuple[AnnotatedSlice, ...]:
     """Return the slices that a person annotates who is asked for some per axis.
 
@@ -60,6 +60,8 @@ def choose_slices(
         (z, y, x), True inside.
     centre
         Take the middle slice of each part instead of the one with the largest area.
+    axis
+        Take slices along this array axis alone; None takes all three.
 
     Raises
     ------
@@ -69,12 +71,12 @@ def choose_slices(
     if not structure.any():
         raise InputError("The labels do not hold the structure; name a file, or values, that have it.")
     chosen = []
-    for axis in range(3):
-        area = structure.sum(axis=tuple(other for other in range(3) if other != axis))
+    for along in range(3) if axis is None else (axis,):
+        area = structure.sum(axis=tuple(other for other in range(3) if other != along))
         first, last = np.flatnonzero(area)[[0, -1]]
         for part in np.array_split(np.arange(first, last + 1), min(per_axis, last + 1 - first)):
             index = part[(len(part) - 1) // 2] if centre else part[area[part].argmax()]
-            chosen.append(AnnotatedSlice(axis, int(index)))
+            chosen.append(AnnotatedSlice(along, int(index)))
     return tuple(chosen)
 
 

@@ -37,7 +37,7 @@ class SingleTask:
         Which scans.
     limit
         At most so many of each data set.
-    per_axis, centre
+    per_axis, centre, axis
         Which slices are annotated; see `napari_rada.evaluation.sparse.choose_slices`.
     seeds
         Methods that are random are measured with each.
@@ -48,6 +48,7 @@ class SingleTask:
     per_axis: int = 1
     centre: bool = False
     seeds: tuple[int, ...] = (0,)
+    axis: int | None = None
 
 
 def make_method(name: str, settings: Mapping[str, object], device: str = "auto", *, cohort: bool = False) -> Method:
@@ -127,7 +128,7 @@ def _measure(
     row = Row(identity, dataset.name, scan.name, method.name, seed)
     try:
         assert scan.labels is not None
-        case = scan.case(choose_slices(scan.labels > 0, task.per_axis, centre=task.centre))
+        case = scan.case(choose_slices(scan.labels > 0, task.per_axis, centre=task.centre, axis=task.axis))
         check_trainable([case])
         with measured() as usage:
             found = method.segment(case, Conditions(seed, dataset.window), control=control, listener=listener)
@@ -151,6 +152,7 @@ def _identity(dataset: Dataset, method: Method, seed: int, task: SingleTask) -> 
         "seed": seed if method.seeded else None,
         "per_axis": task.per_axis,
         "centre": task.centre,
+        **({} if task.axis is None else {"axis": task.axis}),
     }
 
 
