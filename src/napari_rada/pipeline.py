@@ -27,6 +27,7 @@ from napari_rada.inference.suggest import Suggestion, suggest_slice
 from napari_rada.memory import shortage_explained
 from napari_rada.models.device import computing
 from napari_rada.models.networks import begun_as
+from napari_rada.models.triple_view import guide_in
 from napari_rada.prediction import Explanation, Prediction, disagreement
 from napari_rada.preparation import (
     Work,
@@ -251,7 +252,9 @@ def continue_training(
     check_trainable(cases)
     config = plan(cases, _on_grid_of(before, config or before))
     free = {"dropout": before.model.dropout, "prior_dropout": before.model.prior_dropout}
-    if config.model.model_copy(update=free) != before.model or not built_alike(config.guidance, before.guidance):
+    alike = built_alike(config.guidance, before.guidance)
+    unguided = config.guidance.source == "none" and guide_in(checkpoint.model, before.guidance) is None
+    if config.model.model_copy(update=free) != before.model or not (alike or unguided):
         raise ConfigError(
             f"The networks of {parent.path} are built differently (settings model.* and guidance.*); keep those "
             "settings to continue this run, or start a new one."

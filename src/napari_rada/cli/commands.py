@@ -38,7 +38,7 @@ def propagate(args: argparse.Namespace, console: Console, control: RunControl) -
     labels = [part.strip() for part in args.labels.split(";") if part.strip()]
     inputs = [args.image, *labels]
     wanted = (args.out, args.probability, args.disagreement)
-    mask, probability, disagreement = (None if path is None else io.check_result(path, inputs) for path in wanted)
+    mask, probability, disagreement = (None if path is None else output(path, inputs, args) for path in wanted)
     assert mask is not None
     _check_distinct([mask, probability, disagreement])
     out = Outputs(mask, probability, disagreement)
@@ -68,7 +68,13 @@ def train(args: argparse.Namespace, console: Console, control: RunControl) -> bo
     else:
         if not args.cases:
             raise InputError("No case is named; write IMAGE,LABELS, a folder with a cases.csv, or --resume.")
-        cohort = len(io.find_cases(args.cases)) > 1
+        found = io.find_cases(args.cases)
+        if not any(case.labels for case in found):
+            raise InputError(
+                f"None of the {len(found)} scans named has labels; a scan with its labels is written IMAGE,LABELS with "
+                "a comma and no space."
+            )
+        cohort = len(found) > 1
         config = _continued_config(args, cohort) if args.old_run else config_from(args, cohort=cohort)
         cases = io.load_cases(args.cases, non_finite=config.data.non_finite, control=control, listener=console)
         if args.old_run:
@@ -170,6 +176,25 @@ def _save(prediction: Prediction, out: Outputs, inputs: Sequence[Path | str]) ->
         io.save_disagreement(prediction, out.disagreement, inputs=inputs)
 
 
+def output(path: Path | str, inputs: Sequence[Path | str], args: argparse.Namespace) -> Path:
+    """Check that a result can be written to `path`; a file that is there is replaced only with ``--overwrite``.
+
+    Raises
+    ------
+    InputError
+        If it cannot: see `napari_rada.io.check_result`.
+    """
+    path = io.check_result(path, inputs)
+    check_overwritten(path, args)
+    return path
+
+
+def check_overwritten(path: Path, args: argparse.Namespace) -> None:
+    """Raise `InputError` if there is a file at `path` and nobody said that it may be replaced."""
+    if path.exists() and not args.overwrite:
+        raise InputError(f"{path} exists; choose another name, or add --overwrite to replace it.")
+
+
 def _check_distinct(outputs: Sequence[Path | None]) -> None:
     named = [path.resolve() for path in outputs if path is not None]
     if len(set(named)) < len(named):
@@ -187,7 +212,7 @@ def _plan_outputs(cases: Sequence[CaseFiles], args: argparse.Namespace) -> list[
         chosen[kind] = [
             None
             if target is None
-            else io.check_result(Path(target) / _file_name(case, kind) if into_folder else target, inputs)
+            else output(Path(target) / _file_name(case, kind) if into_folder else target, inputs, args)
             for case in cases
         ]
     _check_distinct([path for column in chosen.values() for path in column])

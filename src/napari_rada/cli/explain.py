@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from napari_rada.cli.outputs import add_overwrite
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
@@ -20,6 +22,7 @@ def add_explain(commands: Any, command: Callable[[Any, str, str, str], argparse.
     parser.add_argument("image", metavar="IMAGE")
     parser.add_argument("--class", metavar="NAME", required=True, dest="class_name", help="name or label value")
     parser.add_argument("-o", "--out", metavar="OUT", required=True, help="volume to write, 0 to 1")
+    add_overwrite(parser)
     parser.add_argument("--device", metavar="D", help="auto, cpu, cuda, cuda:N or mps (auto)")
 
 
@@ -28,9 +31,10 @@ def explain(args: argparse.Namespace, console: Console, control: RunControl) -> 
     from pathlib import Path
 
     from napari_rada import io, pipeline
+    from napari_rada.cli.commands import output
     from napari_rada.training.run_folder import RunFolder
 
-    out = io.check_result(args.out, [args.image])
+    out = output(args.out, [args.image], args)
     config = RunFolder.open(Path(args.run_dir)).config()
     case = io.load_case(args.image, non_finite=config.data.non_finite, listener=console)
     explanation = pipeline.explain(

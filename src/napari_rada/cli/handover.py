@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_rada import io
-from napari_rada.cli.commands import output_folder
+from napari_rada.cli.commands import check_overwritten, output, output_folder
 from napari_rada.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def export(args: argparse.Namespace, console: Console, control: RunControl) -> b
     elif args.to == "nnunet":
         raise InputError("An nnU-Net dataset is made of images and annotated slices; name a run folder, not masks.")
     else:
-        written = _export_masks([Path(source) for source in args.sources], args.to, Path(args.out), console)
+        written = _export_masks(args, console)
     console.result({"written": written}, "\n".join(str(path) for path in written))
     return True
 
@@ -37,6 +37,8 @@ def report(args: argparse.Namespace, console: Console, control: RunControl) -> b
     """Write the report of a run."""
     from napari_rada.report.page import write_report
 
+    if args.out is not None:
+        check_overwritten(Path(args.out), args)
     page = write_report(args.run_dir, args.out, device=args.device or "auto", control=control, listener=console)
     console.result({"report": page}, str(page))
     return True
@@ -59,13 +61,14 @@ def _export_run(run_dir: Path, to: str, out: str, control: RunControl, console: 
     return paths
 
 
-def _export_masks(masks: list[Path], to: str, out: Path, console: Console) -> list[Path]:
+def _export_masks(args: argparse.Namespace, console: Console) -> list[Path]:
     from napari_rada.io.export import export_volume
 
+    masks, to, out = [Path(source) for source in args.sources], args.to, Path(args.out)
     if len(masks) == 1 and io.suffix_of(out):
         if io.format_of(out) is not io.format_of(Path(SUFFIX[to])):
             raise InputError(f"{out} is no {to.upper()} file; name one that ends in {SUFFIX[to]}, or a folder.")
-        return [export_volume(masks[0], out, listener=console)]
+        return [export_volume(masks[0], output(out, masks, args), listener=console)]
     folder = output_folder(out)
     targets = _new([folder / f"{io.stem_of(mask)}{SUFFIX[to]}" for mask in masks], "masks")
     return [export_volume(mask, path, listener=console) for mask, path in zip(masks, targets, strict=True)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from napari_rada.cli.outputs import add_overwrite
+
 
 def add_handover(commands: Any, command: Any) -> None:
     """Add the arguments of both commands."""
@@ -12,8 +14,10 @@ def add_handover(commands: Any, command: Any) -> None:
     parser.add_argument("sources", metavar="RUN_DIR|MASK", nargs="+", help="one run folder, or mask files")
     parser.add_argument("--to", choices=("nifti", "tiff", "nnunet"), required=True, help="format")
     parser.add_argument("-o", "--out", metavar="OUT", required=True, help="folder; of one mask also a file")
+    add_overwrite(parser)
     text = "Write a run as one HTML page: settings, annotated slices, curves, volumes, the slice to annotate next."
     parser = command(commands, "report", "handover:report", text)
     parser.add_argument("run_dir", metavar="RUN_DIR")
     parser.add_argument("-o", "--out", metavar="FILE.html", help="page to write (RUN_DIR/report.html)")
+    add_overwrite(parser)
     parser.add_argument("--device", metavar="D", help="auto, cpu, cuda, cuda:N or mps (auto)")

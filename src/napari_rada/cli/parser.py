@@ -11,6 +11,7 @@ from napari_rada.cli.benchmark_parser import add_benchmark
 from napari_rada.cli.explain import add_explain
 from napari_rada.cli.handover_parser import add_handover
 from napari_rada.cli.hyperparameters import add_hyperparameters
+from napari_rada.cli.outputs import add_overwrite
 from napari_rada.cli.volume_parser import add_volume_flags
 from napari_rada.errors import InputError
 
@@ -109,6 +110,7 @@ def _add_propagate(commands: Any) -> None:
     parser.add_argument("-o", "--out", metavar="OUT", required=True, help="mask to write")
     parser.add_argument("--probability", metavar="P", help="also write the probability")
     parser.add_argument("--disagreement", metavar="D", help="also write where the opinions of method combined disagree")
+    add_overwrite(parser)
     _add_slices(parser)
     parser.add_argument("--method", choices=METHODS, default="auto", help="how to propagate (%(default)s)")
     _add_settings(parser)
@@ -140,6 +142,7 @@ def _add_predict(commands: Any) -> None:
     parser.add_argument("-o", "--out", metavar="OUT", required=True, help="mask to write; for several images a folder")
     parser.add_argument("--probability", metavar="P", help="also write the probability; for several images a folder")
     parser.add_argument("--disagreement", metavar="D", help="also write where the networks disagree; likewise")
+    add_overwrite(parser)
     parser.add_argument("--min-part", metavar="ML", type=float, default=0.0, help="remove parts under ML millilitres")
     parser.add_argument("--fill-holes", action="store_true", help="fill background that a class encloses")
     _add_device(parser)

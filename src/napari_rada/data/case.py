@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 NonFinite: TypeAlias = Literal["refuse", "replace"]
 
 
+MOST_VALUES = 200
+"""Labels with more values than these are no classes."""
+
+
 @dataclass(frozen=True, eq=False)
 class Case:
     """One validated volume, ready for the pipeline. Make it with `Case.create`.
@@ -173,7 +177,9 @@ def _checked_image(image: NDArray[Any], name: str, non_finite: NonFinite) -> NDA
         volume = np.ascontiguousarray(image, dtype=np.float32)
     finite = np.isfinite(volume)
     if not finite.all():
-        if non_finite == "refuse" or not finite.any():
+        if not finite.any():
+            raise InputError(f"{name}: every voxel of the image is NaN or infinite; there is nothing to see in it.")
+        if non_finite == "refuse":
             raise InputError(
                 f"{name}: the image holds {int((~finite).sum())} voxels that are NaN or infinite; set "
                 "data.non_finite=replace to replace them by the smallest finite value."
@@ -196,7 +202,13 @@ def _checked_labels(labels: NDArray[Any], shape: tuple[int, int, int], name: str
             f"{name}: the labels hold values from {labels.min():g} to {labels.max():g}; they must lie in "
             f"0..{MAX_LABEL}."
         )
-    return labels.astype(np.int64)
+    found = labels.astype(np.int64)
+    if (number := len(np.unique(found))) > MOST_VALUES:
+        raise InputError(
+            f"{name}: the labels hold {number} different values and look like an image, or like objects that were "
+            "counted; labels have one value per class, and come after the image."
+        )
+    return found
 
 
 def _checked_slices(

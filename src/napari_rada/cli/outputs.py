@@ -1,0 +1,13 @@
+"""The argument that lets a command replace files. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_overwrite(parser: argparse.ArgumentParser) -> None:
+    """Add it."""
+    parser.add_argument("--overwrite", action="store_true", help="replace output files that are there")
