@@ -6,14 +6,15 @@ import os
 import sys
 import tempfile
 from importlib.util import find_spec
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from tests.propagation.scenes import TUBE_THREE, run, tube_case
+from tests.propagation.scenes import TUBE_THREE, run, scan, tube_case, working
 
 from napari_rada.data.classes import UNKNOWN
-from napari_rada.errors import MissingDependencyError
+from napari_rada.errors import MissingDependencyError, RadaError
 from napari_rada.propagation import make_propagator
 from napari_rada.propagation.registration import fuse, tidied
 from napari_rada.settings import RegistrationConfig
@@ -73,6 +74,27 @@ def test_slices_without_structure_neither_fail_nor_move_anything() -> None:
     case.image[6:] = 0.0
     labels = register(case).labels[0]
     np.testing.assert_array_equal(labels[7], labels[6])
+
+
+@needs_ants
+@pytest.mark.parametrize("side", [2, 4])
+def test_slices_of_a_few_pixels_are_carried_as_they_are(side: int) -> None:
+    labels = np.zeros((side, 30, 30), dtype=np.uint16)
+    labels[:, 10:20, 10:20] = 1
+    pseudo = register(working(scan(labels), labels, [(0, 0), (1, 15), (2, 15)]))
+    np.testing.assert_array_equal(pseudo.labels[1][:, 10], pseudo.labels[1][:, 15])
+    assert pseudo.labels[1][:, 10].any()
+
+
+def test_a_failure_of_ants_is_told_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*images: object, **settings: object) -> None:
+        raise RuntimeError("Registration failed with error code 1")
+
+    monkeypatch.setitem(
+        sys.modules, "ants", SimpleNamespace(from_numpy=lambda pixels, spacing: pixels, registration=fail)
+    )
+    with pytest.raises(RadaError, match=r"cannot register .*error code 1\); choose another propagation\.method\.$"):
+        register(tube_case([(0, 4)]))
 
 
 def test_opening_and_closing_remove_specks_fill_holes_and_keep_neighbours_apart() -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from scipy import ndimage
 
 from napari_rada.data.slices import AnnotatedSlice
-from napari_rada.errors import MissingDependencyError
+from napari_rada.errors import MissingDependencyError, RadaError
 from napari_rada.propagation.base import (
     PseudoLabels,
     can_hold_out,
@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 
 BORDER = 2
 """Pixels by which a slice is continued before opening and closing, which would else wear it down at its border."""
+
+FEWEST = 5
+"""Pixels along a side of a slice with which ANTs can do something."""
 
 REPRODUCIBLE = {"ANTS_RANDOM_SEED": "1", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1"}
 """What ANTs reads from the environment. Threads would also make slices of this size slower."""
@@ -69,6 +72,11 @@ class RegistrationPropagator:
         `labels` and `distance` have V = 3; the labels of a view without slices are 0, at infinite distance. Progress
         counts slices, and a stop is looked at before each. Slices in the fold of a view are carried as painted,
         the voxels included in which they cross the slices of the view that is held out.
+
+        Raises
+        ------
+        RadaError
+            If ANTs fails.
         """
         labels = self._dense_labels(case, control, on_progress)
         distance = distance_to_slices(case)
@@ -122,9 +130,25 @@ class RegistrationPropagator:
         labels: NDArray[np.int16],
         pixel: tuple[float, ...],
     ) -> NDArray[np.int16]:
-        """Labels of the moving slice in the fixed one; a slice without any structure shows no motion."""
-        if fixed.min() == fixed.max() or moving.min() == moving.max():
+        """Labels of the moving slice in the fixed one; a tiny slice, or one without any structure, shows no motion."""
+        if min(fixed.shape) < FEWEST or fixed.min() == fixed.max() or moving.min() == moving.max():
             return labels
+        try:
+            return self._registered(fixed, moving, labels, pixel)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise RadaError(
+                f"ANTs cannot register a slice to its neighbour ({reason}); choose another propagation.method."
+            ) from None
+
+    def _registered(
+        self,
+        fixed: NDArray[np.float32],
+        moving: NDArray[np.float32],
+        labels: NDArray[np.int16],
+        pixel: tuple[float, ...],
+    ) -> NDArray[np.int16]:
+        """Labels of the moving slice in the fixed one, by ANTs."""
         ants = self._ants
         target, source, carried = (
             ants.from_numpy(a.astype(np.float32), spacing=pixel) for a in (fixed, moving, labels)
