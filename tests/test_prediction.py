@@ -26,6 +26,18 @@ def test_sizes_have_three_digits_whatever_the_unit(mm: float, told: str) -> None
     assert found.sizes(1) == f"{found.sizes().split(', ')[0]} and 1 more"
 
 
+def test_there_is_no_less_than_no_doubt() -> None:
+    probability = np.zeros((2, 4, 4, 4), dtype=np.float32)
+    probability[0] = np.nextafter(np.float32(1), np.float32(2))
+    probability[:, 0, 0, 0] = 0.25, 0.75
+    mask = probability.argmax(axis=0).astype(np.uint8)
+    classes = ClassTable.from_values([1])
+    found = Prediction("scan", mask, probability, None, Grid.from_spacing(mask.shape), classes)
+    assert found.doubt.dtype == np.float32
+    assert found.doubt[0, 0, 0] == 0.25
+    assert found.doubt.sum() == 0.25
+
+
 @pytest.mark.parametrize(
     ("volume", "told"), [(1936.2, "1,936"), (100.4, "100"), (99.96, "100"), (2.345, "2.35"), (0, "0")]
 )

@@ -60,8 +60,9 @@ class Prediction:
 
     @property
     def doubt(self) -> NDArray[np.float32]:
-        """(z, y, x) probability that the likeliest class is the wrong one."""
-        return np.asarray(1.0 - self.probability.max(axis=0), dtype=np.float32)
+        """(z, y, x) probability that the likeliest class is the wrong one; a sum that exceeds 1 by rounding gives 0."""
+        doubt = np.asarray(1.0 - self.probability.max(axis=0), dtype=np.float32)
+        return np.maximum(doubt, 0.0, out=doubt)
 
     def volumes_ml(self) -> dict[str, float]:
         """Volume of every foreground class in millilitres."""

@@ -45,6 +45,19 @@ def test_annotated_slices_are_not_suggested_again() -> None:
     assert {plane.axis for plane in taken[:3]} == {0, 1, 2}
 
 
+def test_doubt_that_cancels_out_is_none() -> None:
+    doubt = doubt_at((0, 0, 0))
+    doubt[-1, -1, -1] = -0.5
+    assert suggest_slice(doubt, []) == suggest_slice(np.zeros(SHAPE, dtype=np.float32), [])
+
+
+def test_no_score_exceeds_one() -> None:
+    for seed in range(20):
+        doubt = np.zeros((40, 60, 50), dtype=np.float32, order="F")
+        doubt[:, :, seed] = np.random.default_rng(seed).random((40, 60), dtype=np.float32) ** 9
+        assert 0.99 < suggest_slice(doubt, []).score <= 1.0
+
+
 def test_without_any_doubt_the_score_is_nothing_and_the_slice_one_in_the_middle() -> None:
     found = suggest_slice(np.zeros(SHAPE, dtype=np.float32), [])
     assert found.score == 0.0

@@ -40,17 +40,17 @@ def suggest_slice(doubt: NDArray[np.float32], annotated: Sequence[AnnotatedSlice
     doubt
         (z, y, x), not negative: how likely each voxel is wrong.
     """
-    in_doubt = bool(doubt.any())
-    if not in_doubt:
-        doubt = np.ones_like(doubt)
     total = float(doubt.sum(dtype=np.float64))
+    in_doubt = total > 0.0
+    if not in_doubt:
+        doubt, total = np.ones_like(doubt), float(doubt.size)
     best = Suggestion(AnnotatedSlice(0, 0), 0.0)
     for axis in range(3):
         settled = _settled(doubt, axis)
         settled[[plane.index for plane in annotated if plane.axis == axis]] = 0.0
         index = int(np.argmax(settled))
         if settled[index] > best.score * total:
-            best = Suggestion(AnnotatedSlice(axis, index), float(settled[index]) / total)
+            best = Suggestion(AnnotatedSlice(axis, index), min(float(settled[index]) / total, 1.0))
     return best if in_doubt else replace(best, score=0.0)
 
 
