@@ -11,6 +11,9 @@ import yaml
 from tests.engine import CENTRE, ball, ball_case, tiny_config
 
 from napari_rada import pipeline
+from napari_rada.data.case import Case
+from napari_rada.data.classes import ClassTable
+from napari_rada.data.grid import Grid
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.evaluation.suggestion_benchmark import (
     STRATEGIES,
@@ -18,14 +21,17 @@ from napari_rada.evaluation.suggestion_benchmark import (
     follow,
     main,
     middle_of_widest_gap,
+    propagation,
     table,
     training,
 )
 from napari_rada.io.formats import write_volume
+from napari_rada.prediction import Prediction
 
 
 @pytest.mark.parametrize(
-    ("taken", "expected"), [([], 5), ([5], 2), ([2, 5], 8), ([0, 10], 5), ([50], 5), ([0, 3, 6, 9], 1)]
+    ("taken", "expected"),
+    [([], 5), ([5], 2), ([2, 5], 8), ([0, 10], 5), ([50], 5), ([0, 3, 6, 9], 1), (range(11), None)],
 )
 def test_the_middle_of_the_widest_gap(taken, expected):
     assert middle_of_widest_gap(0, 10, taken) == expected
@@ -47,6 +53,61 @@ def test_every_strategy_names_a_new_slice(tmp_path):
                 assert plane.axis == turn % 3
             if strategy == "random":
                 assert prediction.mask[plane.selector()].any()
+
+
+def masked(*where):
+    """Make a prediction of 6 voxels a side that is 1 there and 0 elsewhere."""
+    mask = np.zeros((6, 6, 6), np.uint8)
+    for voxels in where:
+        mask[voxels] = 1
+    probability = np.moveaxis(np.eye(2, dtype=np.float32)[mask], -1, 0)
+    return Prediction("thin", mask, probability, None, Grid.from_spacing(mask.shape), ClassTable.from_values([1]))
+
+
+def test_an_axis_without_a_free_slice_is_passed_over():
+    prediction, rng = masked(np.s_[0, 2:4, 1:3]), np.random.default_rng(0)
+    annotated = [AnnotatedSlice(0, 0), AnnotatedSlice(1, 2)]
+    assert choose("even", prediction, annotated, rng, 0) == AnnotatedSlice(1, 3)
+    assert choose("even", prediction, annotated, rng, 2) == AnnotatedSlice(2, 1)
+
+
+@pytest.mark.parametrize("strategy", ["even", "random"])
+@pytest.mark.parametrize("prediction", [masked(np.s_[0, 0, 0]), masked()])
+def test_nothing_is_chosen_where_no_slice_is_left(strategy, prediction):
+    annotated = [AnnotatedSlice(axis, 0) for axis in range(3)]
+    assert choose(strategy, prediction, annotated, np.random.default_rng(0), 0) is None
+
+
+def test_a_course_ends_where_no_slice_is_left_and_keeps_its_dice():
+    dense = np.zeros((6, 6, 6), np.uint16)
+    dense[1, 1, 1] = 1
+    case = Case.create(dense.astype(np.float32), dense, slices=[(0, 1), (1, 1)], name="speck")
+    seen = []
+
+    def segment(grown, before, after):
+        seen.append(grown.annotated)
+        return masked(np.s_[1, 1, 1])
+
+    (course,) = follow(case, dense, segment, rounds=3, strategies=["even"])
+    assert course.added == ("2:1",)
+    assert course.dice == (1.0, 1.0, 1.0, 1.0)
+    assert len(seen) == 2
+
+
+def test_dice_is_the_mean_over_the_same_classes_before_and_after_slices_that_show_more():
+    dense = np.zeros((12, 12, 12), np.uint16)
+    dense[2:6, 2:6, 2:6] = 1
+    dense[8:10, 8:10, 8:10] = 2
+    classes = ClassTable.from_values([1, 2])
+    case = Case.create(dense.astype(np.float32), dense, slices=[(0, 3), (1, 3)], classes=classes, name="two")
+    found = []
+
+    def segment(grown, before, after):
+        found.append(grown.classes)
+        return propagation(tiny_config())(grown, before, after)
+
+    follow(case, dense, segment, rounds=1, strategies=["even"])
+    assert found == [classes, classes]
 
 
 def test_all_courses_start_alike_and_count_the_added_slices():

@@ -8,7 +8,8 @@ slices are propagated. Three ways to choose the slice are compared; all start fr
 
 - *suggested*: what `suggest` names, from how likely each voxel of the mask is wrong;
 - *random*: any slice that meets the predicted mask and is not annotated, all equally likely;
-- *even*: the axes in turn, the middle of the widest gap between annotated slices, within the predicted mask's extent.
+- *even*: the axes in turn, the middle of the widest gap between annotated slices, within the predicted mask's extent;
+  an axis without a gap is passed over.
 
 None of them sees the dense labels before its slice is chosen.
 """
@@ -52,7 +53,10 @@ Segment: TypeAlias = Callable[[Case, Path | None, Path], Prediction]
 
 @dataclass(frozen=True)
 class Course:
-    """One scan, one strategy: Dice with the first slices and after each added one, and which slices were added."""
+    """One scan, one strategy: Dice with the first slices and after each added one, and which slices were added.
+
+    Where no slice is left to add, fewer are, and the last Dice stands for the rounds that remain.
+    """
 
     dataset: str
     scan: str
@@ -111,20 +115,26 @@ def follow(
             rng, run, prediction = np.random.default_rng(seed), first, begun
             dice, planes = [_dice(prediction, dense, case)], list(case.annotated)
             for turn in range(rounds):
-                planes.append(choose(strategy, prediction, planes, rng, turn))
-                grown = Case.create(case.image, dense, slices=planes, grid=case.grid, name=case.name)
+                plane = choose(strategy, prediction, planes, rng, turn)
+                if plane is None:
+                    break
+                planes.append(plane)
+                grown = Case.create(
+                    case.image, dense, slices=planes, grid=case.grid, classes=case.classes, name=case.name
+                )
                 before, run = run, Path(folder) / f"{strategy}{turn}"
                 prediction = segment(grown, before, run)
                 dice.append(_dice(prediction, dense, case))
             added = tuple(f"{plane.axis}:{plane.index}" for plane in planes[len(case.annotated) :])
+            dice += dice[-1:] * (rounds + 1 - len(dice))
             courses.append(Course(dataset, case.name, strategy, tuple(dice), added))
     return courses
 
 
 def choose(
     strategy: Strategy, prediction: Prediction, annotated: Sequence[AnnotatedSlice], rng: np.random.Generator, turn: int
-) -> AnnotatedSlice:
-    """Choose the slice to annotate next; `turn` counts the slices added so far."""
+) -> AnnotatedSlice | None:
+    """Choose the slice to annotate next, None if none is left; `turn` counts the slices added so far."""
     if strategy == "suggested":
         return pipeline.suggest(prediction, annotated).plane
     mask = prediction.mask > 0
@@ -132,17 +142,25 @@ def choose(
     if strategy == "random":
         planes = [AnnotatedSlice(axis, int(i)) for axis, extent in enumerate(extents) for i in extent]
         free = [plane for plane in planes if plane not in set(annotated)]
-        return free[int(rng.integers(len(free)))]
-    axis = turn % 3
-    taken = [plane.index for plane in annotated if plane.axis == axis]
-    return AnnotatedSlice(axis, middle_of_widest_gap(int(extents[axis][0]), int(extents[axis][-1]), taken))
+        return free[int(rng.integers(len(free)))] if free else None
+    return _even(extents, annotated, turn) if mask.any() else None
 
 
-def middle_of_widest_gap(first: int, last: int, taken: Sequence[int]) -> int:
-    """Return the index from `first` to `last` that lies in the middle of the widest stretch without a taken one."""
+def middle_of_widest_gap(first: int, last: int, taken: Sequence[int]) -> int | None:
+    """Return the index from `first` to `last` in the middle of the widest stretch without a taken one; None if none."""
     ends = sorted({first - 1, last + 1, *(index for index in taken if first <= index <= last)})
     low, high = max(itertools.pairwise(ends), key=lambda gap: gap[1] - gap[0])
-    return (low + high) // 2
+    return (low + high) // 2 if high - low > 1 else None
+
+
+def _even(extents: Sequence[NDArray[np.intp]], annotated: Sequence[AnnotatedSlice], turn: int) -> AnnotatedSlice | None:
+    """Choose on the axis whose turn it is, or on the next one where a slice is left."""
+    for axis in (turn % 3, (turn + 1) % 3, (turn + 2) % 3):
+        taken = [plane.index for plane in annotated if plane.axis == axis]
+        index = middle_of_widest_gap(int(extents[axis][0]), int(extents[axis][-1]), taken)
+        if index is not None:
+            return AnnotatedSlice(axis, index)
+    return None
 
 
 def _dice(prediction: Prediction, dense: NDArray[np.uint16], case: Case) -> float:
