@@ -47,6 +47,10 @@ def test_the_preprocessed_form_to_the_papers_table(
     again = run_cli(*arguments)
     assert again.out == done.out
     assert "iteration" not in again.err
+    moved = run_cli("benchmark", "la2018", data, "-o", out.rename(tmp_path / "moved"), *QUICK)
+    assert moved.out.splitlines()[:5] == lines[:5]
+    assert "training in" in done.err
+    assert "training in" not in moved.err
 
 
 def test_official_cases_with_a_limit(request: pytest.FixtureRequest, tmp_path: Path, run_cli: Run) -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,12 +17,11 @@ from napari_rada.evaluation.benchmark import peers
 from napari_rada.evaluation.benchmark.datasets import load_datasets
 from napari_rada.evaluation.benchmark.methods import Conditions, Segmentation
 from napari_rada.evaluation.benchmark.ours import OwnPropagation, OwnTraining, make_own, under
-from napari_rada.evaluation.benchmark.results import ResultLog
+from napari_rada.evaluation.benchmark.results import ResultLog, fingerprint
 from napari_rada.evaluation.benchmark.single import SingleTask, make_method, run_single
+from napari_rada.guidance.weights import GuidanceWeights
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from napari_rada.evaluation.benchmark.results import Row
 
 
@@ -72,6 +73,29 @@ def test_other_slices_are_another_task(datasets_file: Path, tmp_path: Path) -> N
     assert more[0].mean("dice") > one[0].mean("dice") + 0.2
     run(datasets_file, painter, SingleTask(limit=1, centre=True), tmp_path)
     assert len(painter.seen) == 6
+
+
+def test_scans_in_another_folder_are_another_task(datasets_file: Path, tmp_path: Path) -> None:
+    painter, log = Painter(), ResultLog(tmp_path / "r.jsonl")
+    other = Path(shutil.copytree(datasets_file.parent, tmp_path / "other"))
+    for root in (datasets_file.parent, other, datasets_file.parent / ".." / "other"):
+        run_single(load_datasets(datasets_file, root), [painter], SingleTask(limit=1), log, control=RunControl())
+    assert len(painter.seen) == 2 * 2
+
+
+def test_guidance_weights_that_are_here_are_another_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = GuidanceWeights("ViT-B-16-quickgelu", tmp_path / "clip.pt", tmp_path / "alpha.pth")
+
+    def described(found: GuidanceWeights | None, size: int = 1) -> str:
+        monkeypatch.setattr("napari_rada.guidance.files.find", lambda *_, **__: found)
+        files.clip.write_bytes(b"c" * size)
+        files.alpha.write_bytes(b"a")
+        return fingerprint(make_method("quick", {}).describe())
+
+    assert len({described(None), described(files), described(files, 2)}) == 3
+    assert described(files) == described(files)
+    unguided = make_method("quick", {"guidance.source": "none"})
+    assert unguided.describe()["guidance"] is None
 
 
 def test_the_scans_for_settings_are_others(datasets_file: Path, tmp_path: Path) -> None:

@@ -110,9 +110,7 @@ class _Experiment:
         return fingerprint(
             {
                 "setting": "cohort",
-                "dataset": self.dataset.model_dump(
-                    mode="json", include={"name", "image", "labels", "structures", "window"}
-                ),
+                **self.collection.describe(self.dataset),
                 "train": self.split.train,
                 "unlabelled": self.split.unlabelled,
                 "method": self.method.describe(),

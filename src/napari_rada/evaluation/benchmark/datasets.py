@@ -19,7 +19,7 @@ datasets:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -135,10 +135,17 @@ class DenseScan:
 
 @dataclass(frozen=True)
 class Collection:
-    """Data sets and the folder that their paths start from."""
+    """Data sets and the folder that their paths start from.
+
+    Parameters
+    ----------
+    root_name
+        Stands for the root where results are told apart, if the folder moves with the results; its path by default.
+    """
 
     datasets: tuple[Dataset, ...]
     root: Path
+    root_name: str | None = None
 
     def chosen(self, names: Sequence[str]) -> Collection:
         """Return only the named data sets; all if none is named.
@@ -151,7 +158,12 @@ class Collection:
         known = {dataset.name: dataset for dataset in self.datasets}
         if missing := [name for name in names if name not in known]:
             raise InputError(f"There is no data set {', '.join(missing)}; choose among {', '.join(known)}.")
-        return Collection(tuple(known[name] for name in names) or self.datasets, self.root)
+        return replace(self, datasets=tuple(known[name] for name in names) or self.datasets)
+
+    def describe(self, dataset: Dataset) -> dict[str, object]:
+        """Return, in plain data, what decides which scans and structures are meant."""
+        described = dataset.model_dump(mode="json", include={"name", "image", "labels", "structures", "window"})
+        return {"dataset": described, "root": self.root_name or str(self.root.resolve())}
 
     def load(self, dataset: Dataset, scan: str, *, labelled: bool = True) -> DenseScan:
         """Read a scan, with its labels brought to the classes of the data set.

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from napari_rada.control import RunControl
     from napari_rada.data.working import WorkingCase
     from napari_rada.propagation.base import PseudoLabels
+    from napari_rada.settings import GuidanceConfig
 
 PROPAGATIONS = tuple(member.model_fields["method"].default for member in get_args(get_args(PropagationConfig)[0]))
 """The ways to propagate, by the names that the settings know."""
@@ -127,9 +128,10 @@ class OwnTraining:
     seeded: bool = True
 
     def describe(self) -> dict[str, Any]:
-        """Return all settings but the seed and the device."""
+        """Return all settings but the seed and the device, and which weights are here to guide by."""
         settings = self.config.model_dump(mode="json", exclude={"seed", "device"})
-        return {"method": self.name, "settings": settings, "labelled_only": self.labelled_only}
+        found = {"method": self.name, "settings": settings, "labelled_only": self.labelled_only}
+        return {**found, "guidance": _weights(self.config.guidance)}
 
     def check(self) -> None:
         """Raise if the propagation needs a package, or guidance needs weights, that are not here."""
@@ -230,6 +232,12 @@ def training_seconds(run_dir: Path) -> float:
     with RunFolder.open(run_dir).losses_file.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     return float(rows[-1]["elapsed_s"]) if rows else 0.0
+
+
+def _weights(config: GuidanceConfig) -> list[tuple[str, int]] | None:
+    """Return names and sizes of the weight files that guide; None if nothing does."""
+    files = find_files(config)
+    return None if files is None else [(path.name, path.stat().st_size) for path in files if path is not None]
 
 
 def _views(case: Case, working: WorkingCase, pseudo: PseudoLabels) -> dict[str, np.ndarray[Any, Any]]:

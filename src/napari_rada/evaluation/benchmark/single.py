@@ -94,7 +94,7 @@ def run_single(
     for number, (dataset, scan) in enumerate(jobs):
         loaded: DenseScan | None = None
         for method, seed in _runs(methods, task.seeds):
-            identity = fingerprint(_identity(dataset, method, seed, task))
+            identity = fingerprint(_identity(collection, dataset, method, seed, task))
             if not log.has(identity, scan):
                 control.check()
                 loaded = loaded or collection.load(dataset, scan)
@@ -143,11 +143,13 @@ def _runs(methods: Sequence[Method], seeds: Sequence[int]) -> Iterator[tuple[Met
             yield method, seed
 
 
-def _identity(dataset: Dataset, method: Method, seed: int, task: SingleTask) -> dict[str, object]:
+def _identity(
+    collection: Collection, dataset: Dataset, method: Method, seed: int, task: SingleTask
+) -> dict[str, object]:
     """Describe all that decides what a row holds, apart from the scan."""
     return {
         "setting": "single",
-        "dataset": dataset.model_dump(mode="json", include={"name", "image", "labels", "structures", "window"}),
+        **collection.describe(dataset),
         "method": method.describe(),
         "seed": seed if method.seeded else None,
         "per_axis": task.per_axis,

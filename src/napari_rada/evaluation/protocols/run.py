@@ -73,7 +73,7 @@ def run_protocol(
     folder.mkdir(exist_ok=True)
     used = [source for source in sources if source.name in wanted]
     prepare(used, folder, preparation, control=control, listener=listener)
-    collection = Collection((_dataset(definition, split),), folder)
+    collection = Collection((_dataset(definition, split),), folder, root_name=folder.name)
     runs = out / "runs"
     runs.mkdir(exist_ok=True)
     rows = run_cohort(collection, methods, task, log, runs, control=control, listener=listener)
