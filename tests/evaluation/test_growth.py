@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -161,6 +162,41 @@ def test_a_stopped_benchmark_goes_on_where_it_ended(tmp_path: Path, stop_at: int
     assert len(run(tmp_path, rest)) == POINTS
     again = stop_at == 3  # the run that the prediction needs is gone
     assert len(rest.specs) == POINTS - (stop_at - 1) + again
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_a_run_that_was_cut_off_when_it_was_made_again_is_not_taken_for_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    def cut_off(spec: Spec, control: RunControl) -> list[Term]:
+        spec.run.mkdir(parents=True)
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        run(tmp_path, Measured(stop_at=3))
+    shutil.rmtree(tmp_path / "runs")
+    with monkeypatch.context() as patch:
+        if killed:  # who is killed tidies nothing
+            patch.setattr(growth.shutil, "rmtree", lambda *_, **__: None)
+        with pytest.raises(Stopped):
+            run(tmp_path, cut_off)
+    assert any((tmp_path / "runs").iterdir()) is killed
+    rest = Measured()
+    run(tmp_path, rest)
+    assert [spec.point.work for spec in rest.specs[:2]] == ["quick", "prediction"]
+
+
+def test_a_run_that_failed_is_not_taken_for_whole(tmp_path: Path) -> None:
+    measured = Measured()
+
+    def fail_at_first(spec: Spec, control: RunControl) -> list[Term]:
+        terms = measured(spec, control)
+        if len(measured.specs) == 2:
+            raise RadaError("Memory ran out.")
+        return terms
+
+    run(tmp_path, fail_at_first)
+    assert [spec.point.work for spec in measured.specs[1:4]] == ["quick", "quick", "prediction"]
 
 
 def test_a_point_that_fails_is_told_and_tried_again(tmp_path: Path) -> None:

@@ -167,7 +167,7 @@ def run_growth(
             control.check()
             listener(StageProgress(Stage.BENCHMARK, number, len(specs), str(point)))
             needed = None if point.needs is None or spec.run.exists() else specs[point.needs]
-            log.add(_measured(spec, needed, control, measure))
+            log.add(_row(spec, needed, control, measure))
             if log.rows[name].error:
                 listener(Notice(f"{point}: {log.rows[name].error}"))
         rows[point] = log.rows[name]
@@ -189,17 +189,30 @@ def _specs(task: GrowthTask, folder: Path) -> dict[Point, Spec]:
     return {point: replace(spec, run=folder / names[point.needs or point]) for point, spec in found.items()}
 
 
-def _measured(spec: Spec, needed: Spec | None, control: RunControl, measure: Measure) -> GrowthRow:
+def _row(spec: Spec, needed: Spec | None, control: RunControl, measure: Measure) -> GrowthRow:
     """Measure a point, after the one whose run it needs where an interruption took that run away."""
-    trains = spec.point.needs is None
     try:
         if needed is not None:
-            measure(needed, control)
-        if trains:
-            shutil.rmtree(spec.run, ignore_errors=True)  # of a training that was ended
-        terms = tuple(measure(spec, control))
+            _measured(needed, control, measure)
+        terms = _measured(spec, control, measure)
     except RadaError as error:
         return GrowthRow(identity(spec), spec.point, error=str(error))
-    if not (trains and spec.point.leaves_run):
-        shutil.rmtree(spec.run, ignore_errors=True)
     return GrowthRow(identity(spec), spec.point, terms)
+
+
+def _measured(spec: Spec, control: RunControl, measure: Measure) -> tuple[Term, ...]:
+    """Measure a point; the run that it leaves gets its name when it is whole, the one that it used is deleted."""
+    if spec.point.needs is not None:
+        terms = tuple(measure(spec, control))
+        shutil.rmtree(spec.run, ignore_errors=True)
+        return terms
+    half = spec.run.with_name(f"{spec.run.name}-half")
+    for left in (half, spec.run):  # by one that was ended
+        shutil.rmtree(left, ignore_errors=True)
+    try:
+        terms = tuple(measure(replace(spec, run=half), control))
+        if spec.point.leaves_run:
+            half.rename(spec.run)
+    finally:
+        shutil.rmtree(half, ignore_errors=True)
+    return terms
