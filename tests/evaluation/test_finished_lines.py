@@ -27,6 +27,26 @@ def test_a_last_line_that_was_cut_off_is_removed(tmp_path: Path) -> None:
     assert read_lines(path, int) == [1, 2, 3]
 
 
+def test_a_last_line_that_lacks_its_end_is_kept_apart_from_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    path.write_text("1\n2", encoding="utf-8")
+    assert read_lines(path, int) == [1, 2]
+    append_line(path, "3")
+    assert read_lines(path, int) == [1, 2, 3]
+
+
+def test_a_file_that_cannot_be_mended_keeps_what_it_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    path = tmp_path / "lines"
+    path.write_text("1\n2\nthr", encoding="utf-8")
+    monkeypatch.setattr("os.fsync", refuse)
+    with pytest.raises(InputError, match="cannot be written"):
+        read_lines(path, int)
+    assert path.read_text(encoding="utf-8") == "1\n2\nthr"
+
+
 def test_another_file_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "lines"
     path.write_text("name\n2\n", encoding="utf-8")

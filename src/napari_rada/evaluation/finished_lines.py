@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
+from napari_rada.durable import write_text
 from napari_rada.errors import InputError
 
 if TYPE_CHECKING:
@@ -14,7 +15,9 @@ RowT = TypeVar("RowT")
 
 
 def read_lines(path: Path, parse: Callable[[str], RowT]) -> list[RowT]:
-    """Read every line of a file, none if it is not there; a last line that was cut off is removed from it.
+    """Read every line of a file, none if it is not there.
+
+    A last line that was cut off is removed from the file; one that lacks nothing but its end gets it.
 
     Parameters
     ----------
@@ -24,9 +27,10 @@ def read_lines(path: Path, parse: Callable[[str], RowT]) -> list[RowT]:
     Raises
     ------
     InputError
-        If the file holds something else.
+        If the file holds something else, or cannot be mended.
     """
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    lines = text.splitlines()
     rows: list[RowT] = []
     for number, line in enumerate(lines, start=1):
         try:
@@ -36,7 +40,8 @@ def read_lines(path: Path, parse: Callable[[str], RowT]) -> list[RowT]:
                 raise InputError(
                     f"{path}: line {number} is no result of this benchmark; name another folder."
                 ) from None
-            path.write_text("".join(f"{whole}\n" for whole in lines[:-1]), encoding="utf-8")
+    if text and not (text.endswith("\n") and len(rows) == len(lines)):
+        write_text(path, "".join(f"{line}\n" for line in lines[: len(rows)]))
     return rows
 
 
