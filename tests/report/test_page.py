@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import gc
 import io
 import re
+import weakref
 
 import numpy as np
 import pytest
@@ -43,6 +45,33 @@ def test_the_page_tells_the_run_and_asks_nobody_for_anything(run):
     assert "default-src 'none'" in page
     assert not re.search(r"(src|href)=[\"'](?!data:)", page)
     assert "http" not in page.replace("http-equiv", "")
+
+
+def test_the_legend_names_no_network_that_does_not_take_part(run, tmp_path):
+    assert len(named(write_report(run, tmp_path / "three.html", device="cpu"))) == 6
+    pipeline.train([ball_case()], tmp_path / "run", tiny_config(model__networks=1))
+    assert named(write_report(tmp_path / "run", device="cpu")) == ["network 1, supervised"]
+
+
+def named(page):
+    """Return the losses that the legend of a page names."""
+    return re.findall(r"[━┅] (network [^<]*)</span>", page.read_text(encoding="utf-8"))
+
+
+def test_one_prediction_is_in_memory_at_a_time(tmp_path, monkeypatch):
+    pipeline.train([ball_case("a"), ball_case("b", seed=1)], tmp_path / "run", tiny_config(training__iterations=1))
+    predict, made = pipeline.predict, []
+
+    def watched(*args, **kwargs):
+        gc.collect()
+        assert [known() for known in made] == [None] * len(made)
+        prediction = predict(*args, **kwargs)
+        made.append(weakref.ref(prediction))
+        return prediction
+
+    monkeypatch.setattr(pipeline, "predict", watched)
+    write_report(tmp_path / "run", device="cpu")
+    assert len(made) == 2
 
 
 def test_a_continued_run_names_the_one_before(run, tmp_path):

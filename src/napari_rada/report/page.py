@@ -92,24 +92,27 @@ def write_report(
         raise InputError(f"The report {out} must be called something.html.")
     if not out.parent.is_dir():
         raise InputError(f"The folder {out.parent} does not exist; make it, or choose another one.")
-    classes = load_classes(folder)
-    results = []
-    for case in load_cases(folder, folder.config(), control, listener):
-        prediction = suggestion = None
-        if case.is_labelled and folder.last_checkpoint.exists():
-            prediction = pipeline.predict(run_dir, case, device=device, control=control, listener=listener)
-            suggestion = pipeline.suggest(prediction, case.annotated)
-        results.append(_Result(case, prediction, suggestion))
-    write_text(out, _page(folder, classes, results), InputError)
+    cases = load_cases(folder, folder.config(), control, listener)
+    parts = [_predicted(folder, case, device, control, listener) for case in cases]
+    write_text(out, _page(folder, cases, parts), InputError)
     return out
 
 
-def _page(folder: RunFolder, classes: ClassTable, results: Sequence[_Result]) -> str:
+def _predicted(folder: RunFolder, case: Case, device: str, control: RunControl, listener: Listener) -> str:
+    """Predict a case, if it is annotated and the networks were trained, and return its part of the page."""
+    prediction = suggestion = None
+    if case.is_labelled and folder.last_checkpoint.exists():
+        prediction = pipeline.predict(folder.path, case, device=device, control=control, listener=listener)
+        suggestion = pipeline.suggest(prediction, case.annotated)
+    return _case(_Result(case, prediction, suggestion), load_classes(folder))
+
+
+def _page(folder: RunFolder, cases: Sequence[Case], parts: Sequence[str]) -> str:
     config = folder.config()
     sections = [
-        _head(folder, results),
-        _curves(folder),
-        *(_case(result, classes) for result in results),
+        _head(folder, cases),
+        _curves(folder, config.model.networks),
+        *parts,
         f"<h2>Settings</h2><p>Preset {escape(config.preset)}.</p>{_changes(config.changes())}",
         f"<details><summary>All settings</summary><pre>{escape(config.to_yaml())}</pre></details>",
         f"<h2>Made with</h2>{_environment(folder)}",
@@ -122,12 +125,12 @@ def _page(folder: RunFolder, classes: ClassTable, results: Sequence[_Result]) ->
     )
 
 
-def _head(folder: RunFolder, results: Sequence[_Result]) -> str:
+def _head(folder: RunFolder, cases: Sequence[Case]) -> str:
     steps, validations = folder.steps(), folder.validations()
     facts = [("Folder", str(folder.path.resolve())), ("Written", time.strftime("%Y-%m-%d %H:%M"))]
     if (parent := folder.parent()) is not None:
         facts.append(("Continues", f"{parent[0]}, from iteration {parent[1]}"))
-    facts.append(("Cases", f"{len(results)}, of which {sum(r.case.is_labelled for r in results)} annotated"))
+    facts.append(("Cases", f"{len(cases)}, of which {sum(case.is_labelled for case in cases)} annotated"))
     if steps:
         facts.append(("Iterations", f"{steps[-1].iteration} in {steps[-1].elapsed_s:.0f} s of training"))
     if validations:
@@ -138,14 +141,14 @@ def _head(folder: RunFolder, results: Sequence[_Result]) -> str:
     return f"<h1>Run {escape(folder.path.name)}</h1>{_table(facts)}{note}"
 
 
-def _curves(folder: RunFolder) -> str:
+def _curves(folder: RunFolder, networks: int) -> str:
     steps, validations = folder.steps(), folder.validations()
     steps = steps[:: max(1, len(steps) // MAX_POINTS)]
     x = [float(step.iteration) for step in steps]
     losses = [
         Series(f"network {n + 1}, {kind}", x, [getattr(s, kind)[n] for s in steps], colour, dashed=kind == "cross")
-        for kind in ("supervised", "cross")
-        for n, colour in enumerate(NETWORK_COLOURS)
+        for kind in (("supervised", "cross") if networks > 1 else ("supervised",))
+        for n, colour in enumerate(NETWORK_COLOURS[:networks])
     ]
     at = [float(v.iteration) for v in validations]
     dice = [
