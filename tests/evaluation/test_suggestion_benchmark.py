@@ -17,6 +17,7 @@ from napari_rada.data.grid import Grid
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.evaluation.suggestion_benchmark import (
     STRATEGIES,
+    Course,
     choose,
     follow,
     main,
@@ -123,6 +124,11 @@ def test_all_courses_start_alike_and_count_the_added_slices():
     assert lines[0].count("|") == 8
     assert sum("**mean of 1**" in line for line in lines) == 3
     assert "macro" not in table(courses)
+
+
+def test_a_bar_in_a_name_ends_no_cell():
+    lines = table([Course("a|b", "c|d", "even", (0.5,), ())]).splitlines()
+    assert lines[2:] == [r"| a\|b | c\|d | even | 0.5000 |  |", r"| a\|b | **mean of 1** | even | **0.5000** | |"]
 
 
 def test_one_strategy_can_be_followed_alone():

@@ -36,6 +36,7 @@ from napari_rada.errors import RadaError
 from napari_rada.evaluation.benchmark.datasets import load_datasets
 from napari_rada.evaluation.benchmark.methods import Conditions
 from napari_rada.evaluation.benchmark.ours import under
+from napari_rada.evaluation.benchmark.report import escaped
 from napari_rada.evaluation.scans import scores
 from napari_rada.evaluation.sparse import choose_slices
 from napari_rada.prediction import Prediction
@@ -221,7 +222,7 @@ def table(courses: Sequence[Course]) -> str:
         for strategy in dict.fromkeys(course.strategy for course in courses):
             found = [course.dice for course in courses if (course.dataset, course.strategy) == (dataset, strategy)]
             means.setdefault(strategy, []).append(tuple(np.mean(found, axis=0)))
-            lines.append(_mean_row(dataset, f"**mean of {len(found)}**", strategy, means[strategy][-1]))
+            lines.append(_mean_row(escaped(dataset), f"**mean of {len(found)}**", strategy, means[strategy][-1]))
     for strategy, by_dataset in means.items():
         if len(by_dataset) > 1:
             lines.append(_mean_row("**macro mean**", "", strategy, np.mean(by_dataset, axis=0)))
@@ -229,8 +230,9 @@ def table(courses: Sequence[Course]) -> str:
 
 
 def _row(course: Course) -> str:
+    start = f"| {escaped(course.dataset)} | {escaped(course.scan)} | {course.strategy} |"
     cells = " | ".join(f"{value:.4f}" for value in course.dice)
-    return f"| {course.dataset} | {course.scan} | {course.strategy} | {cells} | {' '.join(course.added)} |"
+    return f"{start} {cells} | {' '.join(course.added)} |"
 
 
 def _mean_row(dataset: str, scan: str, strategy: Strategy, dice: Sequence[float] | NDArray[np.float64]) -> str:

@@ -82,6 +82,16 @@ def test_scans_side_by_side() -> None:
     ]
 
 
+def test_a_bar_in_a_name_ends_no_cell() -> None:
+    rows = [row("A|B", "a|1", "x|y", 0.8), row("C", "c", "x|y", 0.6)]
+    for table in (summary_table(summarise(rows)), scans_table(rows)):
+        lines = [line for line in table.splitlines() if line.startswith("|")]
+        assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {lines[1].count("|")}
+    assert r"| A\|B | x\|y | 1 | 0.8000 ± 0.0000 | 0.8000 (a\|1) |" in summary_table(summarise(rows))
+    assert r"| **macro mean** | x\|y |" in summary_table(summarise(rows))
+    assert r"| A\|B | a\|1 | 0.8000 |" in scans_table(rows)
+
+
 def test_csv_has_a_line_per_class_and_columns_for_parts() -> None:
     with_parts = replace(ROWS[0], parts={"axis 0 alone": 0.25})
     lines = list(csv.DictReader(io.StringIO(scans_csv([with_parts, replace(ROWS[1], classes=(), error="broke")]))))

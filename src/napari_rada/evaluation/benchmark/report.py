@@ -77,7 +77,7 @@ def summary_table(summaries: Sequence[Summary]) -> str:
     lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     lines += ["| " + " | ".join(_cells(found, seeds, training)) + " |" for found in summaries]
     for method, dice in macro_means(summaries).items():
-        cells = ["**macro mean**", method, "", f"**{dice:.4f}**"]
+        cells = ["**macro mean**", escaped(method), "", f"**{dice:.4f}**"]
         lines.append("| " + " | ".join(cells + [""] * (len(columns) - len(cells))) + " |")
     return "\n".join([*lines, "", *_remarks(summaries)])
 
@@ -89,10 +89,10 @@ def scans_table(rows: Sequence[Row]) -> str:
     for row in rows:
         found = dice.setdefault((row.dataset, row.scan), {}).setdefault(row.method, [])
         found.append(math.nan if row.error else row.mean("dice"))
-    lines = ["| data set | scan | " + " | ".join(methods) + " |", "|---" * (len(methods) + 2) + "|"]
+    lines = ["| data set | scan | " + " | ".join(map(escaped, methods)) + " |", "|---" * (len(methods) + 2) + "|"]
     for (dataset, scan), by_method in dice.items():
         cells = [_number(Spread.of(by_method.get(method, [])).mean, 4) for method in methods]
-        lines.append(f"| {dataset} | {scan} | " + " | ".join(cells) + " |")
+        lines.append(f"| {escaped(dataset)} | {escaped(scan)} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -134,10 +134,10 @@ def insert_table(page: Path, name: str, table: str) -> None:
 
 
 def _cells(found: Summary, seeds: bool, training: bool) -> list[str]:
-    worst = f"{_number(found.worst, 4)} ({found.worst_scan})" if found.worst_scan else NOT_KNOWN
+    worst = f"{_number(found.worst, 4)} ({escaped(found.worst_scan)})" if found.worst_scan else NOT_KNOWN
     return [
-        found.dataset,
-        found.method,
+        escaped(found.dataset),
+        escaped(found.method),
         f"{found.scans}" + (f", {found.seeds} seeds" if found.seeds > 1 else ""),
         spread(found.dice, 4),
         worst,
@@ -166,6 +166,11 @@ def _remarks(summaries: Sequence[Summary]) -> list[str]:
                 "which are not defined, are missing from their means."
             )
     return [*remarks, ""] if remarks else []
+
+
+def escaped(name: str) -> str:
+    """Write a name for a cell of a Markdown table, which ends at a bar."""
+    return name.replace("|", "\\|")
 
 
 def spread(found: Spread, digits: int) -> str:
