@@ -49,6 +49,15 @@ def test_means_spreads_and_worst_cases() -> None:
     assert b.dice.mean == 1.0
 
 
+def test_a_class_without_distances_takes_none_from_the_others() -> None:
+    empty = ClassMetrics(2, "cube", 0.0, 0.0, math.inf, math.inf)
+    one, other = row("A", "a1", "one", 0.8, hd95=2.0), row("A", "a2", "one", 0.8, hd95=4.0)
+    (found,) = summarise([replace(one, classes=(*one.classes, empty)), other])
+    assert found.empty == 1
+    assert found.dice.mean == pytest.approx(0.6)
+    assert (found.hd95_mm, found.asd_mm) == (Spread(3.0, 1.0), Spread(0.75, 0.25))
+
+
 def test_the_macro_mean_is_that_of_methods_that_did_every_set() -> None:
     assert macro_means(summarise(ROWS)) == {"one": pytest.approx(0.85)}
     assert macro_means(summarise(ROWS[:3])) == {}

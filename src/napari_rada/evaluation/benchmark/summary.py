@@ -44,7 +44,7 @@ class Summary:
         Classes (times scans, times seeds) of which mask or reference was empty; distances are not defined there and are
         missing from their means.
     dice, jaccard, hd95_mm, asd_mm
-        Over all rows; each row is the mean over its classes.
+        Over all rows; each row is the mean over its classes, of distances over those classes that have one.
     worst, worst_scan
         The lowest Dice and where it happened.
     seed_std
@@ -112,8 +112,8 @@ def _summary(dataset: str, method: str, rows: Sequence[Row]) -> Summary:
         worst_scan=worst.scan if worst else "",
         seed_std=_seed_std(good),
         jaccard=Spread.of(row.mean("jaccard") for row in good),
-        hd95_mm=Spread.of(row.mean("hd95_mm") for row in good),
-        asd_mm=Spread.of(row.mean("asd_mm") for row in good),
+        hd95_mm=Spread.of(Spread.of(found.hd95_mm for found in row.classes).mean for row in good),
+        asd_mm=Spread.of(Spread.of(found.asd_mm for found in row.classes).mean for row in good),
         seconds=Spread.of(row.seconds for row in good),
         cpu_s=Spread.of(row.cpu_s for row in good),
         peak_gib=max(peaks, default=None),
