@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -42,6 +44,23 @@ def test_small_parts_go_by_their_volume():
     assert clean_up(prediction, CleanUp(min_part_ml=5.5)).mask[0, 0, 0] == 0
     assert prediction.mask[10, 10, 10] == 1, "the prediction itself is left alone"
     assert tidy.provenance == {"run": "r", "clean_up": "parts under 5 ml removed"}
+
+
+@pytest.mark.parametrize("spacing", [0.1, 0.7, 1.3, 3.1])
+@pytest.mark.parametrize("voxels", [1, 3, 7, 11])
+def test_a_part_of_exactly_the_smallest_volume_stays(spacing, voxels):
+    mask = np.zeros(GRID.shape, dtype=np.uint8)
+    mask[5, 5, :voxels] = 1
+    grid = Grid.from_spacing(GRID.shape, (spacing,) * 3)
+    prediction = replace(predicted(), mask=mask, grid=grid)
+    limit = voxels * spacing**3 / 1000
+    assert clean_up(prediction, CleanUp(min_part_ml=limit)).mask.sum() == voxels
+    assert clean_up(prediction, CleanUp(min_part_ml=1.0001 * limit)).mask.sum() == 0
+
+
+def test_numbers_of_numpy_will_do():
+    assert clean_up(predicted(), CleanUp(min_part_ml=np.float64(2))).mask[10, 10, 10] == 0
+    assert not CleanUp(min_part_ml=np.float64(0))
 
 
 def test_the_largest_part_of_every_class_stays():

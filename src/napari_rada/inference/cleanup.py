@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from napari_rada.prediction import Prediction
 
+ROUNDING = 1e-9
+"""Share of the smallest volume by which a part may miss it."""
+
 
 @dataclass(frozen=True)
 class CleanUp:
@@ -39,7 +42,7 @@ class CleanUp:
             raise InputError(f"The smallest part to keep must be 0 ml or more; found {self.min_part_ml:g}.")
 
     def __bool__(self) -> bool:
-        return self.fill_holes or self.largest_part or self.min_part_ml > 0
+        return bool(self.fill_holes or self.largest_part or self.min_part_ml > 0)
 
     def __str__(self) -> str:
         parts = [f"parts under {self.min_part_ml:g} ml removed"] if self.min_part_ml > 0 else []
@@ -72,9 +75,9 @@ def clean_up(prediction: Prediction, what: CleanUp, known: NDArray[np.bool_] | N
 
 
 def _small_parts(structure: NDArray[np.bool_], least: float) -> NDArray[np.bool_]:
-    """Mark the voxels of connected parts with fewer than `least` voxels."""
+    """Mark the voxels of connected parts with fewer than `least` voxels, rounding aside."""
     parts, count = ndimage.label(structure)
-    small = np.bincount(parts.ravel(), minlength=count + 1) < least
+    small = np.bincount(parts.ravel(), minlength=count + 1) < least * (1.0 - ROUNDING)
     small[0] = False
     return np.asarray(small[parts])
 
