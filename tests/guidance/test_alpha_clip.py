@@ -240,7 +240,9 @@ def test_clip_weights_of_another_model_are_named(tiny_clip):
     [
         ([torch.zeros(1)], "holds a list; a dictionary of named tensors is needed"),
         ({}, "holds a dict; a dictionary of named tensors is needed"),
+        ({1: torch.zeros(1)}, "holds a dict; a dictionary of named tensors is needed"),
         ({"a": 1}, "holds values that are no tensors"),
+        ({"random": torch.zeros(2)}, "does not fit the model"),
     ],
 )
 def test_files_that_are_no_state_dict_are_refused(tmp_path, content, message):

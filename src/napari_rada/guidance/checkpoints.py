@@ -51,9 +51,9 @@ def read_weights(path: Path | str) -> Weights:
         raise WeightsError(
             f"{path} is damaged or no file of plain weights ({reason}); fetch it again, or name another file."
         ) from None
-    marked = bool(content.get("random", False)) if isinstance(content, dict) else False
+    marked = isinstance(content, dict) and content.get("random") is True
     state = content.get("state_dict", content) if isinstance(content, dict) else content
-    if not isinstance(state, dict) or not state:
+    if not isinstance(state, dict) or not state or not all(isinstance(key, str) for key in state):
         raise WeightsError(f"{path} holds a {type(state).__name__}; a dictionary of named tensors is needed.")
     if not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise WeightsError(f"{path} holds values that are no tensors; a plain state dict is needed.")
