@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from napari_rada.cli import main
 from napari_rada.control import RunControl
-from napari_rada.errors import InputError
+from napari_rada.errors import ConfigError, InputError
 from napari_rada.models.completer import CUES, load_completer, read_provenance
 from napari_rada.pretraining.examples import Example, draw_slices, make_example
 from napari_rada.pretraining.run import pretrain
@@ -89,6 +90,39 @@ def test_stopped_and_resumed_it_ends_with_the_same_weights():
     assert [p.loss for p in whole.history] == [p.loss for p in rest.history]
 
 
+@pytest.mark.parametrize("stop_at", [1, 3])
+def test_stopped_between_two_checks_it_tells_the_same_losses(stop_at):
+    whole = Pretrainer(TINY)
+    whole.run(RunControl(), lambda progress: None)
+    half = stopped_at(stop_at)
+    rest = Pretrainer(TINY, half.state_dict())
+    rest.run(RunControl(), lambda progress: None)
+    assert [progress[:-1] for progress in rest.history] == [progress[:-1] for progress in whole.history]
+
+
+def test_stopped_before_its_steps_are_planned_it_keeps_its_hours(monkeypatch):
+    monkeypatch.setattr("napari_rada.pretraining.trainer.TIMED_STEPS", 2)
+    rest = Pretrainer(TINY, stopped_at(1, hours=1e-9).state_dict())
+    assert rest.run(RunControl(), lambda progress: None)
+    assert rest.step == rest.steps == 3
+
+
+def stopped_at(step, hours=None):
+    """Train from the start, and stop after a step."""
+    control, trainer = RunControl(), Pretrainer(TINY)
+    train_step = trainer.train_step
+
+    def watched():
+        loss = train_step()
+        if trainer.step == step:
+            control.stop()
+        return loss
+
+    trainer.train_step = watched
+    assert not trainer.run(control, lambda progress: None, hours)
+    return trainer
+
+
 def test_hours_become_steps():
     trainer = Pretrainer(replace(TINY, check_every=1000, checks=0))
     trainer.train_step = lambda: _count(trainer)  # type: ignore[method-assign]
@@ -115,6 +149,32 @@ def test_the_command_s_run_writes_weights_with_their_provenance(tmp_path):
     assert [entry["step"] for entry in provenance["history"]] == [2, 4]
     with pytest.raises(InputError, match="exists; choose another name, or resume"):
         pretrain(out, TINY, control=RunControl(), on_progress=lambda progress: None)
+
+
+@pytest.mark.parametrize("hours", [float("nan"), float("inf"), 0.0, -1.0])
+@pytest.mark.parametrize("resume", [False, True])
+def test_hours_that_are_no_time_are_refused(tmp_path, hours, resume):
+    with pytest.raises(ConfigError, match=r"Training cannot last .* hours; give a number above 0\."):
+        pretrain(
+            tmp_path / "weights.safetensors",
+            TINY,
+            hours=hours,
+            resume=resume,
+            control=RunControl(),
+            on_progress=lambda progress: None,
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [("--seed", "-1"), ("--seed", str(2**64)), ("--steps", "0"), ("--steps", "-3")]
+    + [("--hours", hours) for hours in ("nan", "inf", "0", "-1")],
+)
+def test_the_command_refuses_what_it_cannot_do_in_one_line_and_writes_nothing(tmp_path, capsys, flags):
+    assert main(["pretrain", "-o", str(tmp_path / "weights.safetensors"), *flags]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_resuming_needs_a_state_that_is_ours(tmp_path):

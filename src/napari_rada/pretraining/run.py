@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from importlib.metadata import version
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from napari_rada.durable import written_whole
-from napari_rada.errors import InputError
+from napari_rada.errors import ConfigError, InputError
 from napari_rada.models.completer import pack_completer
 from napari_rada.pretraining.trainer import PretrainConfig, Pretrainer
 
@@ -41,7 +42,7 @@ def pretrain(
     config
         Settings; not used when resuming, where those of the state count.
     hours
-        Train for about this long instead of `config.steps`.
+        Train for about this long instead of `config.steps`; None when resuming: as at the start.
 
     Returns
     -------
@@ -50,9 +51,13 @@ def pretrain(
 
     Raises
     ------
+    ConfigError
+        If `hours` is no time.
     InputError
         If `out` or its state exists and `resume` was not asked for, or the state to resume from cannot be used.
     """
+    if hours is not None and not 0.0 < hours < inf:
+        raise ConfigError(f"Training cannot last {hours:g} hours; give a number above 0.")
     state = out.with_name(out.name + STATE_SUFFIX)
     if not resume and (out.exists() or state.exists()):
         raise InputError(f"{out if out.exists() else state} exists; choose another name, or resume.")

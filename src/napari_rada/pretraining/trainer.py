@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from napari_rada.errors import RadaError
+from napari_rada.errors import ConfigError, RadaError
 from napari_rada.models.completer import CUES, LOGIT_LIMIT, Completer
 from napari_rada.pretraining.examples import Example, make_example
 
@@ -35,6 +35,7 @@ DICE_SHARE = 0.1
 """Weight of the soft Dice beside the cross entropy."""
 TIMED_STEPS = 20
 """Steps that are timed to turn hours into a number of steps."""
+LARGEST_SEED = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,11 @@ class PretrainConfig:
         Synthetic scans, never trained on, by which progress is judged.
     check_every
         Steps between two such checks.
+
+    Raises
+    ------
+    ConfigError
+        If there is no step to do, or the seed is no number to start from.
     """
 
     seed: int = 0
@@ -73,6 +79,12 @@ class PretrainConfig:
     margin: float = 0.25
     checks: int = 40
     check_every: int = 250
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ConfigError(f"{self.steps} steps are not possible; give 1 or more.")
+        if not 0 <= self.seed <= LARGEST_SEED:
+            raise ConfigError(f"The seed must be a whole number from 0 to {LARGEST_SEED}; found {self.seed}.")
 
 
 class Progress(NamedTuple):
@@ -108,13 +120,14 @@ class Pretrainer:
         )
         self.step = 0
         self.steps = config.steps
+        self.hours: float | None = None
         self.elapsed_s = 0.0
         self.history: list[Progress] = []
+        self._losses: list[float] = []
         if state is not None:
             self._restore(state)
         self._pool: deque[Example] = deque(maxlen=config.pool)
         self._checks: list[Example] = []
-        self._losses: list[float] = []
 
     def run(self, control: RunControl, on_progress: Callable[[Progress], None], hours: float | None = None) -> bool:
         """Train until all steps are done; False if a stop was requested before.
@@ -122,8 +135,10 @@ class Pretrainer:
         Parameters
         ----------
         hours
-            Replaces the number of steps by what fits, judged by the first steps; a resumed run keeps its number.
+            Replaces the number of steps by what fits, judged by the first steps; a resumed run keeps its number. None
+            takes the hours with which a resumed run began, if any.
         """
+        self.hours = self.hours if hours is None else hours
         self._refill(control)
         while self.step < self.steps:
             if control.stop_requested:
@@ -131,8 +146,8 @@ class Pretrainer:
             started = time.monotonic()
             self._losses.append(self.train_step())
             self.elapsed_s += time.monotonic() - started
-            if hours is not None and self.step == TIMED_STEPS:
-                self.steps = max(int(3600.0 * hours / (self.elapsed_s / TIMED_STEPS)), TIMED_STEPS + 1)
+            if self.hours is not None and self.step == TIMED_STEPS:
+                self.steps = max(int(3600.0 * self.hours / (self.elapsed_s / TIMED_STEPS)), TIMED_STEPS + 1)
             if self.step % self.config.check_every == 0 or self.step == self.steps:
                 self.history.append(self._check())
                 on_progress(self.history[-1])
@@ -165,8 +180,10 @@ class Pretrainer:
             "config": asdict(self.config),
             "step": self.step,
             "steps": self.steps,
+            "hours": self.hours,
             "elapsed_s": self.elapsed_s,
             "history": [tuple(progress) for progress in self.history],
+            "losses": list(self._losses),
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -177,7 +194,9 @@ class Pretrainer:
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.steps, self.elapsed_s = state["step"], state["steps"], state["elapsed_s"]
+        self.hours = state.get("hours")
         self.history = [Progress(*entry) for entry in state["history"]]
+        self._losses = list(state.get("losses", []))
 
     def _refill(self, control: RunControl) -> None:
         """Draw again the examples that the pool held when training was stopped."""
