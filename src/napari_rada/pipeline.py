@@ -419,7 +419,7 @@ def explain(
 
 
 def suggest(prediction: Prediction, annotated: Sequence[AnnotatedSlice] = ()) -> Suggestion:
-    """Name the slice whose annotation should help most next."""
+    """Name the slice whose annotation should help most next, by its array axis (0 z, 1 y, 2 x)."""
     return suggest_slice(prediction.doubt, annotated)
 
 
