@@ -107,6 +107,13 @@ def test_minutes_count_from_where_it_goes_on(run, tmp_path):
     assert result.iteration == 4 + 6, "five timed iterations and one more"
 
 
+def test_a_run_that_went_without_guidance_is_continued_without_asking_for_any(tmp_path):
+    asked = tiny_config(guidance__source="region+text", training__iterations=2)
+    pipeline.train([ball_case()], tmp_path / "run", asked)
+    without = tiny_config(guidance__source="none", training__iterations=2)
+    assert pipeline.continue_training(tmp_path / "run", [ball_case()], tmp_path / "new", without).iteration == 4
+
+
 def test_what_cannot_be_continued_is_told(run, tmp_path):
     labels = ball() * 2
     other = Case.create(ball_image(ball()), labels, slices=list(enumerate(CENTRE)))

@@ -289,7 +289,7 @@ def voxel_rows() -> None:
     ROWS["voxel_infinite"] = Row(changed(np.inf), "1 voxels that are NaN or infinite")
     ROWS["voxel_too_large_for_float32"] = Row(changed(1e300), "1 voxels that are NaN or infinite")
     for name, data, answer in (
-        ("all_nan", np.full(SCAN, np.nan, np.float32), "10560 voxels that are NaN or infinite"),
+        ("all_nan", np.full(SCAN, np.nan, np.float32), "every voxel of the image is NaN or infinite"),
         ("constant", np.full(SCAN, 7, np.int16), "a constant image cannot be segmented"),
         ("one_voxel", np.ones((1, 1, 1), np.int16), "has shape (24, 22, 20) but"),
         ("four_dimensions", np.ones((*SCAN, 2), np.int16), "has 4 dimensions (24, 22, 20, 2)"),

@@ -55,17 +55,56 @@ def test_propagate_tells_how_sure_it_is(run_cli: Callable[..., Any], scan: Any, 
     assert ran.status == 0
     mask = mask_of(out, scan)
     assert (mask == (nib.load(probability).get_fdata() > 0.5)).mean() > 0.999
-    found = json.loads(run_cli("propagate", scan.image, scan.labels, "-o", out, "--json").out)["next"]
+    found = json.loads(run_cli("propagate", scan.image, scan.labels, "-o", out, "--json", "--overwrite").out)["next"]
     assert set(found) == {"axis", "index", "plane", "score"}
     assert f"{found['axis']}:{found['index']}" not in SLICES.replace(";", ",").split(",")
     assert 0 < found["score"] <= 1
     doubt = nib.load(disagreement).get_fdata()
     assert doubt.shape == mask.shape
     assert 0 <= doubt.min() < doubt.max() <= 1
-    alone = run_cli("propagate", scan.image, scan.labels, "-o", tmp_path / "m.nii.gz", *asked, "--method", "diffusion")
+    alone = run_cli(
+        "propagate",
+        scan.image,
+        scan.labels,
+        "-o",
+        tmp_path / "m.nii.gz",
+        *asked,
+        "--method",
+        "diffusion",
+        "--overwrite",
+    )
     assert alone.status == 2
     assert "has a single opinion" in alone.err
     assert not (tmp_path / "m.nii.gz").exists()
+
+
+def test_a_file_that_is_there_is_replaced_only_if_that_is_asked_for(
+    run_cli: Callable[..., Any], scan: Any, run_dir: Path, tmp_path: Path
+) -> None:
+    precious = tmp_path / "corrected.nii.gz"
+    precious.write_bytes(b"by hand")
+    commands = (
+        ("propagate", scan.image, scan.labels, "-o", precious),
+        ("predict", run_dir, scan.image, "-o", precious),
+        ("explain", run_dir, scan.image, "--class", "1", "-o", precious),
+        ("export", scan.labels, "--to", "nifti", "-o", precious),
+        ("report", run_dir, "-o", precious),
+    )
+    for command in commands:
+        ran = run_cli(*command)
+        assert ran.status == 2
+        assert f"{precious} exists; choose another name, or add --overwrite to replace it" in ran.err
+        assert precious.read_bytes() == b"by hand"
+    assert run_cli(*commands[0], "--overwrite").status == 0
+    assert mask_of(precious, scan).any()
+
+
+def test_the_slices_that_were_learned_from_are_named(run_cli: Callable[..., Any], scan: Any, tmp_path: Path) -> None:
+    ran = run_cli("propagate", scan.image, scan.labels, "-o", tmp_path / "mask.nii.gz")
+    named = next(
+        line for line in ran.out.splitlines() if line.startswith("Annotated slices (axis:index in the file): ")
+    )
+    assert all(plane in named for plane in SLICES.split(","))
 
 
 def test_propagate_with_named_slices_and_json(run_cli: Callable[..., Any], scan: Any, tmp_path: Path) -> None:

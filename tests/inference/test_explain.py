@@ -144,5 +144,5 @@ def test_the_command_writes_the_heat_in_the_images_geometry(run, tmp_path, capsy
     assert written.shape == scan.shape
     np.testing.assert_array_equal(written.affine, scan.affine)
     assert 0 <= np.asarray(written.dataobj).min() <= np.asarray(written.dataobj).max() <= 1
-    assert main(["explain", str(run / "run"), str(image), "--class", "liver", "-o", str(out)]) == 2
+    assert main(["explain", str(run / "run"), str(image), "--class", "liver", "-o", str(out), "--overwrite"]) == 2
     assert "There is no class 'liver'" in capsys.readouterr().err

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from napari_rada.prediction import Prediction
 
 
+MOST_TOLD = 9
+"""So many slices of a scan, and so many scans, are named."""
+
+
 def propagate(args: argparse.Namespace, console: Console, control: RunControl) -> bool:
     """Complete annotated slices to a mask without training."""
     config = config_from(args)
@@ -52,7 +56,8 @@ def propagate(args: argparse.Namespace, console: Console, control: RunControl) -
     _save(prediction, out, labels)
     data, text = {**_summary(prediction), **asdict(out)}, _sentence(prediction, out.mask)
     suggested, sentence = _suggested(prediction, case)
-    console.result({**data, "next": suggested}, f"{text}\nNext slice worth annotating: {sentence}")
+    text += f"\n{_annotated([case])}\nNext slice worth annotating: {sentence}"
+    console.result({**data, "next": suggested}, text)
     return True
 
 
@@ -83,7 +88,8 @@ def train(args: argparse.Namespace, console: Console, control: RunControl) -> bo
             )
         else:
             result = rada.train(cases, args.out, config, control=control, listener=console, team=team)
-    console.result({**asdict(result), "reason": result.reason.value}, _training_sentence(result))
+    told = [] if args.resume else [_annotated(cases)]
+    console.result({**asdict(result), "reason": result.reason.value}, "\n".join([_training_sentence(result), *told]))
     return result.reason is FinishReason.COMPLETED
 
 
@@ -174,6 +180,16 @@ def _save(prediction: Prediction, out: Outputs, inputs: Sequence[Path | str]) ->
         io.save_probability(prediction, out.probability, inputs=inputs)
     if out.disagreement:
         io.save_disagreement(prediction, out.disagreement, inputs=inputs)
+
+
+def _annotated(cases: Sequence[Case]) -> str:
+    """Say which slices were learned from, in the axes of the files: people name them, or they are detected."""
+    told = []
+    for case in [case for case in cases if case.is_labelled][:MOST_TOLD]:
+        planes = [f"{io.file_axis(case.source, plane.axis)}:{plane.index}" for plane in case.annotated]
+        more = f" and {len(planes) - MOST_TOLD} more" if len(planes) > MOST_TOLD else ""
+        told.append(f"{case.name} {', '.join(planes[:MOST_TOLD])}{more}")
+    return f"Annotated slices (axis:index in the file): {'; '.join(told)}"
 
 
 def output(path: Path | str, inputs: Sequence[Path | str], args: argparse.Namespace) -> Path:

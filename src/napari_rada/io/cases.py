@@ -74,14 +74,10 @@ def load_case(
         return Case.create(volume.array, grid=volume.grid, name=name, non_finite=non_finite, source=volume.path)
     single = len(paths) == 1
     painted = [
-        _painted(volume, path, chosen, name if single else f"{name} ({path.name})", non_finite, listener)
+        _painted(volume, path, chosen, name if single else f"{name} ({path.name})", non_finite)
         for path, chosen in zip(paths, _slices_per_file(slices, paths), strict=True)
     ]
     return painted[0] if single else _merged(painted, name, conflicts, listener)
-
-
-MOST_TOLD = 9
-"""So many detected slices are named."""
 
 
 def check_same_grid(labels: Volume, image: Volume) -> None:
@@ -124,15 +120,8 @@ def _slices_per_file(slices: Sequence[FileSlice] | None, paths: Sequence[Path]) 
     return [[plane] for plane in slices]
 
 
-def _painted(
-    image: Volume,
-    path: Path,
-    chosen: Sequence[FileSlice] | None,
-    name: str,
-    non_finite: NonFinite,
-    listener: Listener,
-) -> Case:
-    """Case of one label file; slices that nobody named are told."""
+def _painted(image: Volume, path: Path, chosen: Sequence[FileSlice] | None, name: str, non_finite: NonFinite) -> Case:
+    """Case of one label file."""
     labels = read_volume(path)
     check_same_grid(labels, image)
     if chosen is None:
@@ -146,16 +135,7 @@ def _painted(
         non_finite=non_finite,
         source=image.path,
     )
-    if chosen is None:
-        listener(Notice(_told_slices(path, case, labels)))
     return _named(case, read_classes(path))
-
-
-def _told_slices(path: Path, case: Case, labels: Volume) -> str:
-    """Say which slices were taken as annotated, in the axes of the file."""
-    named = [f"{file_axis(labels.path, plane.axis)}:{plane.index}" for plane in case.annotated]
-    more = f" and {len(named) - MOST_TOLD} more" if len(named) > MOST_TOLD else ""
-    return f"{path.name}: slices {', '.join(named[:MOST_TOLD])}{more} (axis:index) are taken as annotated."
 
 
 def _named(case: Case, infos: Sequence[ClassInfo]) -> Case:
