@@ -134,25 +134,17 @@ class RegistrationPropagator:
         if min(fixed.shape) < FEWEST or fixed.min() == fixed.max() or moving.min() == moving.max():
             return labels
         try:
-            return self._registered(fixed, moving, labels, pixel)
+            return self._registered((fixed, moving, labels), pixel)
         except RuntimeError as error:
             reason = " ".join(str(error).split())
             raise RadaError(
                 f"ANTs cannot register a slice to its neighbour ({reason}); choose another propagation.method."
             ) from None
 
-    def _registered(
-        self,
-        fixed: NDArray[np.float32],
-        moving: NDArray[np.float32],
-        labels: NDArray[np.int16],
-        pixel: tuple[float, ...],
-    ) -> NDArray[np.int16]:
-        """Labels of the moving slice in the fixed one, by ANTs."""
+    def _registered(self, slices: Sequence[NDArray[np.generic]], pixel: tuple[float, ...]) -> NDArray[np.int16]:
+        """Labels of the moving slice in the fixed one by ANTs; `slices` are the fixed, the moving and its labels."""
         ants = self._ants
-        target, source, carried = (
-            ants.from_numpy(a.astype(np.float32), spacing=pixel) for a in (fixed, moving, labels)
-        )
+        target, source, carried = (ants.from_numpy(a.astype(np.float32), spacing=pixel) for a in slices)
         with TemporaryDirectory(prefix="napari-rada-") as folder:
             found = ants.registration(
                 target, source, type_of_transform=self.config.transform, outprefix=str(Path(folder) / "step")
