@@ -128,7 +128,6 @@ class CudaGraphs:
     """Records on a CUDA device; every recording has memory of its own."""
 
     def __init__(self, device: torch.device, networks: int) -> None:
-        self._device = device
         self._stream, *self._side = (stream_on(device) for _ in range(1 + networks))
 
     def __call__(self, compute: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
