@@ -39,7 +39,7 @@ class RunConfig(Group):
     cohort: bool = Field(False, description="Begin with the preset's settings for several cases (`for_cohort`).")
     seed: int = Field(0, ge=0, le=2**31 - 1)
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
-    threads: int | None = Field(None, ge=1, description="CPU threads; None takes all cores.")
+    threads: int | None = Field(None, ge=1, description="CPU threads, at most one per core; None takes all cores.")
     data: DataConfig = DataConfig()
     propagation: PropagationConfig = CombinedConfig()
     model: ModelConfig = ModelConfig()

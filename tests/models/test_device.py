@@ -1,3 +1,5 @@
+import os
+
 import pytest
 import torch
 
@@ -7,6 +9,7 @@ from napari_rada.models.device import (
     _cpu_has_bfloat16,
     autocast,
     autocasts,
+    computing,
     has_bfloat16,
     learns_in_bfloat16,
     resolve_device,
@@ -137,3 +140,11 @@ def test_mixed_precision_only_where_the_gpu_has_bfloat16(monkeypatch):
     monkeypatch.setattr(torch.version, "hip", "6.4")
     assert has_bfloat16(card)
     assert not has_bfloat16(torch.device("mps"))
+
+
+def test_no_more_threads_compute_than_there_are_processors(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    before = torch.get_num_threads()
+    with computing(1000):
+        assert torch.get_num_threads() == 2
+    assert torch.get_num_threads() == before

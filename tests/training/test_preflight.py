@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -41,7 +43,8 @@ def test_noisy_passes_on_labelled_patches_take_longer():
     assert on_labelled > 1.5 * without
 
 
-def test_it_is_timed_on_the_threads_of_the_run():
+def test_it_is_timed_on_the_threads_of_the_run(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
     before, seen = torch.get_num_threads(), set()
     hook = register_module_forward_pre_hook(lambda *_: seen.add(torch.get_num_threads()))
     try:

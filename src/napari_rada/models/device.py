@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
@@ -131,7 +132,7 @@ def computing(threads: int | None) -> Iterator[None]:
     before, flushed = torch.get_num_threads(), _denormals_are_flushed()
     torch.set_flush_denormal(True)
     if threads is not None:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(min(threads, os.cpu_count() or threads))  # more would wait for each other
     try:
         with freed_memory_kept():
             yield
