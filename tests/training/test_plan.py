@@ -165,3 +165,9 @@ def test_patches_that_leave_nothing_to_normalise_are_refused() -> None:
         plan([case], config)
     for change in ({"training.labelled_patches": 2}, {"model.norm": "instance"}, {"training.patch": [16, 16, 32]}):
         plan([case], config.with_settings(change))
+
+
+def test_a_patch_far_larger_than_the_scans_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"of \[1000, 1000, 1000\] voxels is far larger .* \[20, 26, 24\]"):
+        plan([ball_case()], tiny_config(training__patch=[1000, 1000, 1000]))
+    assert plan([ball_case()], tiny_config(training__patch=[64, 96, 96])).training.patch == (64, 96, 96)

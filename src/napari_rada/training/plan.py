@@ -27,6 +27,10 @@ SPACING_DIGITS = 6
 STEP = 8
 """Sides of a planned patch are multiples of this, which networks with three downsamplings need not pad."""
 
+MOST_EMPTY = 64
+"""A patch may be so many times as large as all scans, each side of which counts at least `SMALL`."""
+SMALL = 32
+
 
 def plan(cases: Sequence[Case], config: RunConfig) -> RunConfig:
     """Return the settings of a run on these cases: a run's config.yaml holds them.
@@ -38,7 +42,7 @@ def plan(cases: Sequence[Case], config: RunConfig) -> RunConfig:
     Raises
     ------
     ConfigError
-        If the networks could not learn from such patches.
+        If the networks could not learn from such patches, or they are far larger than the scans.
     """
     changes: dict[str, Any] = {"data.orientation": config.data.orientation or common_orientation(cases)}
     cases = [turn_of(case, changes["data.orientation"]).outline(case) for case in cases]
@@ -49,12 +53,23 @@ def plan(cases: Sequence[Case], config: RunConfig) -> RunConfig:
     if "training.patch" in (changed := config.changes()):
         changes["training.patch_voxels"] = changed.get("training.patch_voxels")
     config = config.with_settings(changes)
+    shapes = [working_shape(case, config) for case in cases]
     if config.training.patch_voxels is not None:
-        shapes = [working_shape(case, config) for case in cases]
         patch = largest_patch(shapes, config.training.patch_voxels)
         config = config.with_settings({"training.patch": list(patch), "training.patch_voxels": None})
+    _check_patch(config.training.patch, shapes)
     _check_norm(config)
     return config
+
+
+def _check_patch(patch: Shape, shapes: Sequence[Shape]) -> None:
+    """Raise if hardly anything of a patch would be scan: a slip, for which memory may run out."""
+    longest = [max(side, SMALL) for side in np.max(shapes, axis=0).tolist()]
+    if prod(patch) > MOST_EMPTY * prod(longest):
+        raise ConfigError(
+            f"training.patch of {list(patch)} voxels is far larger than all scans, which have at most "
+            f"{np.max(shapes, axis=0).tolist()} on the working grid; choose about as much."
+        )
 
 
 def _check_norm(config: RunConfig) -> None:
