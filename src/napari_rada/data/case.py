@@ -109,7 +109,7 @@ class Case:
         sparse = np.where(annotated_mask(shape, annotated), whole, 0).astype(np.uint16)
         known = whole[annotated_mask(shape, annotated)]
         if classes is None:
-            classes = ClassTable.from_values(np.unique(known))
+            classes = _classes_of(known, name)
         classes.encode(known)
         return cls(name, volume, grid, sparse, annotated, classes, source, labels_name)
 
@@ -202,13 +202,18 @@ def _checked_labels(labels: NDArray[Any], shape: tuple[int, int, int], name: str
             f"{name}: the labels hold values from {labels.min():g} to {labels.max():g}; they must lie in "
             f"0..{MAX_LABEL}."
         )
-    found = labels.astype(np.int64)
-    if (number := len(np.unique(found))) > MOST_VALUES:
+    return labels.astype(np.int64)
+
+
+def _classes_of(values: NDArray[np.int64], name: str) -> ClassTable:
+    """Return the classes of annotated voxels."""
+    found = np.unique(values)
+    if len(found) > MOST_VALUES:
         raise InputError(
-            f"{name}: the labels hold {number} different values and look like an image, or like objects that were "
+            f"{name}: the labels hold {len(found)} different values and look like an image, or like objects that were "
             "counted; labels have one value per class, and come after the image."
         )
-    return found
+    return ClassTable.from_values(found)
 
 
 def _checked_slices(

@@ -329,7 +329,7 @@ def foreground_box(case: Case, margin: float | None, value: int | None = None) -
 
 def told_cut_short(case: Case, margin: float | None) -> str | None:
     """Say which structures end with the box of all, though nobody has seen where they end; None if there is none."""
-    if case.labels is None or case.classes is None:
+    if margin is None or case.labels is None or case.classes is None:
         return None
     whole = foreground_box(case, margin)
     names = [
