@@ -133,7 +133,7 @@ class PatchSampler:
         if deformation is not None:  # what varies intensities does so on the processor, and after everything else
             image = vary_intensity(deformation.apply(image, linear=True), deformation.seed)
         return _Cut(
-            draw.place,
+            place,
             (self._num_classes, self._num_cues),
             image.pin_memory() if pinned else image,
             place.window(volume.truth, OUTSIDE, pinned=pinned),
