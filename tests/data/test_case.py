@@ -121,7 +121,7 @@ def with_value(value: float, dtype: str = "f8") -> np.ndarray:
         (with_value(-1, "i2"), r"values from -1 to 1; they must lie in 0\.\.65535"),
         (with_value(1e30), r"from 0 to 1e\+30"),
         (with_value(2**63, "u8"), r"they must lie in 0\.\.65535"),
-        (np.arange(960).reshape(SHAPE), r"960 different values and look like an image"),
+        (np.arange(960).reshape(SHAPE), r"960 different values and look like an image; name the image first"),
         (np.zeros(SHAPE, np.uint8), r"the labels are empty; paint three slices, or name the annotated slices"),
         (np.eye(8, 10, dtype=np.uint8)[..., None] * np.eye(1, 12, dtype=np.uint8)[0], r"one voxel thin"),
     ],
@@ -201,3 +201,14 @@ def test_numbers_of_numpy_name_slices_and_spacing() -> None:
 def test_slices_that_no_whole_numbers_name_are_refused(plane: Any) -> None:
     with pytest.raises(InputError, match="pair of whole numbers"):
         Case.create(image(), labels(), slices=[plane])
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_many_classes_are_no_image(axis: int) -> None:
+    many = np.repeat(np.arange(1, 41), 24).reshape(SHAPE)
+    case = Case.create(image(), many, slices=[(axis, 4)])
+    assert case.classes is not None
+    assert len(case.classes) > 5
+    whole = Case.create(image(), many, slices=[(0, index) for index in range(SHAPE[0])])
+    assert whole.classes is not None
+    assert len(whole.classes) == 41

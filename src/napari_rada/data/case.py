@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 NonFinite: TypeAlias = Literal["refuse", "replace"]
 
 
-MOST_VALUES = 200
-"""Labels with more values than these are no classes."""
+FEW_VALUES = 20
+"""Labels with no more values than these are taken as they are."""
+ALIKE = 0.5
+"""Of painted voxels fewer than this share are like their neighbour in an image; of labels many more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +111,7 @@ class Case:
         sparse = np.where(annotated_mask(shape, annotated), whole, 0).astype(np.uint16)
         known = whole[annotated_mask(shape, annotated)]
         if classes is None:
-            classes = _classes_of(known, name)
+            classes = _classes_of(sparse, known, name)
         classes.encode(known)
         return cls(name, volume, grid, sparse, annotated, classes, source, labels_name)
 
@@ -205,15 +207,22 @@ def _checked_labels(labels: NDArray[Any], shape: tuple[int, int, int], name: str
     return labels.astype(np.int64)
 
 
-def _classes_of(values: NDArray[np.int64], name: str) -> ClassTable:
-    """Return the classes of annotated voxels."""
-    found = np.unique(values)
-    if len(found) > MOST_VALUES:
+def _classes_of(labels: NDArray[np.uint16], known: NDArray[np.int64], name: str) -> ClassTable:
+    """Return the classes of labels (Z, Y, X), of which `known` are the annotated voxels."""
+    found = np.unique(known)
+    if len(found) > FEW_VALUES and max(_alike(labels, axis) for axis in range(3)) < ALIKE:
         raise InputError(
-            f"{name}: the labels hold {len(found)} different values and look like an image, or like objects that were "
-            "counted; labels have one value per class, and come after the image."
+            f"{name}: the labels hold {len(found)} different values and look like an image; name the image first and "
+            "its labels after it, which have one value per class."
         )
     return ClassTable.from_values(found)
+
+
+def _alike(labels: NDArray[np.uint16], axis: int) -> float:
+    """Share of the painted voxels that have the value of the one before them along an axis."""
+    before, after = (np.moveaxis(labels, axis, 0)[part] for part in (slice(None, -1), slice(1, None)))
+    painted = after > 0
+    return float((before == after)[painted].mean()) if painted.any() else 1.0
 
 
 def _checked_slices(
