@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import yaml
@@ -10,6 +9,7 @@ from pydantic import Field, ValidationError
 
 from napari_rada.errors import ConfigError
 from napari_rada.presets import COHORT, PRESETS
+from napari_rada.setting_errors import told
 from napari_rada.settings import (
     CombinedConfig,
     DataConfig,
@@ -116,17 +116,7 @@ def parse(raw: object) -> RunConfig:
     try:
         return RunConfig.model_validate(raw)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "settings"
-        if first["type"] == "extra_forbidden":
-            raise ConfigError(f"There is no setting {where}.") from None
-        if first["type"] == "value_error":
-            raise ConfigError(f"Setting {where}: {first['msg'].removeprefix('Value error, ')}.") from None
-        raise ConfigError(f"Setting {where}: {first['msg']} (found {_shown(first.get('input'))}).") from None
-
-
-def _shown(value: object) -> str:
-    return shorten(repr(value), 80, placeholder="…")
+        raise ConfigError(told(error, RunConfig)) from None
 
 
 def parse_settings(pairs: Sequence[str]) -> dict[str, str]:

@@ -49,7 +49,7 @@ def test_what_is_wrong_is_named():
     config, name, problem = check_settings(base, {"seed": "3", "training.learning_rate": "-1"})
     assert config is None
     assert name == "training.learning_rate"
-    assert "greater than 0" in problem
+    assert "must be more than 0, found -1" in problem
     assert check_settings(base, {"seed": "3"}) == (base.with_settings({"seed": 3}), "", "")
     _, name, problem = check_settings(base, {"data.percentiles": "[50, 40]"})
     assert name == "data.percentiles"

@@ -117,6 +117,7 @@ def test_propagate_with_named_slices_and_json(run_cli: Callable[..., Any], scan:
     assert found["volumes_ml"]["label 1"] == pytest.approx(mask_of(out, scan).sum() * 3.0 / 1000)
     assert "diffusion" in found["provenance"]["method"]
     assert found["next"]["score"] > 0, "one opinion alone can be in doubt, too"
+    assert sorted(found["annotated"]) == sorted(SLICES.split(","))
 
 
 def test_train_writes_a_run(run_dir: Path) -> None:
@@ -131,6 +132,7 @@ def test_train_reports(run_cli: Callable[..., Any], scan: Any, tmp_path: Path, t
     found = json.loads(ran.out)
     assert (found["run_dir"], found["reason"], found["iteration"]) == (str(tmp_path / "run"), "completed", 2)
     assert 0 <= found["dice"] <= 1
+    assert [sorted(planes) for planes in found["annotated"].values()] == [sorted(SLICES.split(","))]
     assert "training on cpu, iterations 1 to 2" in ran.err
     assert "iteration 1/2, loss" in ran.err
     assert "training completed after 2 iterations" in ran.err
@@ -165,6 +167,11 @@ def test_train_a_cohort_and_predict_it(
     assert [entry["name"] for entry in found] == ["one", "two"]
     assert found[0]["mask"] == str(out / "one_mask.nii.gz")
     assert found[0]["probability"] is None
+    table = tmp_path / "cases.csv"
+    ran = run_cli("predict", tmp_path / "run", table, "-o", tmp_path / "m.nii.gz")
+    assert ran.status == 2
+    assert f"2 scans are predicted into a folder, and {tmp_path / 'm.nii.gz'} is the name of a file." in ran.err
+    assert not (tmp_path / "m.nii.gz").exists()
 
 
 def test_predict_one_image(run_cli: Callable[..., Any], scan: Any, run_dir: Path, tmp_path: Path) -> None:
@@ -187,6 +194,28 @@ def test_predict_one_image(run_cli: Callable[..., Any], scan: Any, run_dir: Path
 def test_predict_into_a_folder(run_cli: Callable[..., Any], scan: Any, run_dir: Path, tmp_path: Path) -> None:
     assert run_cli("predict", run_dir, scan.image, "-o", tmp_path).status == 0
     mask_of(tmp_path / "ball_mask.nii.gz", scan)
+
+
+def test_what_a_tiff_cannot_hold_is_told(run_cli: Callable[..., Any], scan: Any, run_dir: Path, tmp_path: Path) -> None:
+    lost = "note: mask.tif keeps the size of the voxels but, as TIFF, not where and how they lie."
+    assert lost in run_cli("predict", run_dir, scan.image, "-o", tmp_path / "mask.tif").err
+    assert lost not in run_cli("predict", run_dir, scan.image, "-o", tmp_path / "mask.nii.gz").err
+
+
+def test_a_run_whose_best_weights_are_damaged_predicts_without_them(
+    run_cli: Callable[..., Any], scan: Any, run_dir: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(run_dir, run)
+    best = run / "checkpoints" / "best.pt"
+    best.write_bytes(b"damaged")
+    arguments = ("predict", run, scan.image, "-o", tmp_path / "mask.nii.gz")
+    ran = run_cli(*arguments)
+    assert ran.status == 2
+    assert "best.pt is damaged or not ours" in ran.err
+    assert "restore it from a copy, or delete it: last.pt is used then." in ran.err
+    best.unlink()
+    assert run_cli(*arguments).status == 0
 
 
 def test_evaluate(run_cli: Callable[..., Any], scan: Any, save_nifti: Callable[..., str]) -> None:

@@ -149,6 +149,7 @@ def test_stopped_demo(
 def test_resume_says_what_it_does_not_look_at(run_cli: Callable[..., Any], scan: Any, run_dir: Path) -> None:
     ran = run_cli("train", f"{scan.image},{scan.labels}", "-o", run_dir, "--resume", "--preset", "quick")
     assert ran.status == 0
+    assert "nothing is left to train, 2 iterations are done" in ran.err
     assert "note: A resumed run keeps its cases and settings; the cases, --preset made no difference." in ran.err
     assert "completed after 2 iterations" in ran.out
 

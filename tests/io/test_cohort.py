@@ -45,6 +45,25 @@ def test_a_case_may_be_longer_than_a_name_of_a_file(folder: Path, monkeypatch: p
     assert not is_zarr(spec)
 
 
+def test_label_files_with_semicolons_in_their_names(
+    folder: Path, save_nifti: Callable[..., Path], labels_ijk: Any
+) -> None:
+    odd = save_nifti("la1;final.nii.gz", labels_ijk)
+    assert io.split_labels(str(odd)) == (odd,)
+    assert io.split_labels(f"{odd};") == (folder / "la1", Path("final.nii.gz"))
+    assert io.split_labels("") == ()
+    assert io.find_cases([f"{folder / 'la1.nii.gz'},{odd}"])[0].labels == (odd,)
+    table(folder, "image,labels\nla1.nii.gz,la1;final.nii.gz\n")
+    assert io.find_cases([str(folder)])[0].labels == (odd,)
+
+
+def test_a_table_may_be_named_itself(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table(folder, "image\nla1.nii.gz\nla2.nii.gz\n")
+    assert [case.name for case in io.find_cases([str(folder / "cases.csv")])] == ["la1", "la2"]
+    monkeypatch.chdir(folder)
+    assert [case.image for case in io.find_cases(["cases.csv"])] == [Path("la1.nii.gz"), Path("la2.nii.gz")]
+
+
 def test_cases_are_loaded(folder: Path) -> None:
     image, labels = folder / "la1.nii.gz", folder / "la1_labels.nii.gz"
     cases = io.load_cases([f"{image},{labels},0:4;2:3", str(folder / "la2.nii.gz")])

@@ -14,6 +14,7 @@ from napari_rada import io, pipeline
 from napari_rada.cli import main
 from napari_rada.data.case import Case
 from napari_rada.data.classes import ClassInfo, ClassTable
+from napari_rada.data.grid import Grid
 from napari_rada.errors import InputError
 from napari_rada.io import read_sidecar, read_volume, write_volume
 from napari_rada.io.annotations import to_array
@@ -176,6 +177,15 @@ def test_what_is_assumed_of_an_exported_mask_is_told(tmp_path, capsys):
     tifffile.imwrite(tmp_path / "mask.tif", ball().astype(np.uint8))
     assert main(["export", str(tmp_path / "mask.tif"), "--to", "nifti", "-o", str(tmp_path / "mask.nii.gz")]) == 0
     assert "mask.tif gives no voxel size; 1 mm was taken" in capsys.readouterr().err
+
+
+def test_the_place_that_a_tiff_cannot_hold_is_told(tmp_path, capsys):
+    turned = Grid(ball().shape, np.diag([2.0, -2.0, 2.0, 1.0])[:, [2, 1, 0, 3]])
+    write_volume(tmp_path / "mask.nii.gz", ball(), turned)
+    assert main(["export", str(tmp_path / "mask.nii.gz"), "--to", "tiff", "-o", str(tmp_path / "mask.tif")]) == 0
+    assert "mask.tif keeps the size of the voxels but, as TIFF, not where" in capsys.readouterr().err
+    assert main(["export", str(tmp_path / "mask.tif"), "--to", "nifti", "-o", str(tmp_path / "back.nii.gz")]) == 0
+    assert "keeps the size" not in capsys.readouterr().err
 
 
 def test_names_that_are_nnunets_own_are_told_apart(tmp_path):

@@ -18,7 +18,7 @@ from napari_rada.events import FinishReason, Notice
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -39,7 +39,7 @@ MOST_TOLD = 9
 def propagate(args: argparse.Namespace, console: Console, control: RunControl) -> bool:
     """Complete annotated slices to a mask without training."""
     config = config_from(args)
-    labels = [part.strip() for part in args.labels.split(";") if part.strip()]
+    labels = io.split_labels(args.labels)
     inputs = [args.image, *labels]
     wanted = (args.out, args.probability, args.disagreement)
     mask, probability, disagreement = (None if path is None else output(path, inputs, args) for path in wanted)
@@ -53,11 +53,12 @@ def propagate(args: argparse.Namespace, console: Console, control: RunControl) -
         )
     case = io.load_case(args.image, labels, _slices(args), non_finite=config.data.non_finite, listener=console)
     prediction = rada.propagate(case, config, control=control, listener=console)
-    _save(prediction, out, labels)
+    _save(prediction, out, labels, console)
     data, text = {**_summary(prediction), **asdict(out)}, _sentence(prediction, out.mask)
     suggested, sentence = _suggested(prediction, case)
-    text += f"\n{_annotated([case])}\nNext slice worth annotating: {sentence}"
-    console.result({**data, "next": suggested}, text)
+    annotated = _annotated([case])
+    text += f"\n{_told(annotated)}\nNext slice worth annotating: {sentence}"
+    console.result({**data, "annotated": annotated[case.name], "next": suggested}, text)
     return True
 
 
@@ -77,7 +78,7 @@ def train(args: argparse.Namespace, console: Console, control: RunControl) -> bo
         if not any(case.labels for case in found):
             raise InputError(
                 f"None of the {len(found)} scans named has labels; a scan with its labels is written IMAGE,LABELS with "
-                "a comma and no space."
+                "a comma and no space, or is a line of a cases.csv with its labels."
             )
         cohort = len(found) > 1
         config = _continued_config(args, cohort) if args.old_run else config_from(args, cohort=cohort)
@@ -88,8 +89,12 @@ def train(args: argparse.Namespace, console: Console, control: RunControl) -> bo
             )
         else:
             result = rada.train(cases, args.out, config, control=control, listener=console, team=team)
-    told = [] if args.resume else [_annotated(cases)]
-    console.result({**asdict(result), "reason": result.reason.value}, "\n".join([_training_sentence(result), *told]))
+    data, sentence = {**asdict(result), "reason": result.reason.value}, _training_sentence(result)
+    if args.resume:
+        console.result(data, sentence)
+    else:
+        annotated = _annotated(cases)
+        console.result({**data, "annotated": annotated}, f"{sentence}\n{_told(annotated)}")
     return result.reason is FinishReason.COMPLETED
 
 
@@ -115,7 +120,7 @@ def predict(args: argparse.Namespace, console: Console, control: RunControl) -> 
         prediction = rada.predict(
             args.run_dir, case, device=args.device or "auto", tidy=tidy, control=control, listener=console
         )
-        _save(prediction, out, files.files)
+        _save(prediction, out, files.files, console)
         done.append((prediction, out))
         if not console.as_json:
             console.result({}, _sentence(prediction, out.mask))
@@ -173,8 +178,10 @@ class Outputs:
     disagreement: Path | None
 
 
-def _save(prediction: Prediction, out: Outputs, inputs: Sequence[Path | str]) -> None:
-    """Write what was asked for."""
+def _save(prediction: Prediction, out: Outputs, inputs: Sequence[Path | str], console: Console) -> None:
+    """Write what was asked for; said is what a format cannot hold."""
+    if note := io.lost_in(out.mask, prediction.grid):
+        console(Notice(note))
     io.save_mask(prediction, out.mask, inputs=inputs)
     if out.probability:
         io.save_probability(prediction, out.probability, inputs=inputs)
@@ -182,13 +189,21 @@ def _save(prediction: Prediction, out: Outputs, inputs: Sequence[Path | str]) ->
         io.save_disagreement(prediction, out.disagreement, inputs=inputs)
 
 
-def _annotated(cases: Sequence[Case]) -> str:
-    """Say which slices were learned from, in the axes of the files: people name them, or they are detected."""
+def _annotated(cases: Sequence[Case]) -> dict[str, list[str]]:
+    """Return the slices of each case that were learned from, as ``axis:index`` in the axes of its file."""
+    return {
+        case.name: [f"{io.file_axis(case.source, plane.axis)}:{plane.index}" for plane in case.annotated]
+        for case in cases
+        if case.is_labelled
+    }
+
+
+def _told(annotated: Mapping[str, Sequence[str]]) -> str:
+    """Name the slices that were learned from: people name them, or they are detected."""
     told = []
-    for case in [case for case in cases if case.is_labelled][:MOST_TOLD]:
-        planes = [f"{io.file_axis(case.source, plane.axis)}:{plane.index}" for plane in case.annotated]
+    for name, planes in list(annotated.items())[:MOST_TOLD]:
         more = f" and {len(planes) - MOST_TOLD} more" if len(planes) > MOST_TOLD else ""
-        told.append(f"{case.name} {', '.join(planes[:MOST_TOLD])}{more}")
+        told.append(f"{name} {', '.join(planes[:MOST_TOLD])}{more}")
     return f"Annotated slices (axis:index in the file): {'; '.join(told)}"
 
 
@@ -223,6 +238,8 @@ def _plan_outputs(cases: Sequence[CaseFiles], args: argparse.Namespace) -> list[
     chosen: dict[str, list[Path | None]] = {}
     for kind, target in (("mask", args.out), ("probability", args.probability), ("disagreement", args.disagreement)):
         into_folder = target is not None and (len(cases) > 1 or Path(target).is_dir())
+        if into_folder and not Path(target).is_dir() and io.suffix_of(Path(target)):
+            raise InputError(f"{len(cases)} scans are predicted into a folder, and {target} is the name of a file.")
         if into_folder:
             output_folder(target)
         chosen[kind] = [

@@ -104,6 +104,8 @@ def describe(event: Event) -> Line | None:
         case StageProgress(stage, done, total, message):
             what = " ".join(part for part in (_DOING[stage], message) if part)
             return Line(f"{what} {done}/{total}", lasting=False, topic=what)
+        case TrainingStarted(first, total, device) if first > total:
+            return Line(f"nothing is left to train, {total} iterations are done", lasting=True)
         case TrainingStarted(first, total, device):
             return Line(f"training on {device}, iterations {first} to {total}", lasting=True)
         case StepLogged():

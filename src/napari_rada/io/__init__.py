@@ -2,9 +2,9 @@
 
 from napari_rada.io.annotations import FileSlice, parse_slices, read_sidecar, sidecar_path, to_file
 from napari_rada.io.cases import check_same_grid, load_case
-from napari_rada.io.cohort import CaseFiles, find_cases, load_cases
+from napari_rada.io.cohort import CaseFiles, find_cases, load_cases, split_labels
 from napari_rada.io.files import check_folder, check_new, check_output, file_name, format_of, stem_of, suffix_of
-from napari_rada.io.formats import read_volume, write_volume
+from napari_rada.io.formats import lost_in, read_volume, write_volume
 from napari_rada.io.results import check_result, save_disagreement, save_heat, save_labels, save_mask, save_probability
 from napari_rada.io.volume import Volume, file_axis
 
@@ -23,6 +23,7 @@ __all__ = [
     "format_of",
     "load_case",
     "load_cases",
+    "lost_in",
     "parse_slices",
     "read_sidecar",
     "read_volume",
@@ -32,6 +33,7 @@ __all__ = [
     "save_mask",
     "save_probability",
     "sidecar_path",
+    "split_labels",
     "stem_of",
     "suffix_of",
     "to_file",

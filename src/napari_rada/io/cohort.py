@@ -101,8 +101,8 @@ def find_cases(specs: Iterable[str]) -> list[CaseFiles]:
     ----------
     specs
         Each is ``IMAGE``, ``IMAGE,LABELS`` or ``IMAGE,LABELS,a:i;a:i;a:i`` with several label files joined by ``;``, or
-        a folder with a ``cases.csv``: columns ``name``, ``image``, ``labels``, ``slices``, of which only ``image``
-        must be filled; paths relative to the folder.
+        a folder with a ``cases.csv``, or that file: columns ``name``, ``image``, ``labels``, ``slices``, of which only
+        ``image`` must be filled; paths relative to the folder.
 
     Raises
     ------
@@ -111,7 +111,9 @@ def find_cases(specs: Iterable[str]) -> list[CaseFiles]:
     """
     found: list[CaseFiles] = []
     for spec in specs:  # asked with os.path, since pathlib raises where a text is too long to be a path
-        found += _cohort(Path(spec)) if os.path.isdir(spec) else [_single(spec)]
+        table = os.path.basename(spec) == TABLE and os.path.isfile(spec)
+        folder = os.path.dirname(spec) if table else spec
+        found += _cohort(Path(folder)) if table or os.path.isdir(spec) else [_single(spec)]
     for case in found:
         _check_files(case)
     names = [case.name for case in found]
@@ -129,7 +131,7 @@ def _single(spec: str) -> CaseFiles:
             f"For paths with commas use a folder with a {TABLE}."
         )
     image, labels, slices = (*parts, "", "")[:3]
-    return CaseFiles(stem_of(Path(image)), Path(image), _split(labels), parse_slices(slices) if slices else None)
+    return CaseFiles(stem_of(Path(image)), Path(image), split_labels(labels), parse_slices(slices) if slices else None)
 
 
 def _cohort(folder: Path) -> list[CaseFiles]:
@@ -167,7 +169,7 @@ def _row(folder: Path, origin: str, row: dict[str, str | None]) -> CaseFiles:
         planes = parse_slices(slices) if slices else None
     except InputError as error:
         raise InputError(f"{origin}: {error}") from None
-    paths = tuple(folder / path for path in _split(labels))
+    paths = split_labels(labels, folder)
     return CaseFiles(_cell(row, "name") or stem_of(Path(image)), folder / image, paths, planes, origin)
 
 
@@ -175,8 +177,10 @@ def _cell(row: dict[str, str | None], column: str) -> str:
     return (row.get(column) or "").strip()
 
 
-def _split(labels: str) -> tuple[Path, ...]:
-    return tuple(Path(part.strip()) for part in labels.split(";") if part.strip())
+def split_labels(text: str, folder: Path = Path()) -> tuple[Path, ...]:
+    """Take the names of label files apart, which semicolons join; a file that has one in its name is one file."""
+    names = [text] if os.path.isfile(folder / text) else [part.strip() for part in text.split(";")]
+    return tuple(folder / name for name in names if name)
 
 
 def _check_files(case: CaseFiles) -> None:

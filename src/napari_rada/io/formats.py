@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_rada.data.grid import Grid
 from napari_rada.durable import written_whole
 from napari_rada.errors import InputError, RadaError
 from napari_rada.io.files import Format, check_output, check_readable, format_of
@@ -14,7 +15,6 @@ from napari_rada.io.tiff import read_tiff, write_tiff
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_rada.data.grid import Grid
     from napari_rada.io.volume import Volume
 
 
@@ -34,6 +34,14 @@ def read_volume(path: Path | str) -> Volume:
     path = Path(path)
     check_readable(path)
     return read_nifti(path) if format_of(path) is Format.NIFTI else read_tiff(path)
+
+
+def lost_in(path: Path | str, grid: Grid) -> str:
+    """Say what a file of this name cannot tell of a grid; empty if nothing."""
+    path = Path(path)
+    if format_of(path) is Format.NIFTI or grid.matches(Grid.from_spacing(grid.shape, grid.spacing)):
+        return ""
+    return f"{path.name} keeps the size of the voxels but, as TIFF, not where and how they lie."
 
 
 def write_volume(path: Path | str, array: NDArray[Any], grid: Grid, like: Path | None = None) -> None:

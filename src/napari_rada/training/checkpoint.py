@@ -185,8 +185,13 @@ class Checkpoint:
             ) from None
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
+def load_checkpoint(path: Path, otherwise: str = "") -> Checkpoint:
     """Read a checkpoint to the CPU; only tensors and plain values are accepted, never code.
+
+    Parameters
+    ----------
+    otherwise
+        What else can be done if it is damaged, after a comma.
 
     Raises
     ------
@@ -199,7 +204,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
         _check_sums(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 - torch raises many kinds for a damaged file
-        raise RunFolderError(f"The checkpoint {path} is damaged or not ours ({type(error).__name__}).") from None
+        raise RunFolderError(
+            f"The checkpoint {path} is damaged or not ours ({type(error).__name__}); restore it from a copy{otherwise}."
+        ) from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else None
         raise RunFolderError(f"The checkpoint {path} has format {found}; this version reads format {FORMAT}.")

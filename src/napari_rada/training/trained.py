@@ -47,8 +47,11 @@ class TrainedNetworks:
             If `run_dir` is no run folder or has no checkpoint.
         """
         folder = RunFolder.open(Path(run_dir))
-        best = folder.best_checkpoint
-        checkpoint = load_checkpoint(best if weights == "best" and best.exists() else folder.last_checkpoint)
+        best, last = folder.best_checkpoint, folder.last_checkpoint
+        if weights == "best" and best.exists():
+            checkpoint = load_checkpoint(best, f", or delete it: {last.name} is used then" if last.exists() else "")
+        else:
+            checkpoint = load_checkpoint(last)
         return TrainedNetworks(folder, folder.config(), load_classes(folder), checkpoint)
 
     def check_unannotated(self, name: str) -> None:
