@@ -294,6 +294,27 @@ def test_a_time_budget_sets_the_number_of_iterations(tmp_path):
     assert trainer.state.iteration == trainer.state.total_iterations
 
 
+def stops(control, event):
+    if isinstance(event, StepLogged) and event.iteration > TIMED_ITERATIONS + 3:
+        control.stop()
+
+
+def test_a_time_budget_counts_where_a_run_was_stopped_before_it_was_planned(tmp_path):
+    """On a card more iterations go by first than on a processor, on which the run may go on."""
+    config = tiny_config(training__minutes=0.02, training__iterations=100_000, training__validate_every=100_000)
+    control = RunControl()
+    stopped = make_trainer(tmp_path, config, control, lambda event: stops(control, event))
+    stopped._timed = TIMED_ITERATIONS + 20
+    stopped.run()
+    state = load_checkpoint(stopped.folder.last_checkpoint).state
+    assert not state.planned
+    assert state.iteration < TIMED_ITERATIONS + 20
+    resumed = make_trainer(tmp_path, config, checkpoint=load_checkpoint(stopped.folder.last_checkpoint))
+    resumed.run()
+    assert resumed.state.planned
+    assert resumed.state.iteration == resumed.state.total_iterations < 100_000
+
+
 def test_a_time_budget_counts_however_few_iterations_are_set(tmp_path):
     config = tiny_config(training__minutes=0.01, training__iterations=2, training__validate_every=100_000)
     trainer = make_trainer(tmp_path, config)

@@ -45,6 +45,8 @@ class TrainState:
         Iterations and training time of the run that this one continues; the schedules begin anew after them.
     rung
         Steps taken to save memory (see `training.economy`).
+    planned
+        Whether a time budget was turned into `total_iterations`.
     validated
         Iteration after which the networks were validated last; where a stop cut a validation off, resuming makes up
         for it.
@@ -59,6 +61,7 @@ class TrainState:
     first: int = 0
     first_elapsed_s: float = 0.0
     rung: int = 0
+    planned: bool = False
     validated: int = 0
 
     def continued(self, iterations: int) -> TrainState:

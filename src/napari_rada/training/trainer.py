@@ -112,8 +112,8 @@ class Trainer:
         state = checkpoint.state if checkpoint else TrainState(0, self.settings.iterations)
         records = device.type == "cuda" and recordable(self.settings, team.size) and economy.records
         loading = WARM_UP + 1 if records else 1
-        self._timed = state.first + loading + TIMED_ITERATIONS
-        if self.settings.minutes is not None:  # none can be timed before
+        self._timed = state.iteration + loading + TIMED_ITERATIONS
+        if self.settings.minutes is not None and not state.planned:  # none can be timed before
             state = replace(state, total_iterations=max(state.total_iterations, self._timed))
         self.state = replace(state, rung=economy.rung)
         self.model = TripleViewModel(num_classes, config.model, config.seed, guide)
@@ -365,10 +365,10 @@ class Trainer:
 
     def _plan_time_budget(self) -> None:
         """Turn a time budget into a number of iterations, once, so that the schedules know the end."""
-        if self.settings.minutes is None or self.state.iteration != self._timed:
+        if self.settings.minutes is None or self.state.planned or self.state.iteration < self._timed:
             return
-        planned = int(self.team.leaders(self._pace.fitting(self.state, self.settings.minutes)))
-        self.state = replace(self.state, total_iterations=max(planned, self.state.iteration + 1))
+        fitting = int(self.team.leaders(self._pace.fitting(self.state, self.settings.minutes)))
+        self.state = replace(self.state, total_iterations=max(fitting, self.state.iteration + 1), planned=True)
 
     def _wait_while_paused(self) -> None:
         if not self.control.pause_requested:
