@@ -41,6 +41,7 @@ def test_the_annotated_slices_are_drawn_without_having_been_seen(run):
 def test_it_is_no_copy_of_what_was_painted(run):
     wrong, slices = ball(), list(enumerate(CENTRE))
     wrong[CENTRE[0]] = 0
+    wrong[CENTRE[0], :2, :2] = 1
     prediction = pipeline.preview(run, Case.create(ball_image(ball()), wrong, slices=slices), device="cpu")
     assert (prediction.mask[CENTRE[0]] > 0).sum() > 0.4 * (ball()[CENTRE[0]] > 0).sum()
 

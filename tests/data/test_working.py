@@ -13,6 +13,7 @@ from napari_rada.data.intensity import normalise
 from napari_rada.data.resampling import block_mean
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.data.working import (
+    EMPTY,
     Box,
     box_shape,
     coarsen,
@@ -53,6 +54,34 @@ def test_views_mark_their_planes() -> None:
         marked = (working.views >> view) & 1
         assert np.take(marked, index, axis).all()
         assert marked.sum() == np.prod(SHAPE) // SHAPE[axis]
+
+
+def test_empty_slices_are_known_to_everybody_and_are_no_view() -> None:
+    """Beside parallel slices an empty one of another direction does not make one view of them."""
+    parallel = [(0, 7), (0, 10), (0, 13)]
+    empty = [(0, 2), (1, 0)]
+    working = make_working_case(make_case(slices=[*parallel, *empty]), CLASSES)
+    assert working.slices == tuple((AnnotatedSlice(*plane),) for plane in parallel)
+    assert working.empty == tuple(AnnotatedSlice(*plane) for plane in empty)
+    assert (working.views[2] == 1 << EMPTY).all()
+    assert (working.views[7, 0] == 1 << EMPTY | 1).all()
+    assert (working.truth[2] == 0).all()
+    coarse = coarsen(working, (2, 2, 2))
+    assert coarse.empty == (AnnotatedSlice(0, 1), AnnotatedSlice(1, 0))
+    assert (coarse.views[1] == 1 << EMPTY).all()
+
+
+def test_if_all_slices_are_empty_they_are_the_views() -> None:
+    working = make_working_case(make_case(slices=[(0, 2), (1, 0)]), CLASSES)
+    assert working.slices == ((AnnotatedSlice(0, 2),), (AnnotatedSlice(1, 0),), ())
+    assert working.empty == ()
+
+
+def test_the_grid_keeps_empty_slices_apart_from_others() -> None:
+    """In one block they would vote together, and the structure would end there."""
+    for working in make_working_cases(make_case(slices=[(0, 6), (0, 5)]), CLASSES, max_voxels=4096, aligned=True):
+        assert working.factors[0] > 1
+        assert working.slices[0][0].index - 1 == working.empty[0].index
 
 
 def test_unlabelled_cases_have_no_truth() -> None:

@@ -30,6 +30,15 @@ def ellipsoids(shape: tuple[int, int, int] = SHAPE) -> NDArray[np.uint16]:
     return np.where(inner & outer, 2, outer).astype(np.uint16)
 
 
+def redrawn(labels: NDArray[np.uint16], view: int) -> NDArray[np.uint16]:
+    """Draw something else in the annotated slice of one view: a few pixels in a corner."""
+    plane = np.zeros_like(labels.take(0, view))
+    plane[:2, :2] = 1
+    other = labels.copy()
+    np.moveaxis(other, view, 0)[CENTRE[view]] = plane
+    return other
+
+
 def scan(labels: NDArray[np.uint16], noise: float = 0.1, seed: int = 0) -> NDArray[np.float32]:
     """Make an image of intensity 0, 1, 2 plus noise."""
     return (labels + np.random.default_rng(seed).normal(0, noise, labels.shape)).astype(np.float32)

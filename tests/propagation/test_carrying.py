@@ -72,14 +72,28 @@ def test_a_stop_is_seen_after_the_slice_at_work(way: PropagationConfig) -> None:
 
 @either_way
 def test_an_empty_annotated_slice_spreads_nothing_and_costs_nothing(way: PropagationConfig) -> None:
+    """It has no say in the rest of the scan either, but where it lies."""
     told: list[tuple[int, int]] = []
-    case = tube_case([(0, 4), (1, 0)])
+    case, alone = tube_case([(0, 4), (1, 0)]), tube_case([(0, 4)])
     pseudo = make_propagator(way).propagate(
         case, held_out=False, control=RunControl(), on_progress=lambda *step: told.append(step)
     )
-    assert not pseudo.labels[1].any()
-    assert told[-1] == (8 + 47, 8 + 47)
-    assert len(told) == 1 + 8 + 1
+    assert told[-1] == (8, 8)
+    assert case.empty == (AnnotatedSlice(1, 0),)
+    found, without = pseudo.probability, run(make_propagator(way), alone).probability
+    np.testing.assert_array_equal(found[0, :, 0], 1.0)
+    np.testing.assert_array_equal(found[:, :, 1:], without[:, :, 1:])
+
+
+@either_way
+def test_nothing_is_carried_past_an_empty_slice_of_the_same_direction(way: PropagationConfig) -> None:
+    alone, labels = tube_case([(0, 4)]), tube()
+    labels[[1, 7]] = 0
+    case = tube_case([(0, 1), (0, 4), (0, 7)], labels=labels)
+    assert case.empty == (AnnotatedSlice(0, 1), AnnotatedSlice(0, 7))
+    found, without = (run(make_propagator(way), one).probability for one in (case, alone))
+    np.testing.assert_array_equal(found[0, [0, 1, 7, 8]], 1.0)
+    assert dice(found[1, 2:7] > 0.5, without[1, 2:7] > 0.5) > 0.98
 
 
 def test_each_slice_is_carried_as_far_as_it_is_the_nearest() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.propagation.scenes import CENTRE, THREE, ellipsoids, scan, working
+from tests.propagation.scenes import CENTRE, THREE, ellipsoids, redrawn, scan, working
 
 from napari_rada.models.completer import CUES, LOGIT_LIMIT
 from napari_rada.propagation.base import truth_without
@@ -59,9 +59,7 @@ def test_between_two_parallel_slices_the_outline_is_interpolated():
 
 def test_what_is_held_out_leaves_no_trace(two_classes):
     case, labels = two_classes
-    other = labels.copy()
-    other[CENTRE[0]] = 0  # another annotation in the view that is held out
-    changed = working(scan(labels), other)
+    changed = working(scan(labels), redrawn(labels, 0))  # another annotation in the view that is held out
     probability = np.zeros(case.shape, np.float32)
     seen = [CueMaker(c, truth_without(c, 0), ((), *c.slices[1:])).of_class(1, probability) for c in (case, changed)]
     assert np.array_equal(*seen)

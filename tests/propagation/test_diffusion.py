@@ -221,8 +221,8 @@ def test_progress_runs_from_nothing_to_all() -> None:
 
 
 def test_distance_is_in_units_of_the_finest_spacing() -> None:
-    case = working(scan(LABELS), LABELS, slices=[(0, 3), (0, 13), (2, 0)], spacing=(3.0, 1.5, 1.5))
+    case = working(scan(LABELS), LABELS, slices=[(0, 4), (0, 14), (2, 5)], spacing=(3.0, 1.5, 1.5))
     distance = distance_to_slices(case)
-    np.testing.assert_allclose(distance[0, :, 0, 0][[3, 4, 8, 13, 15]], [0, 2, 10, 0, 4])
-    np.testing.assert_allclose(distance[2, 0, 0], np.arange(case.shape[2]))
+    np.testing.assert_allclose(distance[0, :, 0, 0][[4, 5, 9, 14, 16]], [0, 2, 10, 0, 4])
+    np.testing.assert_allclose(distance[2, 0, 0], np.abs(np.arange(case.shape[2]) - 5))
     assert np.isinf(distance[1]).all()

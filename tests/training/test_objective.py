@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from napari_rada.data.classes import UNKNOWN
+from napari_rada.data.working import EMPTY
 from napari_rada.training.losses import supervised_loss
 from napari_rada.training.objective import Knobs, clean_uncertainty, network_losses, supervision
 from napari_rada.training.patches import Batch
@@ -49,6 +50,16 @@ def test_truth_counts_one_in_the_own_pair_and_pseudo_labels_elsewhere():
     assert (weight[own] == 1).all()
     assert torch.equal(target[~own], batch.pseudo_BNDHW[:1, 0][~own])
     torch.testing.assert_close(weight[~own], 0.9 ** batch.distance_BNDHW[:1, 0][~own])
+
+
+def test_slices_that_show_nothing_are_truth_for_every_network():
+    batch = make_batch()
+    batch.views_BDHW[0, 0] |= 1 << EMPTY
+    batch.truth_BDHW[0, 0] = 0
+    for network, pair in enumerate(PAIRS):
+        target, weight = supervision(batch, 1, network, pair, KNOBS)
+        assert not target[0, 0].any()
+        assert (weight[0, 0] == 1).all()
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])

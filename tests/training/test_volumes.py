@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from tests.propagation.scenes import CENTRE, ellipsoids, run, scan, working
+from tests.propagation.scenes import CENTRE, ellipsoids, redrawn, run, scan, working
 
 from napari_rada.models.completer import CUES, LOGIT_LIMIT
 from napari_rada.models.networks import count_cues
@@ -31,11 +31,7 @@ WAYS: dict[str, Any] = {
 def propagated(way: str, changed_view: int | None = None, held_out: bool = True) -> tuple[WorkingCase, PseudoLabels]:
     """Return the scene and its propagation; in the slice of one view another annotation can be drawn."""
     labels = ellipsoids()
-    drawn = labels.copy()
-    if changed_view is not None:
-        where: list[Any] = [slice(None)] * 3
-        where[changed_view] = CENTRE[changed_view]
-        drawn[tuple(where)] = 0
+    drawn = labels if changed_view is None else redrawn(labels, changed_view)
     case = working(scan(labels), drawn)
     return case, run(make_propagator(WAYS[way]), case, held_out=held_out)
 

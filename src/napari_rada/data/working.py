@@ -42,6 +42,10 @@ NEIGHBOURS = (4, 2, 1)
 """So many slices along an axis go together as neighbours, the first number that leaves enough for every view."""
 
 
+EMPTY = 3
+"""The bit of empty annotated slices, beside those of the three views."""
+
+
 @dataclass(frozen=True, eq=False)
 class WorkingCase:
     """A case on the working grid.
@@ -57,7 +61,8 @@ class WorkingCase:
     truth
         (Z, Y, X) int16 class index, `UNKNOWN` (-1) outside the annotated slices.
     views
-        (Z, Y, X) uint8 bit mask: bit v is set where a slice of view v was annotated (see `view_of_slices`).
+        (Z, Y, X) uint8 bit mask: bit v is set where a slice of view v was annotated, bit `EMPTY` where an empty one was
+        (see `split_slices`).
     slices
         The annotated slices on this grid, per view.
     num_classes
@@ -70,6 +75,8 @@ class WorkingCase:
         Shape of the case's own grid.
     padding
         Voxels of the full grid, copies of the border, that were put before the box along (z, y, x).
+    empty
+        The annotated slices on this grid that show nothing and are in no view.
     finer
         The case in the same box on a finer grid, for what needs thinner slices; None if there is none, or it was not
         asked for.
@@ -86,6 +93,7 @@ class WorkingCase:
     box: Box
     full_shape: Shape
     padding: Padding = (0, 0, 0)
+    empty: tuple[AnnotatedSlice, ...] = ()
     finer: WorkingCase | None = None
 
     @property
@@ -216,7 +224,8 @@ def _whole(
     truth = np.full(shape, UNKNOWN, dtype=np.int16)
     views = np.zeros(shape, dtype=np.uint8)
     placed: list[tuple[AnnotatedSlice, ...]] = []
-    for view, group in enumerate(view_of_slices(case.annotated)):
+    views_of, empty = split_slices(case)
+    for view, group in enumerate((*views_of, empty)):
         inside = [s for s in group if box[0][s.axis] <= s.index < box[1][s.axis]]
         placed.append(tuple(AnnotatedSlice(s.axis, s.index - box[0][s.axis]) for s in inside))
         for plane in placed[-1]:
@@ -229,11 +238,12 @@ def _whole(
         spacing=case.grid.spacing,
         truth=truth,
         views=views,
-        slices=tuple(placed),
+        slices=tuple(placed[:EMPTY]),
         num_classes=len(classes),
         factors=(1, 1, 1),
         box=box,
         full_shape=case.grid.shape,
+        empty=placed[EMPTY],
     )
 
 
@@ -245,7 +255,7 @@ def aligning_padding(case: WorkingCase, factors: Factors, *, after: bool) -> Pad
     """
     padding = []
     for axis, factor in enumerate(factors):
-        indices = [plane.index for planes in case.slices for plane in planes if plane.axis == axis]
+        indices = [plane.index for planes in (*case.slices, case.empty) for plane in planes if plane.axis == axis]
         wanted = factor // 2 - (not after)
         costs = []
         for before in range(factor):
@@ -274,7 +284,7 @@ def coarsen(case: WorkingCase, factors: Factors, padding: Padding = (0, 0, 0)) -
     views = np.zeros(image.shape, dtype=np.uint8)
     placed: list[tuple[AnnotatedSlice, ...]] = []
     planes: dict[AnnotatedSlice, list[NDArray[np.int16]]] = {}
-    for view, group in enumerate(case.slices):
+    for view, group in enumerate((*case.slices, case.empty)):
         merged = [AnnotatedSlice(s.axis, (s.index + padding[s.axis]) // factors[s.axis]) for s in group]
         placed.append(tuple(dict.fromkeys(merged)))  # neighbours can fall into one plane
         for fine, coarse in zip(group, merged, strict=True):
@@ -292,9 +302,10 @@ def coarsen(case: WorkingCase, factors: Factors, padding: Padding = (0, 0, 0)) -
         spacing=(spacing[0], spacing[1], spacing[2]),
         truth=truth,
         views=views,
-        slices=tuple(placed),
+        slices=tuple(placed[:EMPTY]),
         factors=(total[0], total[1], total[2]),
         padding=(before[0], before[1], before[2]),
+        empty=placed[EMPTY],
     )
 
 
@@ -371,6 +382,22 @@ def overlap(one: Box, other: Box) -> tuple[tuple[slice, ...], tuple[slice, ...]]
         for box in (one, other)
     )
     return first, second
+
+
+def split_slices(case: Case) -> tuple[tuple[tuple[AnnotatedSlice, ...], ...], tuple[AnnotatedSlice, ...]]:
+    """Split the annotated slices of a case into the three views, and those that show nothing.
+
+    An empty slice says where no structure is, which everybody may know: nothing in it can be carried on, and what was
+    propagated without it cannot be judged by it. Were it a view, it would say "nothing" wherever it is carried to, and
+    slices of one direction beside it would be one view, without which nothing is left. Where all slices are empty, they
+    are the views.
+    """
+    shown = [case.labels is None or bool(case.labels[plane.selector()].any()) for plane in case.annotated]
+    if not any(shown):
+        return view_of_slices(case.annotated), ()
+    telling = tuple(plane for plane, shows in zip(case.annotated, shown, strict=True) if shows)
+    empty = tuple(plane for plane, shows in zip(case.annotated, shown, strict=True) if not shows)
+    return view_of_slices(telling), empty
 
 
 def view_of_slices(slices: tuple[AnnotatedSlice, ...], views: int = 3) -> tuple[tuple[AnnotatedSlice, ...], ...]:

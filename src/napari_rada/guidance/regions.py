@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from napari_rada.data.intensity import normalise
-from napari_rada.data.working import view_of_slices
+from napari_rada.data.working import split_slices
 from napari_rada.guidance.squares import to_square
 
 if TYPE_CHECKING:
@@ -87,7 +87,9 @@ def region_prompts(
         if case.labels is None:
             continue
         image = normalise(case.image, data.percentiles, window, case.name)
-        for view, planes in enumerate(view_of_slices(case.annotated)):
+        views, nothing = split_slices(case)
+        empty += [EmptyRegion(case.name, plane, info.name) for plane in nothing for info in classes.classes[1:]]
+        for view, planes in enumerate(views):
             for plane in planes:
                 pixel = _pixel(case, plane)
                 flat = torch.from_numpy(image[plane.selector()].copy())[None]

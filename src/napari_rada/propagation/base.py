@@ -138,8 +138,9 @@ def truth_without(case: WorkingCase, view: int) -> NDArray[np.int16]:
 
 
 def can_hold_out(case: WorkingCase, view: int) -> bool:
-    """Tell whether a view has slices and something is left to propagate without them."""
-    return bool(case.slices[view]) and bool((truth_without(case, view) != UNKNOWN).any())
+    """Tell whether a view has slices and those of others are left to propagate without them."""
+    others = any(planes for other, planes in enumerate(case.slices) if other != view)
+    return bool(case.slices[view]) and others and bool((truth_without(case, view) != UNKNOWN).any())
 
 
 def stamped(probability: Probability, truth: NDArray[np.int16]) -> Probability:

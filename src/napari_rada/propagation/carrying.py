@@ -33,15 +33,17 @@ def chains_of_case(case: WorkingCase) -> list[Chain]:
 
 
 def chains_of_view(view: int, planes: Sequence[AnnotatedSlice], case: WorkingCase) -> list[Chain]:
-    """Both directions from each annotated slice, as far as it is the nearest of its view."""
+    """Both directions from each annotated slice, as far as it is the nearest of its view, and not past an empty one."""
     chains = []
     ordered = sorted(planes)
     for position, plane in enumerate(ordered):
-        first, last = 0, case.shape[plane.axis] - 1
+        walls = [empty.index for empty in case.empty if empty.axis == plane.axis]
+        first = max((wall + 1 for wall in walls if wall < plane.index), default=0)
+        last = min((wall - 1 for wall in walls if wall > plane.index), default=case.shape[plane.axis] - 1)
         if position > 0:
-            first = (ordered[position - 1].index + plane.index) // 2 + 1
+            first = max(first, (ordered[position - 1].index + plane.index) // 2 + 1)
         if position < len(ordered) - 1:
-            last = (plane.index + ordered[position + 1].index) // 2
+            last = min(last, (plane.index + ordered[position + 1].index) // 2)
         chains.append(Chain(view, plane, range(plane.index + 1, last + 1)))
         chains.append(Chain(view, plane, range(plane.index - 1, first - 1, -1)))
     return chains

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from napari_rada.data.classes import UNKNOWN
+from napari_rada.data.working import EMPTY
 from napari_rada.training.losses import cross_sums, entropy, supervised, supervised_sums, weighted_mean
 
 if TYPE_CHECKING:
@@ -144,10 +145,10 @@ def supervision(
 ) -> tuple[Tensor, Tensor]:
     """Target class and weight of every voxel of the labelled patches, for one network.
 
-    In the network's own pair of views the truth counts 1. Everywhere else, the view that it is not taught included,
-    its pseudo-label counts α^distance.
+    In the network's own pair of views, and in slices that show nothing, the truth counts 1. Everywhere else, the view
+    that it is not taught included, its pseudo-label counts α^distance.
     """
-    taught = (batch.views_BDHW[:labelled] & ((1 << pair[0]) | (1 << pair[1]))) != 0
+    taught = (batch.views_BDHW[:labelled] & sum(1 << view for view in (*pair, EMPTY))) != 0
     distance = batch.distance_BNDHW[:labelled, network]
     trust = torch.where(torch.isfinite(distance), knobs.alpha**distance, 0.0) * knobs.pseudo_weight
     target = torch.where(taught, batch.truth_BDHW[:labelled], batch.pseudo_BNDHW[:labelled, network])

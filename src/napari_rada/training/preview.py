@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_rada.data.resampling import upsample
-from napari_rada.data.working import box_selector, box_shape, view_of_slices
+from napari_rada.data.working import box_selector, box_shape, split_slices
 from napari_rada.training.validation import as_judged, predict_view
 from napari_rada.training.volumes import third_view
 
@@ -55,7 +55,7 @@ def preview_annotated(
         If a stop was requested.
     """
     mask = np.zeros(case.grid.shape, dtype=classes.dtype)
-    planes_of_view = view_of_slices(case.annotated)
+    planes_of_view, _ = split_slices(case)
     for network, pair in enumerate(config.training.view_pairs[: config.model.networks]):
         view = third_view(pair)
         held_out = volume.held_out.get(view)
