@@ -103,7 +103,27 @@ def test_the_latest_labels_of_a_case_are_found_by_its_image_and_the_name_of_thei
     assert latest_autosave(tmp_path / "other run", case) is None
     labels.name = "my-heart [1]"
     annotation.write(autosave_path(run, first, labels))
-    assert latest_autosave(run, case) == autosave_path(run, first, labels), "numbered, as there is one of that name"
+    labels.name = "my-heart"
+    assert latest_autosave(run, case) == autosave_path(run, first, labels), "another layer, which the viewer numbered"
+
+
+@pytest.mark.parametrize("names", [("左", "右"), ("x" * 50 + "1", "x" * 50 + "2"), ("liver", "liver [1]")])
+def test_labels_whose_names_look_alike_in_files_are_not_mixed_up(tmp_path, image, labels, names):
+    mine, other = names
+    case = replace(take_snapshot(image).to_case(), labels_name=mine)
+    for name in (mine, other):
+        labels.name = name
+        Annotation.of(labels).write(autosave_path(tmp_path, image, labels))
+    labels.name = mine
+    assert latest_autosave(tmp_path, case) == autosave_path(tmp_path, image, labels)
+
+
+def test_labels_stay_in_their_file_when_they_are_renamed(keeper, labels):
+    paint(labels)
+    path = keeper.flush()
+    labels.name = "liver"
+    paint(labels, 2)
+    assert keeper.flush() == path
 
 
 def test_labels_on_an_image_without_a_file_are_found_by_the_copy_in_the_run(tmp_path, volume, labels):

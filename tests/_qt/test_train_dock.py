@@ -19,9 +19,11 @@ from napari_rada._napari.job import RunState
 from napari_rada._napari.layers import case_to_layer_data, new_labels_data, placement_of_grid, take_snapshot
 from napari_rada._napari.pairing import note_image
 from napari_rada._napari.preview import add_layers
+from napari_rada._napari.run_files import load_run
 from napari_rada._napari.session import session_of
 from napari_rada._qt.dock import WIDTH
 from napari_rada._qt.folder_edit import data_folder
+from napari_rada._qt.label_slices import LabelSlicesWidget
 from napari_rada._qt.train import TrainWidget
 from napari_rada.data.grid import Grid
 from napari_rada.data.slices import AnnotatedSlice
@@ -425,6 +427,34 @@ def test_a_run_is_loaded_after_a_restart(viewer, dock, qtbot, wait, tmp_path):
     widget.load_run(tmp_path)
     wait(lambda: not widget.loading_job.is_running)
     assert "is not a run folder" in widget.message.value()
+
+
+def test_labels_that_were_renamed_after_start_come_back_beside_others_of_their_first_name(
+    viewer, dock, engine, wait, monkeypatch, tmp_path
+):
+    monkeypatch.setattr("napari_rada._qt.autosave.data_folder", lambda: tmp_path / "data" / "runs")
+    case = ball_case("liver")
+    image, labels = add_layers(viewer, case_to_layer_data(case))
+    train, slices = dock(TrainWidget), dock(LabelSlicesWidget, load_engine=engine.load)
+    for widget in (train, slices):
+        widget.image.setValue(image)
+        widget.labels.setValue(labels)
+    train.settings.setValue(tiny_config(training__iterations=1))
+    train.folder.setValue(tmp_path / "run")
+    train.start()
+    wait(lambda: train.state is RunState.IDLE, timeout_s=60)
+    labels.name = "renamed"
+    labels.data_setitem(tuple(np.array([index]) for index in (1, 1, 1)), 1)
+    slices.new_labels()
+    other = slices.labels.value()
+    assert other.name == "liver labels"
+    other.data_setitem(tuple(np.array([index]) for index in (3, 3, 3)), 1)
+    slices.autosaver.flush()
+    (found,) = load_run(RunFolder.open(tmp_path / "run")).cases
+    np.testing.assert_array_equal(found.labels, labels.data)
+    train.load_run(tmp_path / "run")
+    wait(lambda: not train.loading_job.is_running)
+    assert train.labels.value() is labels, "it is open under its other name"
 
 
 @pytest.fixture

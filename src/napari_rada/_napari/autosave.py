@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from napari_rada import io
+from napari_rada._napari.kept_names import kept_name, name_once
 from napari_rada._napari.layers import (
     annotated_slices,
     class_infos,
@@ -33,10 +34,10 @@ from napari_rada.errors import InputError
 from napari_rada.io.annotations import write_sidecar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    from napari.layers import Image, Labels
+    from napari.layers import Image, Labels, Layer
     from numpy.typing import NDArray
 
     from napari_rada.data.case import Case
@@ -117,10 +118,13 @@ class LabelsKeeper:
     ----------
     folder
         Tells the run folder, or the folder among the user's data, of the moment.
+    layers
+        Those that are open: no two of them are kept under one name.
     """
 
-    def __init__(self, folder: Callable[[], Path]) -> None:
+    def __init__(self, folder: Callable[[], Path], layers: Iterable[Layer] = ()) -> None:
         self._folder = folder
+        self._open = layers
         self._layers: tuple[Image, Labels] | None = None
         self._marks: WeakKeyDictionary[Labels, Mark] = WeakKeyDictionary()
         self._files: WeakKeyDictionary[Labels, tuple[Path, int]] = WeakKeyDictionary()
@@ -146,6 +150,7 @@ class LabelsKeeper:
         if self._layers is None or not lies_on(*self._layers):
             return None
         image, labels = self._layers
+        name_once(labels, self._open)
         path = autosave_path(self._folder(), image, labels)
         self._taken += 1
         return partial(self._write, self._taken, labels, Annotation.of(labels), path)
@@ -170,23 +175,22 @@ class LabelsKeeper:
 def autosave_path(folder: Path, image: Image, labels: Labels) -> Path:
     """Return where labels on an image are kept under a folder: each image and each Labels layer has a file of its own.
 
+    A layer goes by the name under which it is kept, and by its present one before it has such a name.
+
     Raises
     ------
     InputError
         If a layer is not a single 3D volume.
     """
     key = _image_key(folder, str(image.name), grid_of(image), source_of(image))
-    own = _digest(str(labels.name), str(source_of(labels)))
-    return folder / FOLDER / f"{_safe(str(image.name))}-{_safe(str(labels.name))}-{key}-{own}_labels.nii.gz"
+    name = kept_name(labels) or str(labels.name)
+    return folder / FOLDER / f"{_safe(str(image.name))}-{_safe(name)}-{key}-{_digest(name)}_labels.nii.gz"
 
 
 def latest_autosave(folder: Path, case: Case) -> Path | None:
-    """Return the file of a case's Labels layer as it was painted last, if that was kept under this folder.
-
-    A layer that the viewer numbered, because another one had its name, is that layer, too.
-    """
-    own, keys = re.escape(_safe(labels_name_of(case))), "|".join(_case_keys(folder, case))
-    pattern = re.compile(rf"[^-]*-{own}(_\d+_)?-({keys})-[0-9a-f]{{8}}_labels\.nii\.gz")
+    """Return the file of a case's Labels layer as it was painted last, if that was kept under this folder."""
+    own, keys = _digest(labels_name_of(case)), "|".join(_case_keys(folder, case))
+    pattern = re.compile(rf"[^-]*-[^-]*-({keys})-{own}_labels\.nii\.gz")
     found = [path for path in (folder / FOLDER).glob("[!.]*_labels.nii.gz") if pattern.fullmatch(path.name)]
     return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
 

@@ -11,6 +11,7 @@ from napari.layers import Labels
 
 from napari_rada import io
 from napari_rada._napari.autosave import latest_autosave
+from napari_rada._napari.kept_names import keep_as, kept_name
 from napari_rada._napari.layers import (
     annotated_slices,
     case_to_layer_data,
@@ -121,6 +122,7 @@ def show_scans(viewer: ViewerModel, run: LoadedRun) -> dict[Image, Labels | None
         for data in labels_data:
             labels = open_labels(viewer, image, str(data[1]["name"])) or add_layers(viewer, [data])[0]
             note_image(labels, image)
+            keep_as(labels, str(data[1]["name"]), viewer.layers)
             scans[image] = labels
     return scans
 
@@ -135,11 +137,19 @@ def open_image(viewer: ViewerModel, case: Case, run_dir: Path) -> Image | None:
 
 
 def open_labels(viewer: ViewerModel, image: Image, name: str) -> Labels | None:
-    """Return the open annotation of an image, of this name: it is newer than any file, unless nothing is in it."""
+    """Return the open annotation of an image, kept under this name: it is newer than any file, unless it is empty.
+
+    One that has no such name yet goes by that which it is called.
+    """
     layers = [layer for layer in viewer.layers if isinstance(layer, Labels) and not is_output(layer)]
-    fitting = [layer for layer in layers if _is_called(layer, name) and lies_on(image, layer)]
+    fitting = [layer for layer in layers if _is_kept_as(layer, name) and lies_on(image, layer)]
     own = [layer for layer in fitting if image_of(layer, open_images(viewer)) in (image, None)]
     return next((layer for layer in own if annotated_slices(layer) or np.any(full_resolution(layer))), None)
+
+
+def _is_kept_as(layer: Labels, name: str) -> bool:
+    kept = kept_name(layer)
+    return _is_called(layer, name) if kept is None else kept == name
 
 
 def _is_called(layer: Image | Labels, name: str) -> bool:

@@ -16,9 +16,10 @@ from napari_rada._qt.worker import JobPump, spawn
 from napari_rada.errors import RadaError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
-    from napari.layers import Image, Labels
+    from napari.layers import Image, Labels, Layer
 
     from napari_rada._napari.session import Session
 
@@ -37,10 +38,10 @@ class Autosaver(QObject):
     failed = Signal(str)
     """They could not be saved; the sentence says why. The same reason is told once."""
 
-    def __init__(self, session: Session, parent: QObject) -> None:
+    def __init__(self, session: Session, layers: Iterable[Layer], parent: QObject) -> None:
         super().__init__(parent)
         self.path: Path | None = None
-        self._keeper = LabelsKeeper(lambda: session.run_dir or data_folder().parent)
+        self._keeper = LabelsKeeper(lambda: session.run_dir or data_folder().parent, layers)
         self._told = ""
         self.job = Job("saving", spawn)
         self._pump = JobPump(self.job, self)

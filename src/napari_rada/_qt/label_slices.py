@@ -101,7 +101,7 @@ class LabelSlicesWidget(Dock):
         self.classes = ClassPanel()
         self.painting = PaintingPanel()
         self.lock = BrushLock()
-        self.autosaver = Autosaver(self.session, self)
+        self.autosaver = Autosaver(self.session, napari_viewer.layers, self)
         self.row = JobRow(
             self.job,
             "Propagate preview",

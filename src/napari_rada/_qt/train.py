@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QFileDialog, QLabel
 from napari_rada._napari.engine import checking, continuing, load_pipeline, loading, training
 from napari_rada._napari.history import History
 from napari_rada._napari.job import Job, RunState
+from napari_rada._napari.kept_names import keep_as
 from napari_rada._napari.layers import check_aligned, open_images, selected_images, shape_of, source_of, take_snapshot
 from napari_rada._napari.pairing import check_owner, may_label, scans_of
 from napari_rada._napari.recipes import Scan, train_command, train_script
@@ -228,6 +229,9 @@ class TrainWidget(Dock):
             raise InputError("A run is being loaded; wait until it is there, then start.")
         RunFolder(run_dir).check_free()
         self.job.start(work)
+        for scan in self._scans():
+            if scan.labels is not None:
+                keep_as(scan.labels, str(scan.labels.name), self.viewer.layers)  # the name that the run remembers
         self._before = _Before(self.run_dir, self.session.run_dir, self._can_continue, self.history, self.preview.run)
         self.run_dir, self._can_continue, self.history = run_dir, False, history
         device = self.settings.device.value()
