@@ -7,10 +7,21 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from napari.layers import Image, Labels
+from napari.layers import Image, Labels, Layer
+from tests.engine import ball, ball_case
 
 from napari_rada._napari.autosave import Annotation, LabelsKeeper, autosave_path, latest_autosave
-from napari_rada._napari.layers import PROVENANCE_KEY, grid_of, placement_of_grid, set_annotated_slices, take_snapshot
+from napari_rada._napari.files import read_layers
+from napari_rada._napari.layers import (
+    PROVENANCE_KEY,
+    annotated_slices,
+    check_aligned,
+    grid_of,
+    new_labels_data,
+    placement_of_grid,
+    set_annotated_slices,
+    take_snapshot,
+)
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import InputError
 from napari_rada.io import load_case, read_sidecar, read_volume, write_volume
@@ -171,7 +182,7 @@ def test_paint_is_not_lost_to_another_window(keeper, tmp_path, image, labels):
         path = keeper.flush()
         paint(theirs, value + 2)
         assert other.flush() == path
-    shutil.copyfile(path.with_name(path.name + ".1"), tmp_path / "kept.nii.gz")
+    shutil.copyfile(path.with_name(path.name + ".3"), tmp_path / "kept.nii.gz")
     assert [read_volume(file).array[0, 0, 0] for file in (path, tmp_path / "kept.nii.gz")] == [4, 2]
 
 
@@ -182,3 +193,44 @@ def test_what_was_taken_last_stays(keeper, labels):
     path = keeper.flush()
     assert early() is None
     assert read_volume(path).array[0, 0, 0] == 2
+
+
+def test_paint_of_every_earlier_session_is_kept(tmp_path, image, labels):
+    for session in range(11):
+        labels.data[0, 0, :] = 0
+        keeper = LabelsKeeper(lambda: tmp_path)
+        keeper.set_layers(image, labels)
+        paint(labels, session + 1)
+        path = keeper.flush()
+        labels = Labels(labels.data.copy(), name=labels.name, scale=image.scale, units=image.units)
+    kept = []
+    for number in range(1, 10):
+        shutil.copyfile(path.with_name(f"{path.name}.{number}"), tmp_path / "kept.nii.gz")
+        kept.append(int(read_volume(tmp_path / "kept.nii.gz").array[0, 0, 0]))
+    assert kept == [1, 2, 3, 4, 5, 6, 7, 8, 10], "the last gives way where all names are taken"
+
+
+def test_what_was_painted_before_on_a_scan_is_found(keeper, tmp_path, image, labels):
+    assert keeper.earlier(image) is None
+    paint(labels)
+    path = keeper.flush()
+    assert LabelsKeeper(lambda: tmp_path).earlier(image) == path
+    assert LabelsKeeper(lambda: tmp_path, [image, labels]).earlier(image) is None, "it is open"
+    assert LabelsKeeper(lambda: tmp_path).earlier(Image(image.data[1:], name="scan")) is None
+    assert LabelsKeeper(lambda: tmp_path).earlier(Image(image.data[0], name="flat")) is None
+
+
+def test_labels_of_a_stack_lie_on_it_when_they_are_opened(tmp_path):
+    write_volume(tmp_path / "stack.tif", ball_case().image, ball_case().grid)
+    image = Layer.create(*read_layers(str(tmp_path / "stack.tif"))[0])
+    labels = Labels(ball(), **new_labels_data(image)[1])
+    keeper = LabelsKeeper(lambda: tmp_path)
+    keeper.set_layers(image, labels)
+    set_annotated_slices(labels, [MORE])
+    path = keeper.flush()
+    again = Layer.create(*read_layers(str(path))[0])
+    check_aligned(image, again)
+    np.testing.assert_array_equal(again.data, labels.data)
+    assert annotated_slices(again) == (MORE,)
+    case = take_snapshot(image, labels).to_case()
+    assert latest_autosave(tmp_path, case) == path

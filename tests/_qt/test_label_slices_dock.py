@@ -786,6 +786,17 @@ def test_new_labels_leave_the_file_of_those_that_were_removed(data, dock, viewer
     assert read_volume(file).array[6, 0, 0] == 1
 
 
+def test_new_labels_tell_of_what_was_painted_before(data, saved_in, dock, viewer, engine):
+    widget = dock(LabelSlicesWidget, load_engine=engine.load)
+    paint(viewer.layers["labels"])
+    widget.autosaver.flush()
+    widget.new_labels()
+    assert not widget.message.value(), "it is open"
+    viewer.layers.remove("labels")
+    widget.new_labels()
+    assert widget.message.value() == (f"An earlier annotation of this scan lies in {saved_in}; open it to go on.")
+
+
 def test_labels_that_do_not_lie_on_the_image_are_neither_saved_nor_complained_of(data, dock, viewer, engine, notified):
     viewer.add_image(np.zeros((5, 6)), name="flat")
     viewer.add_labels(np.zeros((5, 6), dtype=np.uint8), name="flat labels")

@@ -10,8 +10,9 @@ from qtpy.QtCore import Qt
 from tests.engine import ball_case, tiny_config
 
 from napari_rada import pipeline
+from napari_rada._napari.files import read_layers
 from napari_rada._napari.job import RunState
-from napari_rada._napari.layers import grid_of, new_labels_data, set_annotated_slices
+from napari_rada._napari.layers import grid_of, lies_on, new_labels_data, set_annotated_slices
 from napari_rada._napari.planes import go_to, viewed_slice
 from napari_rada._napari.preview import add_layers
 from napari_rada._napari.session import session_of
@@ -21,7 +22,7 @@ from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import RunFolderError
 from napari_rada.events import Notice
 from napari_rada.inference.cleanup import CleanUp
-from napari_rada.io import read_volume
+from napari_rada.io import read_volume, write_volume
 from napari_rada.training.run_folder import RunFolder
 from napari_rada.training.snapshot import save_snapshot
 
@@ -322,6 +323,27 @@ def test_a_mask_is_saved_by_naparis_own_writers(ready, viewer, tmp_path, monkeyp
     assert saved.grid.matches(grid_of(viewer.layers["scan"]))
     ready.save_mask(tmp_path / "nowhere" / "mask.nii.gz")
     assert "does not exist" in ready.message.value()
+
+
+def test_a_mask_of_a_stack_is_proposed_as_a_stack(widget, viewer, wait, tmp_path, monkeypatch, qtbot):
+    case = ball_case()
+    write_volume(tmp_path / "stack.tif", case.image, case.grid)
+    (image,) = add_layers(viewer, read_layers(str(tmp_path / "stack.tif")))
+    image.name = "a/b"
+    widget.image.setValue(image)
+    widget.predict()
+    wait(lambda: not widget.job.is_running)
+    proposed: list[str] = []
+
+    def choose(_parent, _title, name, _filters, chosen):
+        proposed.append(name)
+        return str(tmp_path / name), chosen
+
+    monkeypatch.setattr("qtpy.QtWidgets.QFileDialog.getSaveFileName", choose)
+    click(qtbot, widget.save_button)
+    assert proposed == ["a_b mask.tif"]
+    (mask,) = add_layers(viewer, read_layers(str(tmp_path / proposed[0])))
+    assert lies_on(image, mask)
 
 
 def test_a_mask_that_was_removed_is_not_saved(ready, viewer, tmp_path):

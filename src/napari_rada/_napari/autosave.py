@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 import numpy as np
+from napari.layers import Labels
 
 from napari_rada import io
 from napari_rada._napari.kept_names import kept_name, name_once
@@ -26,6 +27,7 @@ from napari_rada._napari.layers import (
     labels_name_of,
     lies_on,
     source_of,
+    suffix_beside,
 )
 from napari_rada.data.classes import ClassInfo
 from napari_rada.data.slices import AnnotatedSlice
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    from napari.layers import Image, Labels, Layer
+    from napari.layers import Image, Layer
     from numpy.typing import NDArray
 
     from napari_rada.data.case import Case
@@ -45,8 +47,8 @@ if TYPE_CHECKING:
 
 FOLDER = "autosave"
 """Folder, inside a run folder or among the user's data, of labels as they were last painted."""
-OLD = ".1"
-"""What the name of a kept older file ends in."""
+OLD = tuple(f".{number}" for number in range(1, 10))
+"""What the names of kept older files end in: the first that is free, the last where none is."""
 
 Mark: TypeAlias = tuple[int, tuple[AnnotatedSlice, ...], tuple[ClassInfo, ...]]
 """Tells whether an annotation has changed: a checksum of the voxels, the annotated slices, the classes."""
@@ -89,8 +91,8 @@ class Annotation:
         Parameters
         ----------
         keep_old
-            Keep what is painted in the file that is replaced, under a name that ends in `.1`. This is also done
-            where nothing is painted in the new one.
+            Keep what is painted in the file that is replaced, under a name that ends in `.1`, or in a higher number
+            where there is one already. This is also done where nothing is painted in the new one.
 
         Raises
         ------
@@ -155,6 +157,16 @@ class LabelsKeeper:
         self._taken += 1
         return partial(self._write, self._taken, labels, Annotation.of(labels), path)
 
+    def earlier(self, image: Image) -> Path | None:
+        """Return the latest file of labels on an image that is not that of an open layer: what was painted before."""
+        folder = self._folder()
+        try:
+            files = _kept(folder, [_key(folder, image)])
+        except InputError:
+            return None  # nothing is kept on an image that is no volume, or has an axis that is no length
+        here = [layer for layer in self._open if isinstance(layer, Labels) and lies_on(image, layer)]
+        return _newest(set(files) - {autosave_path(folder, image, layer) for layer in here})
+
     def flush(self) -> Path | None:
         """Write the labels in this thread; returns and raises what the function of `take` does."""
         write = self.take()
@@ -182,17 +194,28 @@ def autosave_path(folder: Path, image: Image, labels: Labels) -> Path:
     InputError
         If a layer is not a single 3D volume.
     """
-    key = _image_key(folder, str(image.name), grid_of(image), source_of(image))
     name = kept_name(labels) or str(labels.name)
-    return folder / FOLDER / f"{_safe(str(image.name))}-{_safe(name)}-{key}-{_digest(name)}_labels.nii.gz"
+    stem = f"{_safe(str(image.name))}-{_safe(name)}-{_key(folder, image)}-{_digest(name)}_labels"
+    return folder / FOLDER / f"{stem}{suffix_beside(image)}"
 
 
 def latest_autosave(folder: Path, case: Case) -> Path | None:
     """Return the file of a case's Labels layer as it was painted last, if that was kept under this folder."""
-    own, keys = _digest(labels_name_of(case)), "|".join(_case_keys(folder, case))
-    pattern = re.compile(rf"[^-]*-[^-]*-({keys})-{own}_labels\.nii\.gz")
-    found = [path for path in (folder / FOLDER).glob("[!.]*_labels.nii.gz") if pattern.fullmatch(path.name)]
-    return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
+    return _newest(_kept(folder, _case_keys(folder, case), _digest(labels_name_of(case))))
+
+
+def _kept(folder: Path, keys: Iterable[str], own: str = "[0-9a-f]{8}") -> list[Path]:
+    """Return the files of labels on images with one of these keys, those of one layer or of all."""
+    pattern = re.compile(rf"[^-.][^-]*-[^-]*-({'|'.join(keys)})-{own}_labels\.(nii\.gz|tif)")
+    return [path for path in (folder / FOLDER).glob("*_labels.*") if pattern.fullmatch(path.name)]
+
+
+def _newest(files: Iterable[Path]) -> Path | None:
+    return max(files, key=lambda path: path.stat().st_mtime_ns, default=None)
+
+
+def _key(folder: Path, image: Image) -> str:
+    return _image_key(folder, str(image.name), grid_of(image), source_of(image))
 
 
 def _case_keys(folder: Path, case: Case) -> Iterator[str]:
@@ -230,12 +253,13 @@ def _version(path: Path) -> tuple[Path, int] | None:
 
 
 def _keep(path: Path) -> None:
-    """Copy labels, if any are painted in the file, and their sidecar to names that end in `.1`."""
+    """Copy labels, if any are painted in the file, and their sidecar to names that end in one of `OLD`."""
     if not path.exists() or not _is_painted(path):
         return
+    free = next((old for old in OLD if not path.with_name(path.name + old).exists()), OLD[-1])
     for file in (path, io.sidecar_path(path)):
         if file.exists():
-            shutil.copyfile(file, file.with_name(file.name + OLD))
+            shutil.copyfile(file, file.with_name(file.name + free))
 
 
 def _is_painted(path: Path) -> bool:

@@ -245,6 +245,15 @@ def source_of(layer: Image | Labels) -> Path | None:
     return Path(source) if Path(source).is_file() else None
 
 
+def suffix_beside(layer: Image | Labels) -> str:
+    """Return the suffix of a file that is shown where the layer lies: stacks are shown as stored, others upright."""
+    return ".tif" if _is_stack(source_of(layer)) else ".nii.gz"
+
+
+def _is_stack(file: Path | None) -> bool:
+    return file is not None and suffix_of(file).lower() in (".tif", ".tiff")
+
+
 def _is_as_read(layer: Image | Labels) -> bool:
     try:
         return _grid_of_file(layer, shape_of(layer), world_matrix(layer)) is not None
@@ -351,8 +360,7 @@ def is_output(layer: Image | Labels) -> bool:
 
 def placement_of_grid(grid: Grid, source: Path | None = None) -> dict[str, Any]:
     """Layer settings that show a volume of `grid`: scale, affine, units, axis labels, and metadata with the source."""
-    is_stack = source is not None and suffix_of(source).lower() in (".tif", ".tiff")
-    placement = as_stored(grid) if is_stack else upright(grid)
+    placement = as_stored(grid) if _is_stack(source) else upright(grid)
     known = {
         "shape": grid.shape,
         "affine": grid.affine.tolist(),

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from napari_rada._napari.layers import class_infos, full_resolution, source_of
+from napari_rada._napari.layers import class_infos, full_resolution, source_of, suffix_beside
 from napari_rada._napari.setting_fields import as_text, as_yaml
 from napari_rada.errors import InputError
-from napari_rada.io import read_volume, to_file
+from napari_rada.io import file_name, read_volume, to_file
 from napari_rada.io.annotations import read_classes
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def predict_command(image: Image, run_dir: Path, device: str, tidy: CleanUp, fol
     InputError
         If the image lies in no file.
     """
-    out = f"{image.name} mask.nii.gz" if folder is None else str(folder)
+    out = f"{file_name(str(image.name))} mask{suffix_beside(image)}" if folder is None else str(folder)
     words = ["napari-rada", "predict", str(run_dir), str(_file(image)), "-o", out]
     words += ["--device", device]
     if tidy.min_part_ml > 0:

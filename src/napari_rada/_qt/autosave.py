@@ -61,6 +61,10 @@ class Autosaver(QObject):
         self.flush()
         self._keeper.set_layers(image, labels)
 
+    def earlier(self, image: Image) -> Path | None:
+        """Return where labels of an image lie that no open layer shows, if there are any."""
+        return self._keeper.earlier(image)
+
     def touch(self) -> None:
         """Note what may be an edit; what follows within a few seconds is saved together."""
         if not self._timer.isActive():

@@ -134,9 +134,12 @@ class LabelSlicesWidget(Dock):
         with self.telling_errors():
             if self.image.value() is None:
                 raise InputError("There is no Image layer; open a scan first.")
-            (layer,) = add_layers(self.viewer, [new_labels_data(self.image.value())])
+            data, earlier = new_labels_data(self.image.value()), self.autosaver.earlier(self.image.value())
+            (layer,) = add_layers(self.viewer, [data])
             self.viewer.layers.selection.active = layer
             self.labels.setValue(layer)
+            if earlier is not None:
+                self.message.setValue(f"An earlier annotation of this scan lies in {earlier}; open it to go on.")
 
     def show_plane(self, axis: int) -> None:
         """Turn the viewer to slices perpendicular to array `axis` of the image."""

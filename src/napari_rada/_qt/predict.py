@@ -29,6 +29,7 @@ from napari_rada._napari.layers import (
     open_images,
     prediction_to_layer_data,
     selected_images,
+    suffix_beside,
     take_snapshot,
 )
 from napari_rada._napari.pairing import check_owner, image_of, may_label, scans_of
@@ -54,6 +55,7 @@ from napari_rada._qt.section import Section
 from napari_rada._qt.worker import JobPump, spawn
 from napari_rada.errors import InputError, RunFolderError
 from napari_rada.events import Notice
+from napari_rada.io import file_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +71,7 @@ if TYPE_CHECKING:
     from napari_rada.outofcore import VolumeResult
     from napari_rada.prediction import Explanation, Prediction
 
-FILE_FILTER = "NIfTI (*.nii.gz *.nii);;TIFF (*.tif *.tiff)"
+FILE_FILTERS = {".nii.gz": "NIfTI (*.nii.gz *.nii)", ".tif": "TIFF (*.tif *.tiff)"}
 
 
 class PredictWidget(Dock):
@@ -460,7 +462,11 @@ class PredictWidget(Dock):
             self.message.setValue("Copied the prediction as a command.")
 
     def _on_save_clicked(self) -> None:
-        name = "mask" if self.mask_layer is None else str(self.mask_layer.name)
-        chosen, _kind = QFileDialog.getSaveFileName(self, "Save the mask", f"{name}.nii.gz", FILE_FILTER)
+        name = "mask" if self.mask_layer is None else file_name(str(self.mask_layer.name))
+        suffix = ".nii.gz" if self.mask_layer is None else suffix_beside(self.mask_layer)
+        filters = ";;".join(FILE_FILTERS.values())
+        chosen, _kind = QFileDialog.getSaveFileName(
+            self, "Save the mask", f"{name}{suffix}", filters, FILE_FILTERS[suffix]
+        )
         if chosen:
             self.save_mask(chosen)
