@@ -18,8 +18,8 @@ from napari_rada.config import RunConfig
 from napari_rada.control import RunControl
 from napari_rada.data.classes import ClassTable
 from napari_rada.data.slices import AnnotatedSlice
-from napari_rada.errors import InputError, MissingDependencyError
-from napari_rada.events import ignore
+from napari_rada.errors import InputError, MissingDependencyError, Stopped
+from napari_rada.events import Notice, ignore
 from napari_rada.training.run_folder import RunFolder
 from napari_rada.training.snapshot import save_snapshot
 
@@ -79,6 +79,44 @@ def test_several_images_are_predicted_one_after_the_other(image, labels, recorde
     assert [call[1][1].annotated for call in recorder.calls] == [tuple(PLANES), ()]
 
 
+class Predicting(Recorder):
+    """Stops, or fails, at scans of these names."""
+
+    def __init__(self, **problems: Exception) -> None:
+        super().__init__()
+        self.problems = problems
+
+    def predict(self, _run_dir, case, **_named):
+        self.calls.append((case.name, (), {}))
+        if case.name in self.problems:
+            raise self.problems[case.name]
+        return f"mask of {case.name}"
+
+
+def test_what_can_be_predicted_is_not_lost_to_what_cannot(image):
+    snapshots = [take_snapshot(image, name=name) for name in "abcde"]
+    told: list[Notice] = []
+    recorder = Predicting(a=InputError("a: too small."), d=Stopped())
+    found = engine.predicting(lambda: recorder, Path("run"), snapshots, "cpu")(RunControl(), told.append)
+    assert found == [None, "mask of b", "mask of c", None, None]
+    assert [notice.message for notice in told] == [
+        "'a' was not predicted: a: too small.",
+        "Stopped before 'd', 'e' were predicted.",
+    ]
+    assert [name for name, *_rest in recorder.calls] == list("abcd")
+
+
+@pytest.mark.parametrize("problem", [InputError("too small"), Stopped()])
+def test_where_nothing_is_predicted_the_first_problem_is_raised(image, problem):
+    snapshots = [take_snapshot(image, name="a"), take_snapshot(image, name="b")]
+    recorder = Predicting(a=problem, b=InputError("another"))
+    with pytest.raises(type(problem)) as raised:
+        engine.predicting(lambda: recorder, Path("run"), snapshots, "cpu")(
+            RunControl(), lambda _event: pytest.fail("told")
+        )
+    assert raised.value is problem
+
+
 def test_a_bad_layer_is_refused_in_the_worker_before_the_engine_is_loaded(image):
     image.data[:] = 1
     work = engine.propagation(lambda: pytest.fail("the engine was loaded"), take_snapshot(image), RunConfig())
@@ -126,6 +164,14 @@ def test_nan_is_treated_as_the_run_treats_it(image, labels, recorder, tmp_path):
     save_snapshot(strict, [ball_case()], ClassTable.from_values([1]))
     with pytest.raises(InputError, match=r"data\.non_finite=replace"):
         engine.predicting(lambda: recorder, strict.path, [snapshot], "cpu")(RunControl(), ignore)
+    recorder.calls.clear()
+    for work in (
+        engine.predicting(lambda: recorder, strict.path, [snapshot], "cpu", None, "replace"),
+        engine.explaining(lambda: recorder, strict.path, snapshot, 1, "cpu", "replace"),
+    ):
+        work(RunControl(), ignore)
+    assert all(np.isfinite(call[1][1].image).all() for call in recorder.calls)
+    assert len(recorder.calls) == 2
 
 
 def test_a_torch_that_cannot_be_loaded_is_one_sentence_and_no_bug():

@@ -794,7 +794,7 @@ def test_new_labels_tell_of_what_was_painted_before(data, saved_in, dock, viewer
     assert not widget.message.value(), "it is open"
     viewer.layers.remove("labels")
     widget.new_labels()
-    assert widget.message.value() == (f"An earlier annotation of this scan lies in {saved_in}; open it to go on.")
+    assert widget.message.value() == f"An earlier annotation of this scan lies in {saved_in}; open it to go on."
 
 
 def test_labels_that_do_not_lie_on_the_image_are_neither_saved_nor_complained_of(data, dock, viewer, engine, notified):

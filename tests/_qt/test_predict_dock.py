@@ -123,6 +123,24 @@ def test_further_images_bring_their_own_annotation(widget, viewer, wait, engine)
     assert [(case.name, case.annotated) for case in engine.cases] == [("scan", ()), ("other", (AnnotatedSlice(0, 6),))]
 
 
+def test_a_bad_scan_costs_the_others_nothing(widget, viewer, wait, engine, qtbot):
+    scan = viewer.layers["scan"]
+    bad, good = (viewer.add_image(scan.data.copy(), name=name, scale=scan.scale) for name in ("bad", "good"))
+    bad.data[0, 0, 0] = np.nan
+    widget.image.setValue(bad)
+    viewer.layers.selection = {bad, good}
+    widget.several.setChecked(True)
+    widget.predict()
+    wait(lambda: not widget.job.is_running)
+    assert widget.mask_layer is viewer.layers["good mask"]
+    assert "'bad' was not predicted: bad: the image holds" in widget.message.value()
+    assert widget.message.value().startswith("Added 'good mask'")
+    session_of(viewer).set_config(tiny_config(data__non_finite="replace"))
+    widget.predict()
+    wait(lambda: not widget.job.is_running)
+    assert widget.mask_layer is viewer.layers["bad mask"], "the dock Train says what is done about NaN"
+
+
 def test_the_newest_run_of_the_session_is_chosen(widget, viewer):
     assert widget.run.value() == Path("runs/first")
     session_of(viewer).add_run(Path("runs/second"), "second")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from napari_rada import io
 from napari_rada.durable import reason_of
-from napari_rada.errors import MissingDependencyError
-from napari_rada.events import Stage, StageProgress
+from napari_rada.errors import MissingDependencyError, RadaError, Stopped
+from napari_rada.events import Notice, Stage, StageProgress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from napari_rada._napari.run_files import LoadedRun
     from napari_rada.config import RunConfig
     from napari_rada.control import RunControl
-    from napari_rada.data.case import Case
+    from napari_rada.data.case import Case, NonFinite
     from napari_rada.data.slices import AnnotatedSlice
     from napari_rada.events import Listener
     from napari_rada.inference.cleanup import CleanUp
@@ -231,25 +231,73 @@ def previewing(load: LoadEngine, run_dir: Path, snapshot: Snapshot, device: str,
 
 
 def predicting(
-    load: LoadEngine, run_dir: Path, snapshots: Sequence[Snapshot], device: str, tidy: CleanUp | None = None
+    load: LoadEngine,
+    run_dir: Path,
+    snapshots: Sequence[Snapshot],
+    device: str,
+    tidy: CleanUp | None = None,
+    non_finite: NonFinite = "refuse",
 ) -> Work:
-    """Work that predicts snapshots with a run, one after the other, and returns a `Prediction` for each."""
+    """Work that predicts snapshots with a run, one after the other, and returns a `Prediction` for each.
 
-    def work(control: RunControl, listener: Listener) -> list[Prediction]:
-        engine, cases = load(), (_as_in_run(run_dir, snapshot) for snapshot in snapshots)
-        return [
-            engine.predict(run_dir, case, device=device, tidy=tidy, control=control, listener=listener)
-            for case in cases
-        ]
+    None stands for one of several that could not be predicted, or was not before a stop; a notice says so. Where
+    nothing was predicted the first problem is raised.
+
+    Parameters
+    ----------
+    non_finite
+        What to do with NaN and infinity beside what the run does: they are replaced if either says so.
+    """
+
+    def work(control: RunControl, listener: Listener) -> list[Prediction | None]:
+        engine = load()
+
+        def predict(snapshot: Snapshot) -> Prediction:
+            case = _as_in_run(run_dir, snapshot, non_finite)
+            return engine.predict(run_dir, case, device=device, tidy=tidy, control=control, listener=listener)
+
+        return _each(predict, snapshots, listener)
 
     return work
 
 
-def explaining(load: LoadEngine, run_dir: Path, snapshot: Snapshot, value: int, device: str) -> Work:
-    """Work that returns the `Explanation` of where a run's networks look for the class with a label value."""
+def _each(
+    predict: Callable[[Snapshot], Prediction], snapshots: Sequence[Snapshot], listener: Listener
+) -> list[Prediction | None]:
+    """Predict all that can be, tell what was not, and raise the first problem if nothing was."""
+    found: list[Prediction | None] = []
+    problems: list[Exception] = []
+    told: list[str] = []
+    for position, snapshot in enumerate(snapshots):
+        try:
+            found.append(predict(snapshot))
+        except RadaError as problem:
+            problems.append(problem)
+            told.append(f"'{snapshot.name}' was not predicted: {problem}")
+            found.append(None)
+        except Stopped as problem:
+            problems.append(problem)
+            left = [f"'{snapshot.name}'" for snapshot in snapshots[position:]]
+            told.append(f"Stopped before {', '.join(left)} {'was' if len(left) == 1 else 'were'} predicted.")
+            found += [None] * len(left)
+            break
+    if problems and all(prediction is None for prediction in found):
+        raise problems[0]
+    for sentence in told:
+        listener(Notice(sentence))
+    return found
+
+
+def explaining(
+    load: LoadEngine, run_dir: Path, snapshot: Snapshot, value: int, device: str, non_finite: NonFinite = "refuse"
+) -> Work:
+    """Work that returns the `Explanation` of where a run's networks look for the class with a label value.
+
+    `non_finite` is as for `predicting`.
+    """
 
     def work(control: RunControl, listener: Listener) -> Explanation:
-        engine, case = load(), _as_in_run(run_dir, snapshot)
+        engine, case = load(), _as_in_run(run_dir, snapshot, non_finite)
         return engine.explain(run_dir, case, str(value), device=device, control=control, listener=listener)
 
     return work
@@ -302,9 +350,13 @@ def _cases(
     return cases
 
 
-def _as_in_run(run_dir: Path, snapshot: Snapshot) -> Case:
-    """Make the case with NaN and infinity treated as the run treats them; without a run the engine says so."""
+def _as_in_run(run_dir: Path, snapshot: Snapshot, non_finite: NonFinite = "refuse") -> Case:
+    """Make the case with NaN and infinity replaced if the run or `non_finite` says so; without a run the engine tells.
+
+    A run on scans without any says nothing of one that holds some.
+    """
     from napari_rada.training.run_folder import RunFolder
 
     folder = RunFolder(run_dir)
-    return snapshot.to_case(folder.config().data.non_finite) if folder.is_run else snapshot.to_case()
+    replaced = folder.is_run and folder.config().data.non_finite == "replace"
+    return snapshot.to_case("replace" if replaced else non_finite)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from napari_rada._napari.job import Work
     from napari_rada._napari.layers import LayerData
     from napari_rada.control import RunControl
+    from napari_rada.data.case import NonFinite
     from napari_rada.events import Listener
     from napari_rada.outofcore import VolumeResult
 
@@ -45,8 +46,13 @@ def default_folder(run_dir: Path, name: str) -> Path:
     return run_dir / PREDICTIONS / f"{safe}.ome.zarr"
 
 
-def predicting_volume(run_dir: Path, volume: LazyVolume, out: Path, device: str) -> Work:
-    """Work that predicts a volume chunk by chunk into a folder and returns a `VolumeResult`."""
+def predicting_volume(
+    run_dir: Path, volume: LazyVolume, out: Path, device: str, non_finite: NonFinite = "refuse"
+) -> Work:
+    """Work that predicts a volume chunk by chunk into a folder and returns a `VolumeResult`.
+
+    NaN and infinity are replaced if the run or `non_finite` says so.
+    """
 
     def work(control: RunControl, listener: Listener) -> VolumeResult:
         from napari_rada._napari.engine import keep_out_triton
@@ -56,7 +62,10 @@ def predicting_volume(run_dir: Path, volume: LazyVolume, out: Path, device: str)
 
         if out.parent == run_dir / PREDICTIONS:
             make_folder(out.parent)
-        return predict_volume(run_dir, volume, out, device=device, control=control, listener=listener)
+        replaced = "replace" if non_finite == "replace" else None  # None: as in the run
+        return predict_volume(
+            run_dir, volume, out, device=device, non_finite=replaced, control=control, listener=listener
+        )
 
     return work
 

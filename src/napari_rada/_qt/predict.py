@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from napari_rada._napari.engine import LoadEngine
     from napari_rada._napari.job import Work
     from napari_rada._qt.theme import Colours
+    from napari_rada.data.case import NonFinite
     from napari_rada.data.slices import AnnotatedSlice
     from napari_rada.events import Event
     from napari_rada.inference.suggest import Suggestion
@@ -125,13 +126,14 @@ class PredictWidget(Dock):
             if folder is not None:
                 self._check_chunked(images)
                 volume = volume_of_layer(images[0])
-                self._start(self.job, predicting_volume(run_dir, volume, folder, self.device.value()))
+                device = self.device.value()
+                self._start(self.job, predicting_volume(run_dir, volume, folder, device, self._non_finite()))
                 self._images = images
                 return
             others = [take_snapshot(*scan) for scan in scans_of(self.viewer, images[1:], besides=labels)]
             snapshots = [take_snapshot(images[0], labels, self._annotated(labels)), *others]
-            work = predicting(self._load_engine, run_dir, snapshots, self.device.value(), self.clean_up.value())
-            self._start(self.job, work)
+            device, tidy = self.device.value(), self.clean_up.value()
+            self._start(self.job, predicting(self._load_engine, run_dir, snapshots, device, tidy, self._non_finite()))
             self._images = images
 
     def cancel(self) -> None:
@@ -150,8 +152,10 @@ class PredictWidget(Dock):
                 raise InputError(f"{run_dir} has no class beside background, so there is nothing to look for.")
             self._check_labels(image, labels)
             snapshot = take_snapshot(image, labels, self._annotated(labels))
-            work = explaining(self._load_engine, run_dir, snapshot, value, self.device.value())
-            self._start(self.explain_job, work)
+            device = self.device.value()
+            self._start(
+                self.explain_job, explaining(self._load_engine, run_dir, snapshot, value, device, self._non_finite())
+            )
             self._explained = image
             self.explain_section.setValue(True)
 
@@ -269,6 +273,11 @@ class PredictWidget(Dock):
         check_owner(labels, self._image, open_images(self.viewer))
         return self._image, labels, plane
 
+    def _non_finite(self) -> NonFinite:
+        """Return what the dock Train says about NaN and infinity."""
+        config = self.session.config
+        return "refuse" if config is None else config.data.non_finite
+
     def _annotated(self, labels: Labels | None) -> Sequence[AnnotatedSlice] | None:
         return None if labels is None else annotated_slices(labels)
 
@@ -384,18 +393,20 @@ class PredictWidget(Dock):
         notices = dict.fromkeys(self._notices[job])
         self.message.setValue(" ".join([told, *notices]), "warning" if notices else "info")
 
-    def _on_predicted(self, predictions: list[Prediction] | VolumeResult) -> None:
+    def _on_predicted(self, predictions: list[Prediction | None] | VolumeResult) -> None:
+        """Show what was predicted; the first of it is what is suggested from, accepted and saved."""
         if not isinstance(predictions, list):
             self._show_volume(predictions)
             return
         images, self._images = self._images, []
+        done = [(image, found) for image, found in zip(images, predictions, strict=True) if found is not None]
         told = []
         with self.telling_errors():
-            for image, prediction in zip(images, predictions, strict=True):
+            for image, prediction in done:
                 added = add_layers(self.viewer, prediction_to_layer_data(prediction, image, self.outputs.value()))
                 names = " and ".join(f"'{layer.name}'" for layer in added)
                 told.append(f"Added {names} ({prediction.sizes(CLASSES_TOLD)}).")
-                if self.prediction is None or image is images[0]:
+                if prediction is done[0][1]:
                     self.prediction, self._image = prediction, image
                     self.mask_layer = next((layer for layer in added if isinstance(layer, Labels)), None)
             self._tell_done(self.job, " ".join(told))
