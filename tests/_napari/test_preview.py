@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from napari.layers import Layer
 
-from napari_rada._napari.layers import grid_of, lies_on, new_labels_data
+from napari_rada._napari.layers import grid_of, lies_on, new_labels_data, set_annotated_slices
 from napari_rada._napari.preview import add_layers, show_preview
 from napari_rada.data.classes import ClassTable
+from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.prediction import Prediction
 
 
@@ -68,7 +69,11 @@ def fill(layer) -> None:
     layer.data = np.full_like(layer.data, 2)
 
 
-@pytest.mark.parametrize("keep", [rename, fill], ids=["renamed", "replaced"])
+def tick(layer) -> None:
+    set_annotated_slices(layer, [AnnotatedSlice(0, 5)])
+
+
+@pytest.mark.parametrize("keep", [rename, fill, tick], ids=["renamed", "replaced", "ticked"])
 def test_a_preview_that_was_made_ones_own_is_left_alone(viewer, image, labels, make_prediction, keep):
     preview = show_preview(viewer, make_prediction(0), image, labels)
     show_preview(viewer, make_prediction(0), image, labels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -260,6 +261,34 @@ def test_a_slice_is_accepted_only_where_the_image_lies(ready, viewer, notified):
     assert "'astray' does not fit image 'scan'" in ready.message.value()
     assert notified == [ready.message.value()]
     assert not astray.data.any()
+
+
+def test_a_slice_is_accepted_into_the_labels_that_are_worked_on(ready, viewer):
+    scan, labels = viewer.layers["scan"], viewer.layers["labels"]
+    mine, further = add_layers(viewer, [new_labels_data(scan), new_labels_data(scan)])
+    set_annotated_slices(further, [AnnotatedSlice(0, index) for index in range(4, 9)])
+    go_to(viewer, scan, AnnotatedSlice(0, 2))
+    viewer.layers.selection.active = mine
+    ready.accept()
+    assert "into 'scan labels'" in ready.message.value()
+    assert mine.data.any()
+    assert not further.data.any()
+    assert not labels.data[2].all()
+
+
+def test_a_slice_is_accepted_into_the_labels_that_the_run_learned_from(ready, viewer, tmp_path):
+    scan, labels = viewer.layers["scan"], viewer.layers["labels"]
+    (further,) = add_layers(viewer, [new_labels_data(scan)])
+    set_annotated_slices(further, [AnnotatedSlice(0, index) for index in range(4, 9)])
+    folder = RunFolder.create(tmp_path / "run", tiny_config())
+    save_snapshot(folder, [replace(ball_case("scan"), labels_name="labels")], ClassTable.from_values([1]))
+    go_to(viewer, scan, AnnotatedSlice(0, 2))
+    viewer.layers.selection.active = scan
+    ready.prediction = replace(ready.prediction, provenance={"run": str(tmp_path / "run")})
+    ready.accept()
+    assert "into 'labels'" in ready.message.value()
+    assert labels.data[2].any()
+    assert not further.data.any()
 
 
 def test_nothing_is_accepted_into_the_labels_of_another_image(ready, viewer, wait, notified):

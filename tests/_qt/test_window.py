@@ -10,7 +10,9 @@ from qtpy.QtWidgets import QDockWidget
 
 from napari_rada import presets
 from napari_rada._napari.job import RunState
-from napari_rada._napari.layers import check_aligned
+from napari_rada._napari.layers import check_aligned, new_labels_data
+from napari_rada._napari.pairing import brush_layer
+from napari_rada._napari.preview import add_layers
 from napari_rada.data.slices import AnnotatedSlice
 
 PLUGIN = "napari-rada"
@@ -103,6 +105,29 @@ def test_the_main_job(viewer, open_dock, qtbot, wait, tmp_path):
     wait(lambda: predict.message.value().startswith("Annotate "))
     assert isinstance(slices.current_slice, AnnotatedSlice)
     assert slices.current_slice not in marked
+
+
+def test_a_slice_that_is_marked_where_the_brush_is_brings_no_warning(viewer, open_dock, qtbot):
+    image, labels = viewer.open_sample(PLUGIN, "synthetic_organ")
+    slices = open_dock("Label slices")
+    slices.go_to(AnnotatedSlice(0, 2))
+    viewer.layers.selection.active = labels
+    click(qtbot, slices.panel.mark_button)
+    assert not slices.message.value()
+    (other,) = add_layers(slices.viewer, [new_labels_data(image)])
+    viewer.layers.selection.active = other
+    slices.go_to(AnnotatedSlice(0, 3))
+    click(qtbot, slices.panel.mark_button)
+    assert slices.message.value() == f"Marked in '{labels.name}'; the brush is in '{other.name}'."
+
+
+def test_layers_that_a_dock_adds_are_no_wrappers(viewer, open_dock):
+    image, labels = viewer.open_sample(PLUGIN, "synthetic_organ")
+    slices = open_dock("Label slices")
+    (added,) = add_layers(slices.viewer, [new_labels_data(image)])
+    assert added is viewer.layers[-1]
+    viewer.layers.selection.active = labels
+    assert brush_layer(slices.viewer) is labels
 
 
 def test_a_preview_by_the_real_propagation(viewer, open_dock, qtbot, wait, sample):

@@ -101,6 +101,12 @@ def paintable(viewer: ViewerModel) -> list[Labels]:
     return [layer for layer in layers if layer.editable]
 
 
+def brush_layer(viewer: ViewerModel) -> Labels | None:
+    """Return the layer that is painted in, if it is one that `paintable` names."""
+    active = viewer.layers.selection.active  # equal to the layer, of which the viewer of a dock returns a wrapper
+    return next((layer for layer in paintable(viewer) if layer == active), None)
+
+
 def _scan(image: Image, labels: Labels | None) -> Scan:
     planes = annotated_slices(labels) if labels is not None else ()
     return Scan(image, labels if planes else None, planes)

@@ -7,7 +7,7 @@ from weakref import WeakKeyDictionary
 
 from napari.layers import Labels, Layer
 
-from napari_rada._napari.layers import MASK, lies_on, prediction_to_layer_data
+from napari_rada._napari.layers import MASK, annotated_slices, lies_on, prediction_to_layer_data
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,10 +26,15 @@ _untouched: WeakKeyDictionary[Labels, tuple[str, str]] = WeakKeyDictionary()
 
 
 def add_layers(viewer: ViewerModel, layers: Sequence[LayerData]) -> list[Layer]:
-    """Add layers on top, without taking the selection away from the layer that is worked on."""
+    """Add layers on top, without taking the selection away from the layer that is worked on.
+
+    Returned are the layers themselves: a viewer that napari hands to a dock returns wrappers of them.
+    """
     selected = list(viewer.layers.selection)
     active = viewer.layers.selection.active
-    added = [viewer.add_layer(Layer.create(*layer)) for layer in layers]
+    added = [Layer.create(*layer) for layer in layers]
+    for layer in added:
+        viewer.add_layer(layer)
     if selected:
         viewer.layers.selection = selected
         viewer.layers.selection.active = active
@@ -47,7 +52,8 @@ def show_preview(
     """Show a mask that is not final in a layer of its own under the labels it came from.
 
     The preview of the same kind of the same Labels layer is updated in place, or replaced if it no longer lies on the
-    image layer. If somebody painted in it or renamed it, it is theirs, and a new one is made; so is every copy of it.
+    image layer. If somebody painted in it, marked a slice of it as annotated or renamed it, it is theirs, and a new one
+    is made; so is every copy of it.
     """
     ((mask, settings, _),) = prediction_to_layer_data(prediction, image_layer, (MASK,))
     tag = f"{labels_layer.name} {kind}"
@@ -73,7 +79,7 @@ def show_preview(
 
 def _untouched_preview(viewer: ViewerModel, tag: str) -> Labels | None:
     found = [layer for layer in viewer.layers if _untouched.get(layer) == (tag, layer.name)]
-    return found[-1] if found else None
+    return next((layer for layer in reversed(found) if not annotated_slices(layer)), None)
 
 
 def _on_preview_edited(event: Any) -> None:

@@ -25,7 +25,7 @@ from napari_rada._napari.layers import (
 from napari_rada._napari.pairing import image_of, note_image
 from napari_rada._napari.preview import add_layers
 from napari_rada.data.classes import ClassInfo, ClassTable
-from napari_rada.errors import InputError
+from napari_rada.errors import InputError, RunFolderError
 from napari_rada.io.annotations import read_classes, to_array
 
 if TYPE_CHECKING:
@@ -145,6 +145,18 @@ def open_labels(viewer: ViewerModel, image: Image, name: str) -> Labels | None:
     fitting = [layer for layer in layers if _is_kept_as(layer, name) and lies_on(image, layer)]
     own = [layer for layer in fitting if image_of(layer, open_images(viewer)) in (image, None)]
     return next((layer for layer in own if annotated_slices(layer) or np.any(full_resolution(layer))), None)
+
+
+def labels_of_run(viewer: ViewerModel, image: Image, run_dir: Path) -> Labels | None:
+    """Return the open annotation of an image that a run learned from, None if there is none or the run is gone."""
+    from napari_rada.training.run_folder import RunFolder
+    from napari_rada.training.snapshot import load_labels_names
+
+    try:
+        name = load_labels_names(RunFolder.open(run_dir)).get(str(image.name))
+    except RunFolderError:
+        return None
+    return None if name is None else open_labels(viewer, image, name)
 
 
 def _is_kept_as(layer: Labels, name: str) -> bool:

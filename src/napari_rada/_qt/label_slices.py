@@ -352,7 +352,8 @@ class LabelSlicesWidget(Dock):
     def _brush_elsewhere(self) -> Labels | None:
         """Return the Labels layer that is painted in, if it is not the one that is chosen here."""
         active = self.viewer.layers.selection.active
-        return active if isinstance(active, Labels) and active is not self.labels.value() else None
+        # A viewer that napari hands to a dock wraps the layer: it is equal to the chosen one, but not the same object.
+        return active if isinstance(active, Labels) and active != self.labels.value() else None
 
     def _check_painted(self, brush: Labels, plane: AnnotatedSlice) -> None:
         """Raise `InputError` if a slice is painted in the layer of the brush and empty in the chosen one."""

@@ -32,12 +32,12 @@ from napari_rada._napari.layers import (
     suffix_beside,
     take_snapshot,
 )
-from napari_rada._napari.pairing import check_owner, image_of, may_label, scans_of
+from napari_rada._napari.pairing import brush_layer, check_owner, image_of, may_label, scans_of
 from napari_rada._napari.planes import check_untilted, describe, go_to, viewed_axis, viewed_slice
 from napari_rada._napari.preferences import preferences
 from napari_rada._napari.preview import add_layers
 from napari_rada._napari.recipes import predict_command
-from napari_rada._napari.run_files import classes_of_run
+from napari_rada._napari.run_files import classes_of_run, labels_of_run
 from napari_rada._napari.volumes import predicting_volume, result_to_layer_data, volume_of_layer
 from napari_rada._qt import shortcuts
 from napari_rada._qt.chunk_panel import ChunkPanel
@@ -264,7 +264,7 @@ class PredictWidget(Dock):
         if plane is None:
             check_untilted(self._image, viewed_axis(self.viewer, self._image))
             raise InputError("The viewer shows no slice of the predicted image; turn to a plane first.")
-        labels = self.labels.value() or self.session.labels_on(self.viewer, self._image)
+        labels = self._annotation_of(self._image)
         if labels is None:
             raise InputError(
                 f"No Labels layer belongs to '{self._image.name}'; press New labels in the dock Label slices first."
@@ -272,6 +272,17 @@ class PredictWidget(Dock):
         check_aligned(self._image, labels)
         check_owner(labels, self._image, open_images(self.viewer))
         return self._image, labels, plane
+
+    def _annotation_of(self, image: Image) -> Labels | None:
+        """Return the labels that are chosen, else those that are painted in, that the run learned from, or that fit."""
+        assert self.prediction is not None
+        if (chosen := self.labels.value()) is not None:
+            return chosen
+        brush = brush_layer(self.viewer)
+        if brush is not None and may_label(brush, image, open_images(self.viewer)):
+            return brush
+        run_dir = Path(str(self.prediction.provenance.get("run", "")))
+        return labels_of_run(self.viewer, image, run_dir) or self.session.labels_on(self.viewer, image)
 
     def _non_finite(self) -> NonFinite:
         """Return what the dock Train says about NaN and infinity."""

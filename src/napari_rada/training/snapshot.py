@@ -99,6 +99,11 @@ def load_classes(folder: RunFolder) -> ClassTable:
         raise RunFolderError(f"{folder.cases_file} is damaged: its class table cannot be read.") from None
 
 
+def load_labels_names(folder: RunFolder) -> dict[str, str]:
+    """Read what the Labels layers of a run were called, by the names of their images; labels of files have no name."""
+    return {entry["name"]: entry["labels_name"] for entry in _entries(folder) if entry.get("labels_name")}
+
+
 def load_cases(
     folder: RunFolder, config: RunConfig, control: RunControl | None = None, listener: Listener = ignore
 ) -> list[Case]:
