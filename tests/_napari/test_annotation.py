@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_rada._napari.annotation import AnnotationModel, SliceRow, watch_strokes
+from napari_rada._napari.annotation import AnnotationModel, SliceRow, watch_edits, watch_strokes
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import InputError
 
@@ -116,3 +116,23 @@ def test_a_layer_that_is_no_volume_has_no_proposals(labels):
     labels.data = np.ones((5, 5), dtype=np.uint8)
     model.rescan()
     assert model.proposed == ()
+
+
+def test_every_kind_of_edit_is_noticed(labels):
+    seen: list[int] = []
+    unwatch = watch_edits(labels, lambda event=None: seen.append(1))
+    for edit in (
+        lambda: labels.paint((6, 5, 5), 2),
+        lambda: labels.fill((6, 5, 5), 3),
+        lambda: labels.undo(),
+        lambda: labels.redo(),
+        lambda: labels.data_setitem((np.array([1]), np.array([1]), np.array([1])), 4),
+        lambda: setattr(labels, "data", np.zeros_like(labels.data)),
+    ):
+        seen.clear()
+        edit()
+        assert seen
+    unwatch()
+    seen.clear()
+    labels.paint((6, 5, 5), 2)
+    assert not seen

@@ -325,23 +325,3 @@ def test_the_files_own_geometry_holds_until_the_layer_is_moved_or_cut(tmp_path, 
     assert edge.source_of(layer) is None
     cut = Image(volume[2:], **edge.placement_of_grid(oblique, path))
     assert edge.source_of(cut) is None
-
-
-def test_every_kind_of_edit_is_noticed(labels):
-    seen: list[int] = []
-    unwatch = edge.watch_edits(labels, lambda event=None: seen.append(1))
-    for edit in (
-        lambda: labels.paint((6, 5, 5), 2),
-        lambda: labels.fill((6, 5, 5), 3),
-        lambda: labels.undo(),
-        lambda: labels.redo(),
-        lambda: labels.data_setitem((np.array([1]), np.array([1]), np.array([1])), 4),
-        lambda: setattr(labels, "data", np.zeros(SHAPE, np.uint8)),
-    ):
-        seen.clear()
-        edit()
-        assert seen
-    unwatch()
-    seen.clear()
-    labels.paint((6, 5, 5), 2)
-    assert not seen

@@ -103,6 +103,19 @@ def test_layers_without_files_make_no_command(image, labels, tmp_path):
         train_command([Scan(image, labels, PLANES)], None, tmp_path, tiny_config(), None)
 
 
+def test_an_image_whose_voxels_were_replaced_is_not_named_by_its_file(layers, tmp_path):
+    image, labels = layers
+    copy = type(image).create(*image.as_layer_data_tuple())
+    copy.data = copy.data.copy()
+    scan = Scan(copy, labels, PLANES)
+    assert "scan 1.nii.gz" in train_command([scan], None, tmp_path, tiny_config(), None), "the same voxels"
+    image.data = image.data * 2
+    with pytest.raises(InputError, match=r"'scan 1' was changed since it was read from .*scan 1\.nii\.gz; save it"):
+        train_command([Scan(image, labels, PLANES)], None, tmp_path, tiny_config(), None)
+    with pytest.raises(InputError, match="'scan 1' was changed"):
+        predict_command(image, tmp_path, "cpu", CleanUp())
+
+
 def test_labels_made_on_an_image_do_not_lie_in_its_file(layers, tmp_path):
     labels = Labels(np.ones(layers[0].data.shape, np.uint8), **new_labels_data(layers[0])[1])
     with pytest.raises(InputError, match="'scan 1 labels' lies in no file; save it first"):

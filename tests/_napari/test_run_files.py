@@ -7,16 +7,25 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from napari.layers import Layer
+from napari.components import ViewerModel
+from napari.layers import Labels, Layer
 from tests.engine import CENTRE, ball, ball_case, tiny_config
 
 from napari_rada import pipeline
-from napari_rada._napari.autosave import Annotation, autosave_path
-from napari_rada._napari.layers import case_to_layer_data
-from napari_rada._napari.run_files import classes_of_run, load_run
+from napari_rada._napari.autosave import Annotation, autosave_path, latest_autosave
+from napari_rada._napari.files import read_layers
+from napari_rada._napari.layers import (
+    case_to_layer_data,
+    new_labels_data,
+    set_annotated_slices,
+    suffix_beside,
+    take_snapshot,
+)
+from napari_rada._napari.run_files import classes_of_run, load_run, open_image
 from napari_rada.data.classes import ClassInfo
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import RunFolderError
+from napari_rada.io import write_volume
 from napari_rada.training.run_folder import RunFolder
 
 
@@ -89,6 +98,27 @@ def test_the_latest_painting_of_the_same_layer_comes_back_also_after_the_folder_
     annotation.write(autosave_path(run, again, loaded))
     shutil.copytree(run, tmp_path / "moved", copy_function=shutil.copy2)
     assert load_run(RunFolder.open(tmp_path / "moved")).cases[0].labels.max() == 4
+
+
+def test_an_image_whose_voxels_were_replaced_is_kept_by_the_run(tmp_path):
+    write_volume(tmp_path / "scan.nii", ball_case().image, ball_case().grid)
+    image = Layer.create(*read_layers(str(tmp_path / "scan.nii"))[0])
+    labels = Labels(ball(), **new_labels_data(image)[1])
+    set_annotated_slices(labels, [AnnotatedSlice(axis, index) for axis, index in enumerate(CENTRE)])
+    assert take_snapshot(image, labels).to_case().source == tmp_path / "scan.nii"
+    read = image.data
+    image.data = read.copy()
+    assert take_snapshot(image, labels).to_case().source == tmp_path / "scan.nii", "they are the same"
+    image.data = read * 2
+    assert suffix_beside(image) == ".nii.gz"
+    pipeline.train([take_snapshot(image, labels).to_case()], tmp_path / "run", tiny_config(training__iterations=1))
+    Annotation.of(labels).write(autosave_path(tmp_path / "run", image, labels))
+    loaded = load_run(RunFolder.open(tmp_path / "run"))
+    np.testing.assert_array_equal(loaded.cases[0].image, image.data)
+    assert latest_autosave(tmp_path / "run", loaded.cases[0]) == autosave_path(tmp_path / "run", image, labels)
+    viewer = ViewerModel()
+    viewer.add_layer(image)
+    assert open_image(viewer, loaded.cases[0], tmp_path / "run") is image
 
 
 def test_a_run_whose_cases_are_gone_is_told(run, tmp_path):

@@ -15,7 +15,6 @@ from napari_rada._napari.layers import (
     is_lazy,
     set_annotated_slices,
     shape_of,
-    watch_edits,
 )
 from napari_rada.data.slices import AnnotatedSlice, detect_slices
 from napari_rada.errors import InputError
@@ -25,6 +24,9 @@ if TYPE_CHECKING:
 
     from napari.components import ViewerModel
     from napari.layers import Labels
+
+EDIT_EVENTS = ("paint", "set_data", "data", "labels_update")
+"""What a Labels layer emits when painted, filled, undone or replaced; the payloads are private."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,19 @@ def watch_strokes(viewer: ViewerModel, layer: Labels, callback: Callable[[], Non
             callback()
 
     return watch_edits(layer, on_event)
+
+
+def watch_edits(layer: Labels, callback: Callable[..., None]) -> Callable[[], None]:
+    """Call `callback` after anything that may have changed the labels; returns a function that ends it."""
+    emitters = [getattr(layer.events, name) for name in EDIT_EVENTS if hasattr(layer.events, name)]
+    for emitter in emitters:
+        emitter.connect(callback)
+
+    def unwatch() -> None:
+        for emitter in emitters:
+            emitter.disconnect(callback)
+
+    return unwatch
 
 
 def _view(viewer: ViewerModel) -> tuple[object, ...]:

@@ -22,11 +22,11 @@ from napari_rada._napari.layers import (
     class_infos,
     full_resolution,
     grid_of,
+    image_file,
     is_lazy,
     is_output,
     labels_name_of,
     lies_on,
-    source_of,
     suffix_beside,
 )
 from napari_rada.data.classes import ClassInfo
@@ -215,13 +215,13 @@ def _newest(files: Iterable[Path]) -> Path | None:
 
 
 def _key(folder: Path, image: Image) -> str:
-    return _image_key(folder, str(image.name), grid_of(image), source_of(image))
+    return _image_key(folder, str(image.name), grid_of(image), image_file(image))
 
 
 def _case_keys(folder: Path, case: Case) -> Iterator[str]:
     yield _image_key(folder, case.name, case.grid, case.source)
-    if case.source is not None and case.source.resolve().is_relative_to(folder.resolve()):
-        # The run's own copy of an image that came from no file, and may have been painted on before it had one.
+    if case.source is not None:
+        # Also of the run's own copy of an image that came from no file, and of a copy of a layer that did.
         yield _image_key(folder, case.name, case.grid, None)
 
 

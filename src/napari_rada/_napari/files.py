@@ -22,6 +22,7 @@ from napari_rada._napari.layers import (
     slices_metadata,
     source_of,
 )
+from napari_rada._napari.voxels import note_voxels
 from napari_rada.errors import RadaError
 from napari_rada.io import check_output, check_result, read_sidecar, read_volume, stem_of, suffix_of, write_volume
 from napari_rada.io.annotations import read_classes, to_array, write_sidecar
@@ -96,6 +97,7 @@ def _layer_of_file(file: Path) -> LayerData:
             settings["metadata"][CLASSES_KEY] = classes_metadata(infos)
     if slices is not None or _looks_like_labels(volume):
         return (volume.array.astype(_label_dtype(volume.array)), settings, "labels")
+    settings["metadata"] |= note_voxels(volume.array)
     return (volume.array, settings, "image")
 
 

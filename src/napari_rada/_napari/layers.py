@@ -10,6 +10,7 @@ import numpy as np
 from napari.layers import Image
 
 from napari_rada._napari.geometry import as_stored, grid_of_world, upright
+from napari_rada._napari.voxels import VOXELS_KEY, are_as_read, file_holds, note_voxels
 from napari_rada.data.case import Case
 from napari_rada.data.classes import ClassInfo
 from napari_rada.data.grid import Grid
@@ -18,7 +19,7 @@ from napari_rada.errors import InputError
 from napari_rada.io.files import suffix_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from napari.components import ViewerModel
     from napari.layers import Labels
@@ -42,9 +43,6 @@ PROVENANCE_KEY = "provenance"
 """Metadata of an output layer: where it comes from."""
 IMAGE_KEY = "made_for"
 """Metadata of a Labels layer: the unique id, as text, of the Image layer that it was made for."""
-
-EDIT_EVENTS = ("paint", "set_data", "data", "labels_update")
-"""What a Labels layer emits when painted, filled, undone or replaced; the payloads are private."""
 
 NOT_IN_SPACE = frozenset({"c", "channel", "channels", "t", "time", "rgb"})
 """Labels of axes that are none of a volume's, in lower case."""
@@ -71,17 +69,21 @@ class Snapshot:
     source: Path | None
     classes: tuple[ClassInfo, ...] = ()
     labels_name: str | None = None
+    as_read: bool = True
+    """False if the voxels may no longer be those of `source`, which is looked up then."""
 
     def to_case(self, non_finite: NonFinite = "refuse") -> Case:
         """Load what is still on disk, check everything, and return the case; raises `InputError`."""
+        image = np.asarray(self.image)
+        of_file = self.source is not None and (self.as_read or file_holds(self.source, image))
         case = Case.create(
-            np.asarray(self.image),
+            image,
             self.labels,
             slices=self.slices,
             grid=self.grid,
             name=self.name,
             non_finite=non_finite,
-            source=self.source,
+            source=self.source if of_file else None,
             labels_name=self.labels_name,
         )
         if case.classes is None:
@@ -114,7 +116,8 @@ def take_snapshot(
     pixels = full_resolution(image_layer)
     if isinstance(pixels, np.ndarray) and not isinstance(pixels, np.memmap):
         pixels = pixels.copy()
-    snapshot = Snapshot(name or str(image_layer.name), pixels, None, None, grid, source_of(image_layer))
+    source, as_read = source_of(image_layer), image_file(image_layer) is not None
+    snapshot = Snapshot(name or str(image_layer.name), pixels, None, None, grid, source, as_read=as_read)
     if labels_layer is None:
         return snapshot
     check_aligned(image_layer, labels_layer)
@@ -245,6 +248,11 @@ def source_of(layer: Image | Labels) -> Path | None:
     return Path(source) if Path(source).is_file() else None
 
 
+def image_file(layer: Image) -> Path | None:
+    """Return the file of an image, None also where its voxels were replaced since they were read."""
+    return source_of(layer) if are_as_read(layer.metadata, full_resolution(layer)) else None
+
+
 def suffix_beside(layer: Image | Labels) -> str:
     """Return the suffix of a file that is shown where the layer lies: stacks are shown as stored, others upright."""
     return ".tif" if _is_stack(source_of(layer)) else ".nii.gz"
@@ -318,19 +326,6 @@ def classes_metadata(infos: Sequence[ClassInfo]) -> list[dict[str, int | str]]:
     return [{"value": info.value, "name": info.name, "prompt": info.prompt} for info in infos if info.value > 0]
 
 
-def watch_edits(layer: Labels, callback: Callable[..., None]) -> Callable[[], None]:
-    """Call `callback` after anything that may have changed the labels; returns a function that ends it."""
-    emitters = [getattr(layer.events, name) for name in EDIT_EVENTS if hasattr(layer.events, name)]
-    for emitter in emitters:
-        emitter.connect(callback)
-
-    def unwatch() -> None:
-        for emitter in emitters:
-            emitter.disconnect(callback)
-
-    return unwatch
-
-
 def open_images(viewer: ViewerModel) -> list[Image]:
     """Return the image layers, outputs of this plugin left out, bottom first."""
     return [layer for layer in viewer.layers if isinstance(layer, Image) and not is_output(layer)]
@@ -381,7 +376,7 @@ def placement_of_grid(grid: Grid, source: Path | None = None) -> dict[str, Any]:
 
 def placement_of_layer(layer: Image | Labels, **metadata: Any) -> dict[str, Any]:
     """Copy of a layer's whole placement: every transform, units, axis labels, and its metadata with additions."""
-    own = (SLICES_KEY, CLASSES_KEY, PROVENANCE_KEY)
+    own = (SLICES_KEY, CLASSES_KEY, PROVENANCE_KEY, VOXELS_KEY)
     kept = {key: value for key, value in layer.metadata.items() if key not in own}
     return {
         "scale": np.array(layer.scale),
@@ -398,7 +393,8 @@ def placement_of_layer(layer: Image | Labels, **metadata: Any) -> dict[str, Any]
 def case_to_layer_data(case: Case) -> list[LayerData]:
     """Show a case: its image and, if it is labelled, its sparse labels with the annotated slices in the metadata."""
     place = placement_of_grid(case.grid, case.source)
-    layers: list[LayerData] = [(case.image, {"name": case.name, **place}, "image")]
+    shown = {**place, "metadata": {**place["metadata"], **note_voxels(case.image)}}
+    layers: list[LayerData] = [(case.image, {"name": case.name, **shown}, "image")]
     if case.labels is not None:
         metadata = {**place["metadata"], SLICES_KEY: slices_metadata(case.annotated)}
         if case.classes is not None:

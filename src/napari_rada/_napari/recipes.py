@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from napari_rada._napari.layers import class_infos, full_resolution, source_of, suffix_beside
+from napari_rada._napari.layers import class_infos, full_resolution, image_file, source_of, suffix_beside
 from napari_rada._napari.setting_fields import as_text, as_yaml
+from napari_rada._napari.voxels import file_holds
 from napari_rada.errors import InputError
 from napari_rada.io import file_name, read_volume, to_file
 from napari_rada.io.annotations import read_classes
@@ -78,8 +79,8 @@ def train_script(scans: Sequence[Scan], folder: Path | None, run_dir: Path, conf
 def _case_words(scan: Scan) -> str:
     """Write a scan as a CASE of the command line."""
     if scan.labels is None:
-        return str(_file(scan.image))
-    files = [_file(scan.image), _labels_file(scan.image, scan.labels)]
+        return str(_image_file(scan.image))
+    files = [_image_file(scan.image), _labels_file(scan.image, scan.labels)]
     slices = ";".join(f"{axis}:{index}" for axis, index in to_file(scan.planes, files[1]))
     return ",".join([*map(str, files), slices])
 
@@ -98,7 +99,7 @@ def predict_command(image: Image, run_dir: Path, device: str, tidy: CleanUp, fol
         If the image lies in no file.
     """
     out = f"{file_name(str(image.name))} mask{suffix_beside(image)}" if folder is None else str(folder)
-    words = ["napari-rada", "predict", str(run_dir), str(_file(image)), "-o", out]
+    words = ["napari-rada", "predict", str(run_dir), str(_image_file(image)), "-o", out]
     words += ["--device", device]
     if tidy.min_part_ml > 0:
         words += ["--min-part", f"{tidy.min_part_ml:g}"]
@@ -112,6 +113,14 @@ def _file(layer: Image | Labels) -> Path:
     return source
 
 
+def _image_file(layer: Image) -> Path:
+    """Return the file that holds the voxels of an Image layer as they are now."""
+    file = _file(layer)
+    if image_file(layer) is None and not file_holds(file, np.asarray(full_resolution(layer))):
+        raise _changed(layer, file)
+    return file
+
+
 def _labels_file(image: Image, labels: Labels) -> Path:
     """Return the file that holds the voxels and classes of a Labels layer as they are now.
 
@@ -122,11 +131,15 @@ def _labels_file(image: Image, labels: Labels) -> Path:
         raise _no_file(labels)
     now, then = ([info for info in infos if info.is_named] for infos in (class_infos(labels), read_classes(file)))
     if now != then or not np.array_equal(read_volume(file).array, full_resolution(labels)):
-        raise InputError(
-            f"Layer '{labels.name}' was changed since it was read from {file}; save it first as another file and open "
-            "that, so that a command can name it."
-        )
+        raise _changed(labels, file)
     return file
+
+
+def _changed(layer: Image | Labels, file: Path) -> InputError:
+    return InputError(
+        f"Layer '{layer.name}' was changed since it was read from {file}; save it first as another file and open "
+        "that, so that a command can name it."
+    )
 
 
 def _no_file(layer: Image | Labels) -> InputError:

@@ -17,10 +17,10 @@ from napari_rada._napari.layers import (
     case_to_layer_data,
     full_resolution,
     grid_of,
+    image_file,
     is_output,
     lies_on,
     open_images,
-    source_of,
 )
 from napari_rada._napari.pairing import image_of, note_image
 from napari_rada._napari.preview import add_layers
@@ -171,7 +171,7 @@ def _is_called(layer: Image | Labels, name: str) -> bool:
 
 def _shows(layer: Image, case: Case, run_dir: Path) -> bool:
     try:
-        grid, source = grid_of(layer), source_of(layer)
+        grid, source = grid_of(layer), image_file(layer)
     except InputError:
         return False
     if case.source is None or not grid.matches(case.grid):

@@ -62,7 +62,7 @@ def predicting_volume(
 
         if out.parent == run_dir / PREDICTIONS:
             make_folder(out.parent)
-        replaced = "replace" if non_finite == "replace" else None  # None: as in the run
+        replaced: NonFinite | None = "replace" if non_finite == "replace" else None  # None: as in the run
         return predict_volume(
             run_dir, volume, out, device=device, non_finite=replaced, control=control, listener=listener
         )
