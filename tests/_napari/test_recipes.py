@@ -14,7 +14,7 @@ from tests.engine import ball_case, tiny_config
 from napari_rada import pipeline
 from napari_rada._napari.files import read_layers, write_layer
 from napari_rada._napari.layers import new_labels_data, set_annotated_slices, set_class_infos
-from napari_rada._napari.recipes import Scan, predict_command, train_command, train_script
+from napari_rada._napari.recipes import PredictionChoice, Scan, predict_command, train_command, train_script
 from napari_rada.cli.parser import make_parser
 from napari_rada.cli.settings import config_from
 from napari_rada.config import RunConfig
@@ -93,9 +93,71 @@ def test_the_script_runs_in_the_console(layers, tmp_path, viewer):
 
 
 def test_a_prediction_as_a_command(layers):
-    command = predict_command(layers[0], Path("run"), "cpu", CleanUp(2.5, fill_holes=True))
+    scan = Scan(layers[0], None, ())
+    command = predict_command([scan], Path("run"), PredictionChoice("cpu", CleanUp(2.5, fill_holes=True)))
     args = make_parser().parse_args(shlex.split(command)[1:])
     assert (args.run_dir, args.device, args.min_part, args.fill_holes) == ("run", "cpu", 2.5, True)
+    assert (args.out, args.probability, args.disagreement, args.settings) == ("scan 1 mask.nii.gz", None, None, [])
+
+
+def test_a_prediction_as_a_command_is_the_whole_of_it(layers, tmp_path):
+    image, labels = layers
+    image.name = "study/stack"
+    choice = PredictionChoice("cpu", CleanUp(), ("probability", "disagreement"), "replace")
+    args = make_parser().parse_args(
+        shlex.split(predict_command([Scan(image, labels, PLANES)], tmp_path / "run", choice))[1:]
+    )
+    (case,) = find_cases(args.cases)
+    assert case.load().annotated == tuple(PLANES)
+    assert args.out == "study_stack mask.nii.gz"
+    assert (args.probability, args.disagreement) == (
+        "study_stack probability.nii.gz",
+        "study_stack disagreement.nii.gz",
+    )
+    assert args.settings == ["data.non_finite=replace"]
+    shutil.copy(tmp_path / "scan 1.nii.gz", tmp_path / "scan 2.nii.gz")
+    other = type(image).create(*read_layers(str(tmp_path / "scan 2.nii.gz"))[0])
+    scans = [Scan(image, labels, PLANES), Scan(other, None, ())]
+    args = make_parser().parse_args(shlex.split(predict_command(scans, tmp_path / "run", choice))[1:])
+    assert [case.load().annotated for case in find_cases(args.cases)] == [tuple(PLANES), ()]
+    assert {args.out, args.probability, args.disagreement} == {"predictions"}
+
+
+def test_files_that_a_command_cannot_tell_apart_are_refused(layers, tmp_path):
+    image, labels = layers
+    for place in ("p1", "p2", "a,b"):
+        (tmp_path / place).mkdir()
+        shutil.copy(tmp_path / "scan 1.nii.gz", tmp_path / place / "ct.nii.gz")
+    first, second, odd = (
+        type(image).create(*read_layers(str(tmp_path / place / "ct.nii.gz"))[0]) for place in ("p1", "p2", "a,b")
+    )
+    with pytest.raises(InputError, match=r"Two cases are called 'ct'; .*; or use Copy as script, which names layers"):
+        train_command([Scan(first, labels, PLANES), Scan(second, None, ())], None, tmp_path, tiny_config(), None)
+    with pytest.raises(InputError, match=r"with commas use a folder with a cases\.csv; or use Copy as script"):
+        train_command([Scan(odd, labels, PLANES)], None, tmp_path, tiny_config(), None)
+    with pytest.raises(InputError, match="Two cases are called 'ct'"):
+        predict_command([Scan(first, None, ()), Scan(second, None, ())], tmp_path, PredictionChoice("cpu", CleanUp()))
+
+
+def test_the_script_replaces_nan_where_the_run_does(layers, tmp_path, viewer):
+    image, labels = layers
+    set_annotated_slices(labels, PLANES)
+    viewer.add_layer(image)
+    viewer.add_layer(labels)
+    image.data[0, 0, 0] = np.nan
+    (tmp_path / "more").mkdir()
+    write_layer(str(tmp_path / "more" / "nan.nii"), *image.as_layer_data_tuple()[:2])
+    (tmp_path / "more" / "cases.csv").write_text("image\nnan.nii\n")
+    script = train_script(
+        [Scan(image, labels, PLANES)],
+        tmp_path / "more",
+        tmp_path / "run",
+        tiny_config(data__non_finite="replace"),
+        None,
+    )
+    made: dict[str, object] = {"viewer": viewer}
+    exec(script.rpartition("\n")[0], made)  # noqa: S102 - our own text
+    assert [np.isfinite(case.image).all() for case in made["cases"]] == [True, True]
 
 
 def test_layers_without_files_make_no_command(image, labels, tmp_path):
@@ -113,7 +175,7 @@ def test_an_image_whose_voxels_were_replaced_is_not_named_by_its_file(layers, tm
     with pytest.raises(InputError, match=r"'scan 1' was changed since it was read from .*scan 1\.nii\.gz; save it"):
         train_command([Scan(image, labels, PLANES)], None, tmp_path, tiny_config(), None)
     with pytest.raises(InputError, match="'scan 1' was changed"):
-        predict_command(image, tmp_path, "cpu", CleanUp())
+        predict_command([Scan(image, None, ())], tmp_path, PredictionChoice("cpu", CleanUp()))
 
 
 def test_labels_made_on_an_image_do_not_lie_in_its_file(layers, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,12 +19,13 @@ from napari_rada._napari.planes import go_to, viewed_slice
 from napari_rada._napari.preview import add_layers
 from napari_rada._napari.session import session_of
 from napari_rada._qt.predict import PredictWidget
+from napari_rada.cli.parser import make_parser
 from napari_rada.data.classes import ClassInfo, ClassTable
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import RunFolderError
 from napari_rada.events import Notice
 from napari_rada.inference.cleanup import CleanUp
-from napari_rada.io import read_volume, write_volume
+from napari_rada.io import find_cases, read_volume, write_volume
 from napari_rada.training.run_folder import RunFolder
 from napari_rada.training.snapshot import save_snapshot
 
@@ -437,6 +439,28 @@ def test_a_report_is_written_and_opened_and_a_dataset_exported(widget, viewer, w
     wait(lambda: "holds a dataset already" in widget.message.value())
     widget.more_button.entries["Copy as command"].trigger()
     assert "lies in no file" in widget.message.value()
+
+
+def test_the_command_names_everything_that_is_chosen(widget, viewer, tmp_path):
+    case = ball_case()
+    for name in ("first", "second"):
+        write_volume(tmp_path / f"{name}.nii.gz", case.image, case.grid)
+    write_volume(tmp_path / "first_labels.nii.gz", case.labels.astype(np.uint8), case.grid)
+    files = [str(tmp_path / f"{name}.nii.gz") for name in ("first", "second", "first_labels")]
+    first, second, labels = add_layers(viewer, read_layers(files))
+    set_annotated_slices(labels, case.annotated)
+    widget.image.setValue(first)
+    widget.labels.setValue(labels)
+    widget.outputs.setValue(("mask", "disagreement"))
+    viewer.layers.selection = {first, second}
+    widget.several.setChecked(True)
+    words = shlex.split(widget.as_command())
+    args = make_parser().parse_args(words[1:])
+    assert [case.files for case in find_cases(args.cases)] == [
+        (tmp_path / "first.nii.gz", tmp_path / "first_labels.nii.gz"),
+        (tmp_path / "second.nii.gz",),
+    ]
+    assert (args.out, args.probability, args.disagreement) == ("predictions", None, "predictions")
 
 
 @pytest.fixture

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from napari_rada._napari.layers import class_infos, full_resolution, image_file, source_of, suffix_beside
+from napari_rada._napari.layers import (
+    MASK,
+    OUTPUTS,
+    class_infos,
+    full_resolution,
+    image_file,
+    source_of,
+    suffix_beside,
+)
 from napari_rada._napari.setting_fields import as_text, as_yaml
 from napari_rada._napari.voxels import file_holds
 from napari_rada.errors import InputError
-from napari_rada.io import file_name, read_volume, to_file
+from napari_rada.io import file_name, find_cases, read_volume, to_file
 from napari_rada.io.annotations import read_classes
 
 if TYPE_CHECKING:
@@ -21,8 +30,12 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
     from napari_rada.config import RunConfig
+    from napari_rada.data.case import NonFinite
     from napari_rada.data.slices import AnnotatedSlice
     from napari_rada.inference.cleanup import CleanUp
+
+PREDICTIONS = "predictions"
+"""Folder, where the command is run, of what it makes of several images."""
 
 
 class Scan(NamedTuple):
@@ -31,6 +44,25 @@ class Scan(NamedTuple):
     image: Image
     labels: Labels | None
     planes: Sequence[AnnotatedSlice]
+
+
+@dataclass(frozen=True)
+class PredictionChoice:
+    """What the dock Predict is set to.
+
+    Parameters
+    ----------
+    outputs
+        Any of `mask`, `probability` and `disagreement`; a command always writes the mask.
+    folder
+        Where one image is predicted chunk by chunk, None to predict in memory.
+    """
+
+    device: str
+    tidy: CleanUp
+    outputs: Sequence[str] = (MASK,)
+    non_finite: NonFinite = "refuse"
+    folder: Path | None = None
 
 
 def train_command(
@@ -46,9 +78,16 @@ def train_command(
     Raises
     ------
     InputError
-        If a layer lies in no file, or labels were changed since they were read from theirs.
+        If a layer lies in no file or was changed since it was read from it, or the files cannot be told apart in a
+        command.
     """
-    words = ["napari-rada", "train", *map(_case_words, scans), *([] if folder is None else [str(folder)])]
+    cases = [*map(_case_words, scans), *([] if folder is None else [str(folder)])]
+    try:
+        find_cases(cases)
+    except InputError as problem:
+        sentence = str(problem).rstrip(".")
+        raise InputError(f"{sentence}; or use Copy as script, which names layers instead of files.") from None
+    words = ["napari-rada", "train", *cases]
     words += ["-o", str(run_dir)]
     words += ["--preset", config.preset] if old is None else ["--continue", str(old), "--preset", config.preset]
     for name, value in config.changes().items():
@@ -62,14 +101,15 @@ def train_script(scans: Sequence[Scan], folder: Path | None, run_dir: Path, conf
     if old is not None:
         call = f"rada.continue_training({str(old)!r}, cases, {str(run_dir)!r}, config)"
     several = ".for_cohort()" if config.cohort else ""
+    non_finite = "" if config.data.non_finite == "refuse" else f", non_finite={config.data.non_finite!r}"
     return "\n".join(
         [
             "import napari_rada as rada",
             "from napari_rada._napari.layers import case_from_layers",
             "cases = [",
-            *(f"    case_from_layers({_layer_words(scan)})," for scan in scans),
+            *(f"    case_from_layers({_layer_words(scan)}{non_finite})," for scan in scans),
             "]",
-            *([] if folder is None else [f"cases += rada.load_cases([{str(folder)!r}])"]),
+            *([] if folder is None else [f"cases += rada.load_cases([{str(folder)!r}]{non_finite})"]),
             f"config = rada.RunConfig.from_preset({config.preset!r}){several}.with_settings({config.changes()!r})",
             call,
         ]
@@ -90,20 +130,35 @@ def _layer_words(scan: Scan) -> str:
     return ", ".join(f"viewer.layers[{str(layer.name)!r}]" for layer in layers)
 
 
-def predict_command(image: Image, run_dir: Path, device: str, tidy: CleanUp, folder: Path | None = None) -> str:
-    """Return the command that predicts as the dock would, chunk by chunk if a folder is named for that.
+def predict_command(scans: Sequence[Scan], run_dir: Path, prediction: PredictionChoice) -> str:
+    """Return the command that predicts as the dock would.
 
     Raises
     ------
     InputError
-        If the image lies in no file.
+        As for `train_command`.
     """
-    out = f"{file_name(str(image.name))} mask{suffix_beside(image)}" if folder is None else str(folder)
-    words = ["napari-rada", "predict", str(run_dir), str(_image_file(image)), "-o", out]
-    words += ["--device", device]
-    if tidy.min_part_ml > 0:
-        words += ["--min-part", f"{tidy.min_part_ml:g}"]
-    return shlex.join([*words, *(["--fill-holes"] if tidy.fill_holes else [])])
+    cases = [_case_words(scan) for scan in scans]
+    find_cases(cases)
+    words = ["napari-rada", "predict", str(run_dir), *cases, *_output_words(scans, prediction)]
+    words += ["--device", prediction.device]
+    if prediction.non_finite != "refuse":
+        words += ["--set", f"data.non_finite={prediction.non_finite}"]
+    if prediction.tidy.min_part_ml > 0:
+        words += ["--min-part", f"{prediction.tidy.min_part_ml:g}"]
+    return shlex.join([*words, *(["--fill-holes"] if prediction.tidy.fill_holes else [])])
+
+
+def _output_words(scans: Sequence[Scan], prediction: PredictionChoice) -> list[str]:
+    """Name what is written: a file for each output, for several images a folder for all."""
+    if prediction.folder is not None:
+        return ["-o", str(prediction.folder)]
+    image = scans[0].image
+    names = {kind: f"{file_name(str(image.name))} {kind}{suffix_beside(image)}" for kind in OUTPUTS}
+    if len(scans) > 1:
+        names = dict.fromkeys(OUTPUTS, PREDICTIONS)
+    further = [kind for kind in prediction.outputs if kind != MASK]
+    return ["-o", names[MASK], *(word for kind in further for word in (f"--{kind}", names[kind]))]
 
 
 def _file(layer: Image | Labels) -> Path:

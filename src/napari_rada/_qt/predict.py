@@ -36,7 +36,7 @@ from napari_rada._napari.pairing import brush_layer, check_owner, image_of, may_
 from napari_rada._napari.planes import check_untilted, describe, go_to, viewed_axis, viewed_slice
 from napari_rada._napari.preferences import preferences
 from napari_rada._napari.preview import add_layers
-from napari_rada._napari.recipes import predict_command
+from napari_rada._napari.recipes import PredictionChoice, Scan, predict_command
 from napari_rada._napari.run_files import classes_of_run, labels_of_run
 from napari_rada._napari.volumes import predicting_volume, result_to_layer_data, volume_of_layer
 from napari_rada._qt import shortcuts
@@ -207,10 +207,17 @@ class PredictWidget(Dock):
             self.message.setValue("Writing the dataset…")
 
     def as_command(self) -> str:
-        """Return the command that predicts the chosen image; raises `RadaError` if there is none."""
+        """Return the command that does what Predict would do now; raises `RadaError` if that cannot be done."""
         run_dir, images = self._checked_input()
-        folder = self.chunks.value()
-        return predict_command(images[0], run_dir, self.device.value(), self.clean_up.value(), folder)
+        labels, folder = self.labels.value(), self.chunks.value()
+        if folder is not None:
+            self._check_chunked(images)
+        chosen = Scan(images[0], labels, self._annotated(labels) or ())
+        scans = [chosen, *(scans_of(self.viewer, images[1:], besides=labels) if images[1:] else [])]
+        choice = PredictionChoice(
+            self.device.value(), self.clean_up.value(), self.outputs.value(), self._non_finite(), folder
+        )
+        return predict_command(scans, run_dir, choice)
 
     def apply_colours(self, colours: Colours) -> None:
         """Take the colours of a theme."""
