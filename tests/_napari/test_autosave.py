@@ -186,6 +186,17 @@ def test_paint_is_not_lost_to_another_window(keeper, tmp_path, image, labels):
     assert [read_volume(file).array[0, 0, 0] for file in (path, tmp_path / "kept.nii.gz")] == [4, 2]
 
 
+@pytest.mark.parametrize("values", [(-1, 300), (3_000_000, 1), (-3_000_000, 3_000_000)])
+@pytest.mark.parametrize("suffix", [".nii.gz", ".tif"])
+def test_no_label_becomes_another_one(tmp_path, labels, values, suffix):
+    labels.data = labels.data.astype(np.int64)
+    for value in values:
+        labels.data[0, 0, value % 7] = value
+    path = tmp_path / f"kept{suffix}"
+    Annotation.of(labels).write(path)
+    np.testing.assert_array_equal(read_volume(path).array, labels.data)
+
+
 def test_what_was_taken_last_stays(keeper, labels):
     paint(labels, 1)
     early = keeper.take()

@@ -7,7 +7,7 @@ import pytest
 
 from napari_rada._napari.annotation import AnnotationModel
 from napari_rada._napari.classes import ClassModel
-from napari_rada._napari.layers import take_snapshot
+from napari_rada._napari.layers import set_class_infos, take_snapshot
 from napari_rada.data.classes import ClassInfo
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import InputError
@@ -67,6 +67,17 @@ def test_a_label_that_the_layer_cannot_hold_is_refused(labels):
     model = ClassModel(labels, AnnotationModel(labels))
     with pytest.raises(InputError, match="no label above 255"):
         model.add()
+
+
+def test_a_class_that_the_layer_cannot_hold_is_not_painted_with(labels):
+    set_class_infos(labels, [ClassInfo(1, "liver"), ClassInfo(300, "tumour")])
+    model = ClassModel(labels, AnnotationModel(labels))
+    with pytest.raises(
+        InputError, match=r"'labels' holds no label above 255; .* convert its data type to paint with 300"
+    ):
+        model.select(300)
+    model.select(2)
+    assert labels.selected_label == 2
 
 
 def test_colours_are_those_of_the_layer(model, labels):

@@ -14,6 +14,7 @@ from npe2 import PluginManager, PluginManifest
 from napari_rada._napari.layers import annotated_slices, case_from_layers, grid_of, new_labels_data, world_matrix
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import InputError
+from napari_rada.io import load_case
 
 OBLIQUE = np.array([[1.18, 0.1, 0.0, -30.0], [-0.1, 1.18, 0.3, 12.0], [0.0, -0.13, 2.98, 5.0], [0, 0, 0, 1]])
 
@@ -85,6 +86,29 @@ def test_annotated_slices_travel_with_the_labels(viewer, scan, tmp_path):
     assert annotated_slices(again) == (AnnotatedSlice(0, 1), AnnotatedSlice(2, 0))
     assert again.metadata["classes"] == [{"value": 1, "name": "liver", "prompt": "A liver"}]
     np.testing.assert_array_equal(again.data, data)
+
+
+def test_named_classes_travel_with_labels_in_which_nothing_is_ticked(viewer, scan, tmp_path):
+    (layer,) = viewer.open(scan, plugin="napari-rada")
+    data, settings, _ = new_labels_data(layer)
+    data[1] = 1
+    settings["metadata"]["classes"] = [
+        {"value": 1, "name": "liver", "prompt": "A liver"},
+        {"value": 300, "name": "tumour", "prompt": ""},
+        {"value": 7, "name": "label 7", "prompt": ""},
+    ]
+    out = tmp_path / "painted.nii.gz"
+    labels = viewer.add_labels(data, **settings)
+    for _again in range(2):
+        labels.save(str(out), plugin="napari-rada")
+    (again,) = viewer.open(out, plugin="napari-rada")
+    assert again._type_string == "labels"
+    assert "annotated_slices" not in again.metadata
+    assert [info["name"] for info in again.metadata["classes"]] == ["liver", "tumour"]
+    assert np.iinfo(again.data.dtype).max >= 300, "every class can be painted"
+    case = load_case(scan, out)
+    assert case.annotated, "slices are detected as without names"
+    assert case.classes.classes[1].prompt == "A liver"
 
 
 def test_the_source_is_never_overwritten(viewer, scan):

@@ -85,6 +85,16 @@ def test_labels_come_back_as_they_were_last_painted(run, layers):
     ]
 
 
+def test_labels_that_are_no_class_come_back_as_they_are(run, layers):
+    image, labels = layers
+    painted = ball().astype(np.int64)
+    painted[0, 0, :2] = -1, 3_000_000
+    Annotation(painted, (AnnotatedSlice(0, 3),), (), ball_case().grid).write(autosave_path(run, image, labels))
+    loaded = load_run(RunFolder.open(run))
+    np.testing.assert_array_equal(loaded.layers[0][1][0], painted)
+    assert loaded.cases[0].classes.values == (0, 1)
+
+
 def test_the_latest_painting_of_the_same_layer_comes_back_also_after_the_folder_was_moved(run, layers, tmp_path):
     image, labels = layers
     for value, name in ((3, labels.name), (2, "others")):

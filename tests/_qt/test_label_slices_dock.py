@@ -649,6 +649,15 @@ def test_classes_are_in_step_with_the_layer(widget, viewer):
     assert [row.info.value for row in table._rows] == [1]
 
 
+def test_a_click_on_a_class_that_the_layer_cannot_hold_is_told(widget, viewer, notified):
+    viewer.layers["labels"].metadata["classes"] = [{"value": 1, "name": "a"}, {"value": 300, "name": "b"}]
+    widget.session.classes(viewer.layers["labels"]).refresh()
+    widget.classes.table.table.setCurrentCell(1, 2)
+    assert "'labels' holds no label above 255" in widget.message.value()
+    assert widget.classes.table.value() == viewer.layers["labels"].selected_label == 1
+    assert len(notified) == 1
+
+
 def test_a_class_painted_inside_another_is_listed(widget, viewer, wait):
     labels = viewer.layers["labels"]
     widget.go_to(AXIAL)

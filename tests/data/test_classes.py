@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_rada.data.classes import ClassInfo, ClassTable
+from napari_rada.data.classes import ClassInfo, ClassTable, label_dtype
 from napari_rada.errors import InputError
 
 values = st.lists(st.integers(1, 65535), unique=True, max_size=12)
@@ -64,3 +64,23 @@ def test_classes_of_one_name_are_told_apart() -> None:
     assert table.find("kidney") == 1
     assert table.find("Kidney (2)") == 2
     assert ClassTable(table.classes) == table
+
+
+@pytest.mark.parametrize(
+    ("labels", "dtype"),
+    [
+        ([0, 255], np.uint8),
+        ([0, 256], np.uint16),
+        ([-1, 3], np.int8),
+        ([3_000_000], np.uint32),
+        ([-1, 3_000_000], np.int32),
+        ([-1, 3_000_000_000], np.int64),
+        ([], np.uint8),
+    ],
+)
+def test_every_label_has_room_in_its_type(labels, dtype):
+    assert label_dtype(np.array(labels, dtype=np.int64)) == dtype
+
+
+def test_a_label_beside_others_has_room_in_their_type():
+    assert label_dtype(np.array([1, 2]), 300) == np.uint16

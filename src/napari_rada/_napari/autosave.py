@@ -29,7 +29,7 @@ from napari_rada._napari.layers import (
     lies_on,
     suffix_beside,
 )
-from napari_rada.data.classes import ClassInfo
+from napari_rada.data.classes import ClassInfo, label_dtype
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.durable import REMEDY, reason_of
 from napari_rada.errors import InputError
@@ -105,8 +105,7 @@ class Annotation:
                 _keep(path)
         except OSError as problem:
             raise InputError(f"{path} cannot be written ({reason_of(problem)}); {REMEDY}.") from None
-        smallest = np.min_scalar_type(int(self.labels.max(initial=0)))
-        io.write_volume(path, self.labels.astype(smallest), self.grid, None)
+        io.write_volume(path, self.labels.astype(label_dtype(self.labels)), self.grid, None)
         write_sidecar(path, self.planes, self.classes)
 
 

@@ -98,6 +98,15 @@ class ClassModel:
         self._write(infos | {value: ClassInfo(value, f"label {value}")})
         return value
 
+    def select(self, value: int) -> None:
+        """Paint with a class from now on; raises `InputError` if the layer cannot hold its value."""
+        if value > self._highest:
+            raise InputError(
+                f"Layer '{self.layer.name}' holds no label above {self._highest}; right-click it and convert its data "
+                f"type to paint with {value}."
+            )
+        self.layer.selected_label = value
+
     def remove(self, value: int) -> None:
         """Take a class off the list; raises `InputError` while it is painted."""
         self.refresh()

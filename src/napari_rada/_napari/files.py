@@ -23,6 +23,7 @@ from napari_rada._napari.layers import (
     source_of,
 )
 from napari_rada._napari.voxels import note_voxels
+from napari_rada.data.classes import label_dtype
 from napari_rada.errors import RadaError
 from napari_rada.io import check_output, check_result, read_sidecar, read_volume, stem_of, suffix_of, write_volume
 from napari_rada.io.annotations import read_classes, to_array, write_sidecar
@@ -56,7 +57,7 @@ def read_layers(path: Paths) -> list[LayerData]:
 def write_layer(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
     """Write one Image or Labels layer in the geometry of its source file, or of the layer if there is none.
 
-    Annotated slices are written beside it. Returns the files written.
+    Annotated slices and named classes are written beside it. Returns the files written.
 
     Raises
     ------
@@ -72,10 +73,11 @@ def write_layer(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
 
 def _write(file: Path, layer: Any) -> list[Path]:
     grid, source, planes = grid_of(layer), source_of(layer), annotated_slices(layer)
+    infos = [info for info in class_infos(layer) if info.is_named]
     inputs = [] if source is None else [source]
     file = check_output(file, inputs) if planes else check_result(file, inputs)
     write_volume(file, _compact(np.asarray(full_resolution(layer))), grid, source)
-    return [file, write_sidecar(file, planes, class_infos(layer))] if planes else [file]
+    return [file, write_sidecar(file, planes or None, infos)] if planes or infos else [file]
 
 
 def _files(path: Paths) -> list[Path]:
@@ -90,13 +92,13 @@ def _layer_of_file(file: Path) -> LayerData:
     if not volume.calibrated:
         place["units"] = ("pixel",) * 3
     settings = {"name": stem_of(file), **place}
-    slices = read_sidecar(file)
+    slices, infos = read_sidecar(file), read_classes(file)
     if slices is not None:
         settings["metadata"][SLICES_KEY] = slices_metadata(to_array(slices, volume))
-        if infos := read_classes(file):
-            settings["metadata"][CLASSES_KEY] = classes_metadata(infos)
-    if slices is not None or _looks_like_labels(volume):
-        return (volume.array.astype(_label_dtype(volume.array)), settings, "labels")
+    if infos:
+        settings["metadata"][CLASSES_KEY] = classes_metadata(infos)
+    if slices is not None or infos or _looks_like_labels(volume):
+        return (volume.array.astype(label_dtype(volume.array, *(info.value for info in infos))), settings, "labels")
     settings["metadata"] |= note_voxels(volume.array)
     return (volume.array, settings, "image")
 
@@ -112,11 +114,6 @@ def _is_whole(array: NDArray[Any]) -> bool:
     return bool(np.isfinite(array).all() and (array == np.round(array)).all())
 
 
-def _label_dtype(array: NDArray[Any]) -> np.dtype[Any]:
-    """Smallest integer type that holds every value."""
-    return np.result_type(np.min_scalar_type(int(array.min())), np.min_scalar_type(int(array.max())))
-
-
 def _bare_layer(data: Any, attributes: dict[str, Any]) -> Any:
     """Make a layer of the data with its geometry and nothing else, so that one function reads the geometry of both."""
     kept = {key: attributes[key] for key in GEOMETRY if key in attributes}
@@ -128,4 +125,4 @@ def _compact(array: NDArray[Any]) -> NDArray[Any]:
     """Store whole numbers in the smallest integer type: napari's own Labels layers are wide integers."""
     if array.dtype.kind == "b":
         return array.astype(np.uint8)
-    return array.astype(_label_dtype(array)) if array.dtype.kind in "ui" and array.dtype.itemsize > 2 else array
+    return array.astype(label_dtype(array)) if array.dtype.kind in "ui" and array.dtype.itemsize > 2 else array

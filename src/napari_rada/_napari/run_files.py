@@ -24,7 +24,7 @@ from napari_rada._napari.layers import (
 )
 from napari_rada._napari.pairing import image_of, note_image
 from napari_rada._napari.preview import add_layers
-from napari_rada.data.classes import ClassInfo, ClassTable
+from napari_rada.data.classes import MAX_LABEL, ClassInfo, ClassTable, label_dtype
 from napari_rada.errors import InputError, RunFolderError
 from napari_rada.io.annotations import read_classes, to_array
 
@@ -106,9 +106,10 @@ def _latest(folder: RunFolder, case: Case) -> Case:
         return case
     volume = io.read_volume(path)
     slices = io.read_sidecar(path) or ()
-    painted = volume.array.astype(np.uint16)
+    painted = volume.array.astype(label_dtype(volume.array, MAX_LABEL))
     infos = [*(case.classes.classes if case.classes else ()), *read_classes(path)]
-    classes = ClassTable.from_values([*np.unique(painted), *(info.value for info in infos)]).with_names(infos)
+    found = [value for value in np.unique(painted) if 0 <= value <= MAX_LABEL]  # others are no class, but stay painted
+    classes = ClassTable.from_values([*found, *(info.value for info in infos)]).with_names(infos)
     annotated = tuple(sorted(to_array(slices, volume)))
     return replace(case, labels=painted, annotated=annotated, classes=classes)
 

@@ -31,7 +31,7 @@ class ClassPanel(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.table)
-        self.table.chosen.connect(self._on_chosen)
+        self.table.chosen.connect(lambda label: self._ask(lambda m: m.select(label)))
         self.table.renamed.connect(lambda label, name: self._ask(lambda m: m.describe(label, name=name)))
         self.table.prompted.connect(lambda label, text: self._ask(lambda m: m.describe(label, prompt=text)))
         self.table.coloured.connect(lambda label, colour: self._ask(lambda m: m.set_colour(label, colour)))
@@ -72,10 +72,6 @@ class ClassPanel(QWidget):
             model.layer.selected_label = model.add()
 
         self._ask(add)
-
-    def _on_chosen(self, label: int) -> None:
-        if self._model is not None:
-            self._model.layer.selected_label = label
 
     def _on_label_selected(self, event: object = None) -> None:
         del event

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,15 @@ if TYPE_CHECKING:
 MAX_LABEL = 65535
 UNKNOWN = -1
 """Class index of a voxel that nobody annotated."""
+
+
+def label_dtype(*values: NDArray[Any] | int) -> np.dtype[Any]:
+    """Return the smallest integer type that holds every label of arrays, and labels beside them."""
+    ends = [int(end) for value in map(np.asarray, values) if value.size for end in (value.min(), value.max())]
+    low, high = min(ends, default=0), max(ends, default=0)
+    kinds = [np.dtype(f"{'int' if low < 0 else 'uint'}{bits}") for bits in (8, 16, 32)]
+    fitting = (kind for kind in kinds if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max)
+    return next(fitting, np.dtype(np.int64))
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,9 @@ def _is_of(sidecar: Path, labels: Path) -> bool:
 
 
 def read_sidecar(labels: Path) -> tuple[FileSlice, ...] | None:
-    """Read the annotated slices beside a label file; None if there is no sidecar. Unknown keys are ignored.
+    """Read the annotated slices beside a label file; None if nothing names them. Unknown keys are ignored.
+
+    A sidecar may name classes alone.
 
     Raises
     ------
@@ -89,6 +91,8 @@ def read_sidecar(labels: Path) -> tuple[FileSlice, ...] | None:
     if not path.exists():
         return None
     content = _content(path)
+    if isinstance(content, dict) and KEY not in content and CLASSES in content:
+        return None
     entries = content.get(KEY) if isinstance(content, dict) else None
     if not isinstance(entries, list):
         raise InputError(f"{path} has no list {KEY!r}; it should look like {EXAMPLE}.")
@@ -112,20 +116,21 @@ def read_classes(labels: Path) -> tuple[ClassInfo, ...]:
     return tuple(infos[value] for value in sorted(infos))
 
 
-def write_sidecar(labels: Path, slices: Sequence[AnnotatedSlice], classes: Sequence[ClassInfo] = ()) -> Path:
-    """Write the annotated slices beside a label file and return where.
+def write_sidecar(labels: Path, slices: Sequence[AnnotatedSlice] | None, classes: Sequence[ClassInfo] = ()) -> Path:
+    """Write the annotated slices and classes beside a label file and return where.
 
     Parameters
     ----------
     labels
         The label file; decides the name and how axes are counted.
     slices
-        In array axes.
+        In array axes; None to name classes alone, so that slices are detected by whoever reads the labels.
     classes
         Those with a name or a prompt of their own are written too.
     """
-    planes = [{"axis": axis, "index": index} for axis, index in to_file(slices, labels)]
-    content: dict[str, object] = {FORMAT: format_of(labels).value, KEY: planes}
+    content: dict[str, object] = {FORMAT: format_of(labels).value}
+    if slices is not None:
+        content[KEY] = [{"axis": axis, "index": index} for axis, index in to_file(slices, labels)]
     if named := [{"value": c.value, "name": c.name, "prompt": c.prompt} for c in classes if c.is_named]:
         content[CLASSES] = named
     path = sidecar_path(labels)
