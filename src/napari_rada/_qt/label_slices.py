@@ -162,9 +162,7 @@ class LabelSlicesWidget(Dock):
             if brush is not None:
                 self.message.setValue(f"Marked in '{model.layer.name}'; the brush is in '{brush.name}'.", "warning")
             elif not np.any(full_resolution(model.layer)[plane.selector()]):
-                self.message.setValue(
-                    "Marked as empty: no structure reaches this slice. Untick it if it is to be painted."
-                )
+                self.message.setValue("Marked as empty: no structure reaches this slice. Untick it to paint there.")
 
     def suggest(self) -> None:
         """Show a slice worth annotating: on an axis that has none, then where the propagation is in doubt."""
