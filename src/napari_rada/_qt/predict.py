@@ -131,7 +131,7 @@ class PredictWidget(Dock):
                 self._images = images
                 return
             others = [take_snapshot(*scan) for scan in scans_of(self.viewer, images[1:], besides=labels)]
-            snapshots = [take_snapshot(images[0], labels, self._annotated(labels)), *others]
+            snapshots = [take_snapshot(images[0], labels, annotated_slices(labels) if labels else None), *others]
             device, tidy = self.device.value(), self.clean_up.value()
             self._start(self.job, predicting(self._load_engine, run_dir, snapshots, device, tidy, self._non_finite()))
             self._images = images
@@ -151,7 +151,7 @@ class PredictWidget(Dock):
             if value is None:
                 raise InputError(f"{run_dir} has no class beside background, so there is nothing to look for.")
             self._check_labels(image, labels)
-            snapshot = take_snapshot(image, labels, self._annotated(labels))
+            snapshot = take_snapshot(image, labels, annotated_slices(labels) if labels else None)
             device = self.device.value()
             self._start(
                 self.explain_job, explaining(self._load_engine, run_dir, snapshot, value, device, self._non_finite())
@@ -212,7 +212,7 @@ class PredictWidget(Dock):
         labels, folder = self.labels.value(), self.chunks.value()
         if folder is not None:
             self._check_chunked(images)
-        chosen = Scan(images[0], labels, self._annotated(labels) or ())
+        chosen = Scan(images[0], labels, annotated_slices(labels) if labels else ())
         scans = [chosen, *(scans_of(self.viewer, images[1:], besides=labels) if images[1:] else [])]
         choice = PredictionChoice(
             self.device.value(), self.clean_up.value(), self.outputs.value(), self._non_finite(), folder
@@ -255,7 +255,7 @@ class PredictWidget(Dock):
             return
         check_aligned(image, labels)
         check_owner(labels, image, open_images(self.viewer))
-        if not self._annotated(labels):
+        if not annotated_slices(labels):
             raise InputError(f"No slice of '{labels.name}' is marked as annotated; mark one or choose another layer.")
 
     def _chosen_images(self) -> list[Image]:
@@ -295,9 +295,6 @@ class PredictWidget(Dock):
         """Return what the dock Train says about NaN and infinity."""
         config = self.session.config
         return "refuse" if config is None else config.data.non_finite
-
-    def _annotated(self, labels: Labels | None) -> Sequence[AnnotatedSlice] | None:
-        return None if labels is None else annotated_slices(labels)
 
     def _known_slices(self) -> list[AnnotatedSlice]:
         """Slices annotated on the predicted image in any Labels layer of its: they need not be suggested again."""

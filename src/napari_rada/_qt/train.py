@@ -229,9 +229,8 @@ class TrainWidget(Dock):
             raise InputError("A run is being loaded; wait until it is there, then start.")
         RunFolder(run_dir).check_free()
         self.job.start(work)
-        for scan in self._scans():
-            if scan.labels is not None:
-                keep_as(scan.labels, str(scan.labels.name), self.viewer.layers)  # the name that the run remembers
+        for labels in [scan.labels for scan in self._scans() if scan.labels is not None]:
+            keep_as(labels, str(labels.name), self.viewer.layers)  # the name that the run remembers
         self._before = _Before(self.run_dir, self.session.run_dir, self._can_continue, self.history, self.preview.run)
         self.run_dir, self._can_continue, self.history = run_dir, False, history
         device = self.settings.device.value()
@@ -447,12 +446,11 @@ class TrainWidget(Dock):
             return
         self._can_continue, self._before = True, None
         self._draw_buttons()
-        finished = result.reason is FinishReason.COMPLETED
-        verb = "Finished" if finished else "Stopped"
+        verb = "Finished" if result.reason is FinishReason.COMPLETED else "Stopped"
         dice = "" if result.dice is None else f" Held-out Dice {result.dice:.3f}."
         self.message.setValue(f"{verb} after {result.iteration} iterations.{dice} Go on in the dock Predict.")
         self.session.add_run(result.run_dir, result.run_dir.name)
-        if finished:
+        if verb == "Finished":
             show_info(f"Training finished after {result.iteration} iterations.{dice}")
         self._propose_next()
 
