@@ -56,6 +56,16 @@ def test_detection_misses_what_is_one_voxel_thin() -> None:
     assert detect_slices(np.zeros(SHAPE)) == ()
 
 
+@pytest.mark.parametrize(("wide", "found"), [(2, 1), (1, 0)])
+def test_two_voxels_that_no_other_slice_shows_are_enough(wide: int, found: int) -> None:
+    """Of a slice of 2x2 voxels the one that crosses it shows two already."""
+    labels = np.zeros(SHAPE, dtype=np.uint8)
+    labels[12, 10:18, 12:20] = 1
+    labels[12 : 12 + wide, 14, 12:14] = 1
+    planes = [AnnotatedSlice(0, 12), AnnotatedSlice(1, 14)][: 1 + found]
+    assert list(detect_slices(labels)) == planes
+
+
 @pytest.mark.parametrize("axis", [1, 2])
 def test_a_structure_of_three_thick_slices_is_found_from_the_side(axis: int) -> None:
     """The middle one was painted, too, and leaves a line on either side of it."""

@@ -75,7 +75,7 @@ def detect_slices(labels: Labels) -> tuple[AnnotatedSlice, ...]:
     found: list[AnnotatedSlice] = []
     while True:
         plane = max((AnnotatedSlice(axis, int(paint[axis].argmax())) for axis in range(3)), key=lambda p: _at(paint, p))
-        if _at(paint, plane) < 4:
+        if _at(paint, plane) < 2:
             return tuple(sorted(found))
         left_here = left[plane.selector()]
         if not ((_in_block(painted[plane.selector()]) == 4) & (_in_block(left_here) >= 2)).any():
