@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from math import prod
 from typing import TYPE_CHECKING
@@ -101,6 +102,25 @@ def test_a_close_up_is_finer_and_lies_around_its_structure() -> None:
     grids = own_grids(asked, around=2)
     assert {grid.box for grid in grids} == {close.box}
     assert prod(grids[0].factors) * closeups.FINER <= prod(common.factors)
+
+
+@pytest.mark.parametrize(("factors", "closely"), [((2, 1, 1), [1, 2]), ((2, 2, 1), [])])
+def test_a_close_up_is_worth_it_from_a_quarter_of_the_volume_of_a_voxel(
+    monkeypatch: pytest.MonkeyPatch, factors: tuple[int, int, int], closely: list[int]
+) -> None:
+    asked = work()
+    common = replace(own_grids(asked)[0], factors=(2, 2, 2))
+    monkeypatch.setattr(closeups, "grid_factors", lambda *_: factors)
+    assert [close.class_index for close in worth_it(asked, common)] == closely
+
+
+def test_the_smallest_structure_is_looked_at_last() -> None:
+    dense = labels().copy()
+    dense[40:46, 4:10, 4:10] = 3
+    slices = [(axis, index) for centre in (LARGE, SMALL, (42, 6, 6)) for axis, index in enumerate(centre)]
+    for smallest, order in ((dense, [2, 3]), (np.array([0, 1, 3, 2], dtype=np.uint16)[dense], [3, 2])):
+        asked = work(Case.create(two_balls().image, smallest, slices=slices))
+        assert [close.class_index for close in worth_it(asked, own_grids(asked)[0])] == order
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 
 from napari_rada.data.classes import ClassInfo, ClassTable
 from napari_rada.data.grid import Grid
-from napari_rada.prediction import Prediction, millilitres
+from napari_rada.prediction import Prediction, disagreement, millilitres
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,15 @@ def test_there_is_no_less_than_no_doubt() -> None:
     assert found.doubt.dtype == np.float32
     assert found.doubt[0, 0, 0] == 0.25
     assert found.doubt.sum() == 0.25
+
+
+@pytest.mark.parametrize(("opinions", "classes"), [(2, 4), (3, 3), (4, 2)])
+def test_the_most_that_opinions_can_differ_is_one(opinions: int, classes: int) -> None:
+    """They do if each is sure of a class of its own, or, with more opinions than classes, as many of each class."""
+    sure = np.eye(classes, dtype=np.float32)[np.arange(opinions) % classes]
+    found = disagreement(sure[..., None, None, None])
+    assert found is not None
+    assert found.item() == pytest.approx(1.0, abs=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -212,3 +212,10 @@ def test_many_classes_are_no_image(axis: int) -> None:
     whole = Case.create(image(), many, slices=[(0, index) for index in range(SHAPE[0])])
     assert whole.classes is not None
     assert len(whole.classes) == 41
+
+
+def test_an_image_given_as_labels_is_refused_with_slices_named_too() -> None:
+    """What lies outside the slices is all 0, and alike; it says nothing."""
+    values = np.random.default_rng(0).integers(1, 200, (20, 21, 22))
+    with pytest.raises(InputError, match="look like an image"):
+        Case.create(values, values, slices=[(0, 3), (1, 4), (2, 5)])

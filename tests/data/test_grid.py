@@ -75,6 +75,13 @@ def test_matching_is_relative_to_the_voxel() -> None:
         assert not grid.matches(Grid(SHAPE, moved))
 
 
+def test_matching_is_relative_to_the_finest_spacing() -> None:
+    grid = Grid.from_spacing(SHAPE, (5.0, 1.0, 1.0))
+    moved = grid.affine.copy()
+    moved[0, 3] = 0.05
+    assert not grid.matches(Grid(SHAPE, moved))
+
+
 def test_grids_of_other_shape_or_spacing_do_not_match() -> None:
     grid = Grid.from_spacing(SHAPE)
     assert not grid.matches(Grid.from_spacing((10, 20, 31)))

@@ -114,6 +114,15 @@ def test_grid_is_in_millimetres_whatever_the_unit(tmp_path: Path, image_ijk: Any
     np.testing.assert_array_equal(mask.affine, image.affine)
 
 
+def test_the_origin_is_in_the_unit_of_the_header_too(tmp_path: Path, image_ijk: Any) -> None:
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    affine[:3, 3] = (100.0, 200.0, 300.0)
+    image = nib.Nifti1Image(image_ijk, affine)
+    image.header.set_xyzt_units("micron")
+    nib.save(image, tmp_path / "scan.nii")
+    np.testing.assert_allclose(io.read_volume(tmp_path / "scan.nii").grid.affine[:3, 3], (0.1, 0.2, 0.3))
+
+
 @pytest.mark.parametrize("dtype", ["u1", "<i2", ">i2", ">u2", "<i4", ">f4", "<f8"])
 def test_every_real_dtype_and_byte_order(tmp_path: Path, dtype: str) -> None:
     data = np.arange(60, dtype=dtype).reshape(3, 4, 5)

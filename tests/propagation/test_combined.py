@@ -14,7 +14,7 @@ from napari_rada.control import RunControl
 from napari_rada.errors import Stopped
 from napari_rada.models.completer import CUES, LOGIT_LIMIT, Completer, load_completer
 from napari_rada.pretraining.examples import make_example
-from napari_rada.propagation import make_propagator
+from napari_rada.propagation import combined, make_propagator
 from napari_rada.propagation.combined import CombinedPropagator, _judged
 from napari_rada.settings import CombinedConfig, DiffusionConfig
 
@@ -114,6 +114,20 @@ def test_folds_are_made_for_the_weights_and_given_only_if_asked_for(one_class):
     assert np.array_equal(with_folds.probability, alone.probability)
 
 
+def test_the_weights_of_a_fold_are_not_found_on_the_view_it_leaves_out(one_class, monkeypatch):
+    case, _ = one_class
+    judged, real = [], combined.fit_pool
+
+    def fit(views, *rest):
+        judged.append(tuple(views))
+        return real([], *rest)
+
+    monkeypatch.setattr(combined, "_judged", lambda case, view, opinions: view)
+    monkeypatch.setattr(combined, "fit_pool", fit)
+    run(CombinedPropagator(CombinedConfig()), case, held_out=True)
+    assert judged == [(0, 1, 2), (1, 2), (0, 2), (0, 1)]
+
+
 def test_what_another_grid_shares_is_taken_and_needs_no_folds(one_class):
     case, labels = one_class
     other = working(scan(labels).max() - scan(labels), labels)
@@ -202,6 +216,16 @@ def test_a_class_that_a_fold_does_not_show_is_nowhere_in_it():
     np.testing.assert_allclose(held_out.sum(axis=0), 1.0, atol=1e-5)
 
 
+def test_of_a_class_that_a_fold_does_not_show_the_completer_makes_nothing(monkeypatch):
+    """Nothing at all, not the floor below which no opinion goes elsewhere."""
+    labels = np.where(ellipsoids() == 2, 1, ellipsoids())
+    labels[:, :, CENTRE[2]] = ellipsoids()[:, :, CENTRE[2]]
+    case, seen = working(scan(ellipsoids()), labels), []
+    monkeypatch.setattr(combined, "pooled", lambda opinions, pool: seen.append(opinions[1]) or opinions[1])
+    run(CombinedPropagator(fixed(1.0), completer=FirstCue()), case, held_out=True)
+    assert [completed[2].max() > 0 for completed in seen] == [True, True, True, False]
+
+
 def test_a_single_slice_judges_nobody_so_that_all_weigh_the_same():
     labels = (ellipsoids() > 0).astype(np.uint16)
     case = working(scan(labels), labels, [(0, CENTRE[0])])
@@ -220,6 +244,16 @@ def test_opinions_are_not_judged_by_a_class_that_only_the_hidden_view_shows():
     np.testing.assert_array_equal(hidden.known_C, [True, True, False])
     np.testing.assert_array_equal(shown.known_C, True)
     assert hidden.opinions_KCn.shape == (3, 3, hidden.truth_n.size)
+
+
+def test_opinions_are_judged_only_where_no_other_view_annotated(one_class):
+    case, _ = one_class
+    opinions = np.random.default_rng(0).random((3, 2, *case.shape), dtype=np.float32)
+    for view in range(3):
+        alone = case.views == 1 << view
+        judged = _judged(case, view, opinions)
+        np.testing.assert_array_equal(judged.truth_n, case.truth[alone])
+        np.testing.assert_array_equal(judged.opinions_KCn, opinions[:, :, alone])
 
 
 def test_progress_reaches_the_end_also_without_anything_to_complete(one_class):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tests.propagation.scenes import CENTRE, THREE, ellipsoids, redrawn, scan, working
@@ -63,6 +65,16 @@ def test_what_is_held_out_leaves_no_trace(two_classes):
     probability = np.zeros(case.shape, np.float32)
     seen = [CueMaker(c, truth_without(c, 0), ((), *c.slices[1:])).of_class(1, probability) for c in (case, changed)]
     assert np.array_equal(*seen)
+
+
+def test_an_image_is_smoothed_by_millimetres():
+    labels = ellipsoids()
+    z, y, x = (side // 2 for side in labels.shape)
+    spike = np.zeros(labels.shape, np.float32)
+    spike[z, y, x] = 1.0
+    case = replace(working(scan(labels), labels, THREE, (4.0, 1.0, 1.0)), image=spike)
+    smooth = CueMaker(case, case.truth, case.slices)._smooth
+    assert smooth[z + 1, y, x] < 0.1 * smooth[z, y + 1, x]
 
 
 def test_likelihood_tells_the_classes_intensities_apart():

@@ -15,7 +15,7 @@ from napari_rada.data.classes import UNKNOWN
 from napari_rada.errors import Stopped
 from napari_rada.propagation import make_propagator
 from napari_rada.propagation.base import distance_to_slices
-from napari_rada.propagation.diffusion import Graph, usual_step
+from napari_rada.propagation.diffusion import WEIGHT_FLOOR, Graph, _complete, solve, usual_step
 from napari_rada.settings import DiffusionConfig
 
 if TYPE_CHECKING:
@@ -120,6 +120,12 @@ def test_without_background_the_annotated_classes_share_everything() -> None:
     assert dice(probability.argmax(axis=0) == 2, LABELS == 1) > 0.97
 
 
+def test_where_no_walk_arrives_all_classes_with_seeds_are_equally_likely() -> None:
+    probability = np.array([[0, 0], [0.3, 0], [0.1, 0], [0, 0]], dtype=np.float32)
+    _complete(probability, np.array([1, 2], dtype=np.int16))
+    np.testing.assert_allclose(probability, [[0, 0], [0.75, 0.5], [0.25, 0.5], [0, 0]])
+
+
 def test_a_region_hardly_connected_counts_as_background() -> None:
     labels = np.zeros((16, 16, 16), dtype=np.uint16)
     labels[4:12, 4:12, 4:12] = 1
@@ -155,6 +161,15 @@ def test_an_edge_conducts_less_the_longer_and_the_sharper_it_is() -> None:
     assert across < 0.01
     assert conductance[3, 4] == 0  # the end of a row does not touch the start of the next
     np.testing.assert_allclose(graph.degree_n, conductance.sum(axis=1), rtol=1e-6)
+
+
+def test_how_sharp_an_edge_is_counts_against_the_usual_step_of_both_its_ends() -> None:
+    image = np.random.default_rng(0).random((3, 4, 5), dtype=np.float32)
+    usual = usual_step(image)
+    kappa = 0.8 * (usual[0, 0, 0] + usual[0, 0, 1]) / 2
+    expected = (1 + ((image[0, 0, 0] - image[0, 0, 1]) / kappa) ** 2) ** -2 + WEIGHT_FLOOR
+    found = Graph.of_image(image, (1.0, 1.0, 1.0), scale=0.8).conductance_nn.toarray()[0, 1]
+    assert found == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_graph_is_made_in_little_more_memory_than_it_keeps() -> None:
@@ -194,6 +209,22 @@ def test_the_result_depends_neither_on_chance_nor_on_threads() -> None:
 def test_the_solution_is_that_of_the_equations() -> None:
     exact = diffuse(CASE, tolerance=1e-6).probability
     assert np.abs(diffuse(CASE).probability - exact).max() < 0.02
+
+
+@pytest.mark.parametrize("absorption", [0.0, 0.2])
+def test_the_solution_is_that_of_the_dense_equations_absorption_included(absorption: float) -> None:
+    image = np.random.default_rng(0).random((3, 4, 5), dtype=np.float32)
+    seeds = np.full(image.size, UNKNOWN, dtype=np.int16)
+    seeds[[0, 7, 33]], seeds[[20, 59]] = 1, 0
+    graph = Graph.of_image(image, (2.0, 1.0, 1.0), scale=0.8)
+    step = (1.0 - absorption) * graph.conductance_nn.toarray().astype(float) / graph.degree_n[:, None]
+    free, expected = seeds == UNKNOWN, (seeds == 1).astype(float)
+    expected[free] = np.linalg.solve(
+        np.eye(free.sum()) - step[np.ix_(free, free)], step[np.ix_(free, ~free)] @ expected[~free]
+    )
+    config = DiffusionConfig(absorption=absorption, tolerance=1e-7)
+    found = solve(graph, seeds, 1, np.zeros(image.size, np.float32), config, RunControl())
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_a_stop_ends_it_at_once() -> None:

@@ -127,6 +127,15 @@ def test_uncertain_teachers_teach_nothing():
     assert all(term.item() == 0 for loss in losses for term in loss.cross)
 
 
+def test_who_is_unsure_teaches_nothing_and_learns_all_the_same():
+    batch, logits = make_batch(), make_logits()
+    uncertainty = torch.zeros((3, 1, *SHAPE))
+    uncertainty[0] = math.log(2)
+    losses = network_losses(logits, batch, 1, PAIRS, KNOBS._replace(threshold=0.6), uncertainty)
+    taught = [[term.item() > 0 for term in loss.cross] for loss in losses]
+    assert taught == [[True, True], [False, True], [False, True]]
+
+
 def test_annotated_voxels_take_no_part_in_cross_supervision():
     batch, logits = make_batch(), make_logits()
     annotated = batch._replace(truth_BDHW=torch.zeros_like(batch.truth_BDHW))

@@ -125,3 +125,11 @@ def test_where_views_are_told_apart_every_network_learns_the_dense_labels_of_ano
     own = (2, 0, 1)
     np.testing.assert_array_equal(volume.pseudo, pseudo.labels[list(own)])
     np.testing.assert_array_equal(volume.pseudo_distance, pseudo.distance[list(own)])
+
+
+def test_dense_labels_without_a_view_are_as_far_from_the_slices_of_the_other_two() -> None:
+    case, pseudo = propagated("diffusion")
+    volume = make_volume(case, pseudo, PAIRS, model=ModelConfig())
+    assert volume.pseudo_distance is not None
+    for found, pair in zip(volume.pseudo_distance, PAIRS, strict=True):
+        np.testing.assert_array_equal(found, np.minimum(*(pseudo.distance[view] for view in pair)))
