@@ -29,6 +29,7 @@ from napari_rada.data.grid import Grid
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import InputError, Stopped
 from napari_rada.events import Notice, StepLogged
+from napari_rada.guidance import weights
 from napari_rada.io import write_volume
 from napari_rada.io.annotations import write_sidecar
 from napari_rada.presets import COHORT
@@ -792,19 +793,65 @@ def test_of_the_labels_of_an_image_the_annotated_ones_are_chosen(viewer, dock, e
     assert dock(TrainWidget, load_engine=engine.load).labels.value() is viewer.layers["labels"]
 
 
-def test_guidance_is_chosen_and_missing_weights_are_told(widget, tmp_path, monkeypatch):
+NONE_HERE = "No weight files here, so no guidance yet."
+ONE_HERE = "One of the two weight files is missing, so no guidance yet."
+
+
+@pytest.fixture
+def weight_folder(tmp_path, monkeypatch):
+    """The empty folder of weights of a machine where open_clip has fetched none either."""
     monkeypatch.setenv("NAPARI_RADA_CACHE", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(weights, "_in_hub_cache", lambda repository: None)
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    return folder
+
+
+def test_guidance_is_chosen_and_missing_weights_are_told(widget, weight_folder):
     guidance = widget.settings.guidance
     guidance.setCurrentIndex(guidance.findData("none"))
     assert widget.config().guidance.source == "none"
     assert widget.settings.weights.text() == ""
     guidance.setCurrentIndex(guidance.findData("text"))
     assert widget.config().guidance.source == "text"
-    assert widget.settings.weights.text() == "No weight files here, so no guidance yet."
-    (tmp_path / "weights").mkdir()
-    (tmp_path / "weights" / "ViT-B-16.pt").touch()
+    assert widget.settings.weights.text() == NONE_HERE
+    (weight_folder / "ViT-B-16.pt").touch()
     guidance.setCurrentIndex(guidance.findData("region"))
+    assert widget.settings.weights.text() == ONE_HERE
+    (weight_folder / "clip_b16_grit1m_fultune_8xe.pth").touch()
+    guidance.setCurrentIndex(guidance.findData("text"))
     assert widget.settings.weights.text() == ""
+    (weight_folder / "ViT-B-16.pt").unlink()
+    guidance.setCurrentIndex(guidance.findData("region"))
+    assert widget.settings.weights.text() == ONE_HERE
+
+
+def test_a_base_that_open_clip_has_fetched_counts(widget, weight_folder, monkeypatch):
+    monkeypatch.setattr(weights, "_in_hub_cache", lambda repository: weight_folder / "open_clip_model.safetensors")
+    (weight_folder / "clip_b16_grit1m_fultune_8xe.pth").touch()
+    guidance = widget.settings.guidance
+    for source in ("region", "text"):
+        guidance.setCurrentIndex(guidance.findData(source))
+        assert widget.settings.weights.text() == ""
+
+
+@pytest.mark.parametrize(
+    ("source", "named", "here", "told"),
+    [
+        ("region", ["clip"], ["clip"], ONE_HERE),
+        ("text", ["clip"], ["clip"], ""),
+        ("text", ["clip", "alpha"], ["clip"], ONE_HERE),
+        ("region", ["clip", "alpha"], [], NONE_HERE),
+        ("region+text", ["clip", "alpha"], ["clip", "alpha"], ""),
+    ],
+)
+def test_of_named_weights_both_are_needed_unless_texts_alone_guide(widget, weight_folder, source, named, here, told):
+    for kind in here:
+        (weight_folder / kind).touch()
+    widget.settings.advanced.setValue({f"guidance.{kind}_weights": str(weight_folder / kind) for kind in named})
+    widget.settings.guidance.setCurrentIndex(widget.settings.guidance.findData(source))
+    assert widget.settings.weights.text() == told
 
 
 def test_a_run_without_guidance_fits_a_screen(viewer, dock, engine, qtbot, wait, tmp_path):

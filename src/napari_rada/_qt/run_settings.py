@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QHBoxLayout, QLabel, QVBox
 
 from napari_rada._napari.preferences import preferences
 from napari_rada._napari.setting_fields import as_text
+from napari_rada._napari.weights import states_of
 from napari_rada._qt.config_form import ConfigForm
 from napari_rada._qt.device_combo import DeviceCombo
 from napari_rada._qt.dock import form
@@ -16,11 +17,11 @@ from napari_rada._qt.keys import QuietCombo
 from napari_rada._qt.section import Section
 from napari_rada.config import PresetName, RunConfig
 from napari_rada.errors import ConfigError
-from napari_rada.guidance.registry import Kind, entries_of
 from napari_rada.guidance.store import WeightStore
 
 if TYPE_CHECKING:
     from napari_rada._qt.theme import Colours
+    from napari_rada.settings import GuidanceConfig
 
 PRESET_LABELS = {
     "quick": "Quick (minutes on a CPU)",
@@ -153,14 +154,23 @@ class RunSettings(QWidget):
             config = self.value().guidance
         except ConfigError:
             return ""
-        if config.source == "none" or config.clip_weights is not None:
+        if config.source == "none":
             return ""
-        folder = WeightStore(preferences().cache).folder
-        names = {entry.name for kind in get_args(Kind) for entry in entries_of(config.model, kind)}
-        here = {path.name for path in folder.iterdir()} & names if folder.is_dir() else set()
-        if here:
+        here = _weights_here(config)
+        if all(here):
             return ""
-        return "No weight files here, so no guidance yet."
+        told = "One of the two weight files is missing" if any(here) else "No weight files here"
+        return f"{told}, so no guidance yet."
+
+
+def _weights_here(config: GuidanceConfig) -> tuple[bool, bool]:
+    """Tell whether the CLIP base and a file of Alpha-CLIP are there; beside a named base, texts need no second one."""
+    named = (config.clip_weights, config.alpha_weights)
+    if any(named):
+        clip, alpha = (path is not None and path.is_file() for path in named)
+        return clip, alpha or (config.alpha_weights is None and config.source == "text")
+    base, *others = states_of(config.model, WeightStore(config.cache))
+    return base.path is not None, any(state.path for state in others)
 
 
 class PresetCombo(QuietCombo):
