@@ -33,7 +33,11 @@ IMAGE_ALONE = {"model.architecture": "vnet", "model.completion": False}
 
 
 class RunConfig(Group):
-    """Everything that determines a run, apart from the data."""
+    """Everything that determines a run, apart from the data.
+
+    Begin with `from_preset`: what ``RunConfig(...)`` leaves out has the defaults of the single settings, not what the
+    preset has, whose name `preset` only notes.
+    """
 
     preset: PresetName = "standard"
     cohort: bool = Field(False, description="Begin with the preset's settings for several cases (`for_cohort`).")
