@@ -4,15 +4,23 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from tests.engine import ball_case
 
 import napari_rada
 from napari_rada.config import RunConfig
+from napari_rada.data.grid import Grid
 from napari_rada.models.networks import NetworkInput, count_cues
 from napari_rada.models.triple_view import TripleViewModel
-from napari_rada.training.estimate import MemoryEstimate, _activations, estimate_memory
+from napari_rada.training.estimate import MemoryEstimate, _activations, estimate_memory, planned_memory
+from napari_rada.training.plan import plan
+from napari_rada.training.preflight import preflight
+
+if TYPE_CHECKING:
+    from napari_rada.data.case import Case
 
 VNETS = RunConfig.from_preset("quick").with_settings(
     {
@@ -27,11 +35,12 @@ VNETS = RunConfig.from_preset("quick").with_settings(
 )
 COMPLETERS = VNETS.with_settings({"model.architecture": "completer"})
 SHAPE = (60, 80, 80)
+GRID, LARGE = Grid.from_spacing(SHAPE), Grid.from_spacing((600, 512, 512))
 
 
 def estimate(config: RunConfig = VNETS, **settings: object) -> MemoryEstimate:
     changed = config.with_settings({name.replace("__", "."): value for name, value in settings.items()})
-    return estimate_memory([SHAPE], 2, changed)
+    return planned_memory([GRID], 2, changed)
 
 
 def test_more_of_anything_needs_more() -> None:
@@ -39,23 +48,23 @@ def test_more_of_anything_needs_more() -> None:
     assert estimate(training__patch=[64, 96, 96]).networks > 6 * before.networks
     assert estimate(training__labelled_patches=3).networks > 1.5 * before.networks
     assert estimate(model__filters=16).networks > 1.5 * before.networks
-    assert estimate_memory([SHAPE] * 6, 2, VNETS).volumes > 1.5 * before.volumes
-    assert estimate_memory([(600, 512, 512)], 2, VNETS).volumes > 600 * 512 * 512 * 4
+    assert planned_memory([GRID] * 6, 2, VNETS).volumes > 1.5 * before.volumes
+    assert planned_memory([LARGE], 2, VNETS).volumes > 600 * 512 * 512 * 4
 
 
 def test_a_prediction_with_corrections_keeps_what_networks_began_with() -> None:
     large = {"training.patch": [16, 16, 16], "model.filters": 2}
-    scan, config = [(600, 512, 512)], VNETS.with_settings(large)
+    scan, config = [LARGE], VNETS.with_settings(large)
     without, with_ = (
-        estimate_memory(scan, 3, config.with_settings({"inference.corrections": on})).volumes for on in (False, True)
+        planned_memory(scan, 3, config.with_settings({"inference.corrections": on})).volumes for on in (False, True)
     )
     assert with_ - without == 3 * 600 * 512 * 512 * 4
 
 
 def test_completers_need_more_with_every_class_and_their_cues_as_well() -> None:
-    two, three = (estimate_memory([SHAPE] * 9, classes, COMPLETERS) for classes in (2, 3))
+    two, three = (planned_memory([GRID] * 9, classes, COMPLETERS) for classes in (2, 3))
     assert three.networks > 1.5 * two.networks
-    assert two.volumes > 1.5 * estimate_memory([SHAPE] * 9, 2, VNETS).volumes
+    assert two.volumes > 1.5 * planned_memory([GRID] * 9, 2, VNETS).volumes
     assert three.volumes > 1.5 * two.volumes
 
 
@@ -135,5 +144,14 @@ def test_the_answer_is_one_sentence() -> None:
     assert replace(on_processor, free_main=9 * gib).fits
 
 
-def test_it_is_public() -> None:
+@pytest.mark.parametrize("cases", [[ball_case()], [ball_case(), ball_case(labelled=False)]], ids=["one", "cohort"])
+def test_the_public_estimate_is_of_what_is_planned(cases: list[Case]) -> None:
+    """The patch of `quick`, planned for a small scan, needs a fraction of that in the settings as they are."""
     assert napari_rada.estimate_memory is estimate_memory
+    config = RunConfig.from_preset("quick", device="cpu")
+    planned = plan(cases, config)
+    found = estimate_memory(cases, config)
+    assert found.networks == estimate_memory(cases, planned).networks
+    assert found.networks == preflight(cases, planned.with_settings({"training.minutes": 1})).memory.networks
+    if len(cases) == 1:
+        assert found.networks < 0.5 * planned_memory([cases[0].grid], 2, config).networks

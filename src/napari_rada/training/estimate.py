@@ -12,17 +12,20 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from napari_rada.data.case import check_trainable
 from napari_rada.data.working import grid_factors
 from napari_rada.memory import free_memory, in_words
 from napari_rada.models.device import autocasts, learns_in_bfloat16, resolve_device
 from napari_rada.models.networks import NetworkInput, count_cues
 from napari_rada.models.triple_view import TripleViewModel
+from napari_rada.training.plan import plan, teaching_grids
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_rada.config import RunConfig
-    from napari_rada.data.grid import Shape, Spacing
+    from napari_rada.data.case import Case
+    from napari_rada.data.grid import Grid
 
 FLOAT = 4
 """Bytes of a float32."""
@@ -72,19 +75,36 @@ class MemoryEstimate:
         return f"{text}." if self.fits else f"{text}: too much; it will be tried with less, which is slower."
 
 
-def estimate_memory(
-    shapes: Sequence[Shape], num_classes: int, config: RunConfig, spacings: Sequence[Spacing] | None = None
-) -> MemoryEstimate:
+def estimate_memory(cases: Sequence[Case], config: RunConfig) -> MemoryEstimate:
+    """Estimate the memory that `napari_rada.train` would need with these cases and settings.
+
+    Parameters
+    ----------
+    cases
+        As for `napari_rada.train`.
+    config
+        As for `napari_rada.train`, which plans patch and grid first; so does this.
+
+    Raises
+    ------
+    InputError
+        If the cases cannot teach anything.
+    ConfigError
+        If the networks could not learn with these settings, or the configured device cannot be used here.
+    """
+    classes, config = check_trainable(cases), plan(cases, config)
+    return planned_memory(teaching_grids(cases, config), len(classes), config)
+
+
+def planned_memory(grids: Sequence[Grid], num_classes: int, config: RunConfig) -> MemoryEstimate:
     """Estimate the memory of a run with settings that were planned.
 
     Parameters
     ----------
-    shapes
-        Shape (z, y, x) of every scan, at least one.
+    grids
+        Of every scan that networks learn from, at least one.
     num_classes
         Background included.
-    spacings
-        mm along (z, y, x) of every scan; needed where the settings name a spacing.
 
     Raises
     ------
@@ -94,13 +114,8 @@ def estimate_memory(
     device = resolve_device(config.device)
     free = free_memory()
     on_device = int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else free
-    return MemoryEstimate(
-        device.type,
-        _networks(num_classes, config, device),
-        _volumes(shapes, spacings, num_classes, config),
-        on_device,
-        free,
-    )
+    needs = _networks(num_classes, config, device), _volumes(grids, num_classes, config)
+    return MemoryEstimate(device.type, *needs, on_device, free)
 
 
 def _networks(num_classes: int, config: RunConfig, device: torch.device) -> int:
@@ -142,11 +157,12 @@ def _activations(model: TripleViewModel, inputs: NetworkInput) -> tuple[int, int
     return sum(sizes), max(sizes)
 
 
-def _volumes(shapes: Sequence[Shape], spacings: Sequence[Spacing] | None, num_classes: int, config: RunConfig) -> int:
+def _volumes(scans: Sequence[Grid], num_classes: int, config: RunConfig) -> int:
     """Bytes of all scans as they are trained on, or of the prediction of the largest, whichever is more."""
     limit, target = config.data.max_voxels, config.data.spacing
-    if target is not None and spacings is not None:
-        factors = (grid_factors(*scan, limit, target) for scan in zip(shapes, spacings, strict=True))
+    shapes = [grid.shape for grid in scans]
+    if target is not None:
+        factors = (grid_factors(grid.shape, grid.spacing, limit, target) for grid in scans)
         working = [-(-prod(shape) // prod(factor)) for shape, factor in zip(shapes, factors, strict=True)]
     else:
         working = [prod(shape) if limit is None else min(prod(shape), limit) for shape in shapes]

@@ -88,6 +88,11 @@ def teaching(cases: Sequence[Case], config: RunConfig) -> list[Case]:
     return [case for case in cases if case.is_labelled or config.training.unlabelled_patches]
 
 
+def teaching_grids(cases: Sequence[Case], config: RunConfig) -> list[Grid]:
+    """Return the grids of the cases that the networks learn from, turned as planned settings say."""
+    return [turn_of(case, config.data.orientation).grid(case.grid) for case in teaching(cases, config)]
+
+
 def left_out(cases: Sequence[Case], config: RunConfig) -> str | None:
     """Say how many cases the networks do not learn from; None if they learn from all."""
     number = len(cases) - len(teaching(cases, config))

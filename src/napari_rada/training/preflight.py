@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from napari_rada.data.case import check_trainable
-from napari_rada.data.orientation import turn_of
 from napari_rada.data.working import told_cut_short
 from napari_rada.models.device import autocast, autocasts, computing, learns_in_bfloat16, resolve_device
 from napari_rada.models.networks import NetworkInput, count_cues
 from napari_rada.models.triple_view import TripleViewModel
-from napari_rada.training.estimate import MemoryEstimate, estimate_memory
-from napari_rada.training.plan import left_out, plan, teaching
+from napari_rada.training.estimate import MemoryEstimate, planned_memory
+from napari_rada.training.plan import left_out, plan, teaching_grids
 from napari_rada.training.recording import CudaGraphs, recordable
 
 if TYPE_CHECKING:
@@ -64,8 +63,7 @@ def preflight(cases: Sequence[Case], config: RunConfig) -> Preflight:
     """
     classes = check_trainable(cases)
     config = plan(cases, config)
-    grids = [turn_of(case, config.data.orientation).grid(case.grid) for case in teaching(cases, config)]
-    memory = estimate_memory([grid.shape for grid in grids], len(classes), config, [grid.spacing for grid in grids])
+    memory = planned_memory(teaching_grids(cases, config), len(classes), config)
     budget = config.training.minutes
     seconds = 60.0 * budget if budget else config.training.iterations * seconds_per_iteration(len(classes), config)
     told = [left_out(cases, config), *(told_cut_short(case, config.data.crop_margin) for case in cases)]
