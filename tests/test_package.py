@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -65,6 +67,17 @@ def test_every_public_name_exists(name: str) -> None:
     assert name in dir(napari_rada)
 
 
+@pytest.mark.parametrize("name", napari_rada.__all__)
+def test_what_a_public_function_returns_and_raises_is_public_too(name: str) -> None:
+    function = getattr(napari_rada, name)
+    if not inspect.isfunction(function):
+        return
+    returned = set(re.findall(r"\b[A-Z]\w+", str(inspect.signature(function).return_annotation))) - {"None"}
+    told = re.search(r"\nRaises\n------\n(.*?)(\n\n|$)", inspect.getdoc(function) or "", re.DOTALL)
+    raised = set(re.findall(r"^\w+|(?<=, )\w+(?=,|$)", told[1], re.MULTILINE)) if told else set()
+    assert returned | raised <= set(napari_rada.__all__)
+
+
 def test_unknown_names_are_refused_as_python_does() -> None:
     with pytest.raises(AttributeError, match="module 'napari_rada' has no attribute 'trian'"):
         napari_rada.trian  # noqa: B018
@@ -90,7 +103,8 @@ def test_the_wheel_is_complete(built: Path) -> None:
         texts = {name: archive.read(name).decode() for name in names if ".dist-info/" in name}
     sources = {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src").rglob("*.py")}
     assert sources <= names
-    assert {"napari_rada/py.typed", "napari_rada/napari.yaml"} <= names
+    data = {"py.typed", "napari.yaml", "models/completer.safetensors"}
+    assert {f"napari_rada/{name}" for name in data} <= names
     entry_points = next(text for name, text in texts.items() if name.endswith("entry_points.txt"))
     assert "napari-rada = napari_rada:napari.yaml" in entry_points
     assert "napari-rada = napari_rada.cli:main" in entry_points
