@@ -88,7 +88,8 @@ def test_a_stop_is_obeyed(model):
     control = RunControl()
     control.stop()
     with pytest.raises(Stopped):
-        heat_of(model, np.zeros(TILE, np.float32), control=control)
+        heat_of(model.train(), np.zeros(TILE, np.float32), control=control)
+    assert model.training
 
 
 @pytest.fixture(scope="module")

@@ -58,14 +58,16 @@ def class_heat(
     model.eval()
     inputs, heats = as_tensor(volume), []
     passes = 2 * len(model.networks)
-    for number, network in enumerate(cast("list[ViewNetwork]", list(model.networks))):
-        on_network(2 * number, passes)
-        weights_F = _channel_weights(model, network, inputs, class_index, tile, config, control)
-        on_network(2 * number + 1, passes)
-        heat = _heat(network, inputs, weights_F, tile, config, control)
-        heats.append(heat / max(float(heat.max()), torch.finfo(torch.float32).tiny))
+    try:
+        for number, network in enumerate(cast("list[ViewNetwork]", list(model.networks))):
+            on_network(2 * number, passes)
+            weights_F = _channel_weights(model, network, inputs, class_index, tile, config, control)
+            on_network(2 * number + 1, passes)
+            heat = _heat(network, inputs, weights_F, tile, config, control)
+            heats.append(heat / max(float(heat.max()), torch.finfo(torch.float32).tiny))
+    finally:
+        model.train(was_training)
     on_network(passes, passes)
-    model.train(was_training)
     return np.asarray(torch.stack(heats).mean(dim=0).numpy(), dtype=np.float32)
 
 
