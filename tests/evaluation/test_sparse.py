@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from napari_rada import io
-from napari_rada.data.slices import AnnotatedSlice
+from napari_rada.data.slices import AnnotatedSlice, annotated_mask
 from napari_rada.errors import InputError
-from napari_rada.evaluation.sparse import choose_slices, largest_slices, main, make_sparse
+from napari_rada.evaluation.sparse import choose_slices, largest_slices, main
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,20 +64,15 @@ def test_structure_that_is_not_there(dense: Any) -> None:
         largest_slices(np.zeros_like(dense))
 
 
-def test_only_the_slices_are_kept(dense: Any) -> None:
-    kept = make_sparse(dense, [AnnotatedSlice(0, 3)])
-    np.testing.assert_array_equal(kept[3], dense[3])
-    assert kept.sum() == dense[3].sum()
-    assert kept.dtype == dense.dtype
-
-
 def test_command(tmp_path: Path, files: tuple[str, str], dense: Any, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "sparse.nii.gz"
     assert main([*files, "-o", str(out)]) == 0
     assert capsys.readouterr().out == "0:5;1:2;2:3\n"
     case = io.load_case(files[0], out)
     assert case.annotated == largest_slices(dense)
-    np.testing.assert_array_equal(case.labels, make_sparse(dense, case.annotated))
+    kept = annotated_mask(dense.shape, case.annotated)
+    np.testing.assert_array_equal(case.labels, np.where(kept, dense, 0))
+    np.testing.assert_array_equal(io.read_volume(out).array, case.labels)
     sidecar = json.loads((tmp_path / "sparse.slices.json").read_text())
     assert sidecar["annotated_slices"][0] == {"axis": 0, "index": 5}
     np.testing.assert_array_equal(nib.load(out).affine, nib.load(files[0]).affine)

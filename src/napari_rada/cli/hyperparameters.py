@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from napari_rada.presets import PRESETS
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator
@@ -14,7 +16,6 @@ if TYPE_CHECKING:
     from napari_rada.control import RunControl
 
 Source: TypeAlias = Literal["paper", "lineage", "ours"]
-PRESETS = ("quick", "standard", "paper")
 
 ORIGINS: dict[str, tuple[Source, str]] = {
     "preset": ("ours", "the name"),
@@ -116,7 +117,7 @@ def add_hyperparameters(commands: Any, command: Callable[[Any, str, str, str], a
     """Add the command's arguments."""
     text = "Print every setting of a preset with its value and its source: paper, lineage or ours."
     parser = command(commands, "hyperparameters", "hyperparameters:hyperparameters", text)
-    parser.add_argument("--preset", choices=PRESETS, default="paper", help="which preset (%(default)s)")
+    parser.add_argument("--preset", choices=tuple(PRESETS), default="paper", help="which preset (%(default)s)")
     parser.add_argument("--set", metavar="K=V", action="append", default=[], dest="settings", help="change a setting")
 
 

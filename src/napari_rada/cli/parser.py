@@ -14,6 +14,7 @@ from napari_rada.cli.hyperparameters import add_hyperparameters
 from napari_rada.cli.outputs import add_overwrite
 from napari_rada.cli.volume_parser import add_volume_flags
 from napari_rada.errors import InputError
+from napari_rada.presets import PRESETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from napari_rada.cli.console import Console
     from napari_rada.control import RunControl
 
-PRESETS = ("quick", "standard", "paper")
 METHODS = ("auto", "combined", "diffusion", "flow", "registration")
 CASE_HELP = (
     "IMAGE, or IMAGE,LABELS, or IMAGE,LABELS,a:i;a:i;a:i with the annotated slices as axis:index in the file's own "
@@ -206,7 +206,7 @@ def _add_info(commands: Any) -> None:
 
 
 def _add_preset(parser: Any) -> None:
-    parser.add_argument("--preset", choices=PRESETS, help="settings to start from (quick)")
+    parser.add_argument("--preset", choices=tuple(PRESETS), help="settings to start from (quick)")
 
 
 def _add_device(parser: argparse.ArgumentParser) -> None:

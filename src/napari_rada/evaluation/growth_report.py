@@ -48,7 +48,6 @@ NAMES = {
 GRID_ONLY = ("walk", "all three opinions")
 LARGEST = 3
 """Points of which the exponent of the large end is fitted: constant parts weigh least there."""
-PROMISED_GRIDS = 20
 PROMISED_S = 10.0
 FLOATS_PER_MIB = 2**20 / 4
 NOT_KNOWN = "-"

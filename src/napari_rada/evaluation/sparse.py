@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_rada.data.case import Case
-from napari_rada.data.slices import AnnotatedSlice, annotated_mask
+from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import InputError, RadaError
 from napari_rada.io import check_result, check_same_grid, read_volume, save_labels, stem_of, to_file
 
@@ -78,13 +78,6 @@ def choose_slices(
             index = part[(len(part) - 1) // 2] if centre else part[area[part].argmax()]
             chosen.append(AnnotatedSlice(along, int(index)))
     return tuple(chosen)
-
-
-def make_sparse(labels: NDArray[np.integer], slices: Sequence[AnnotatedSlice]) -> NDArray[np.integer]:
-    """Return a copy of dense labels (z, y, x) that is 0 outside the slices."""
-    shape = (labels.shape[0], labels.shape[1], labels.shape[2])
-    kept: NDArray[np.integer] = np.where(annotated_mask(shape, slices), labels, 0).astype(labels.dtype)
-    return kept
 
 
 def write_sparse(image: Path | str, labels: Path | str, out: Path | str, value: int | None = None) -> Case:
