@@ -19,9 +19,7 @@ from napari_rada.settings import FlowConfig, RegistrationConfig
 if TYPE_CHECKING:
     from napari_rada.settings import PropagationConfig
 
-needs_ants = pytest.mark.skipif(
-    find_spec("ants") is None, reason='antspyx is not installed: pip install "napari-rada[registration]"'
-)
+needs_ants = pytest.mark.skipif(find_spec("ants") is None, reason="antspyx is not installed: pip install antspyx")
 either_way = pytest.mark.parametrize(
     "way",
     [

@@ -80,7 +80,7 @@ def devices() -> dict[str, str]:
 
 def _qt_binding() -> str:
     found = [f"{name} {number}" for name in QT_BINDINGS if (number := _version(name))]
-    return ", ".join(found) or "none; install one with: pip install 'napari-rada[all]'"
+    return ", ".join(found) or "none; install one with: pip install 'napari[all]'"
 
 
 def _version(package: str) -> str | None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from napari_rada.data.working import Box
 
-SCALE_EXTRA = "install it with: pip install 'napari-rada[scale]'"
+SCALE_EXTRA = "install it with: pip install zarr dask distributed"
 
 
 class Readable(Protocol):

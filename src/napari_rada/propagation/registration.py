@@ -4,7 +4,7 @@ The image of one slice is registered deformably, in 2D, to its neighbour's; the 
 label of the next step (lineage: pairwise, nearest neighbour, then an opening and a closing). The result is one dense
 labelling per view; the views are fused with the weights α^|d|, d the distance to the view's annotated slice.
 
-Needs antspyx: ``pip install "napari-rada[registration]"``.
+Needs antspyx: ``pip install antspyx``.
 """
 
 from __future__ import annotations
@@ -198,5 +198,5 @@ def _import_ants() -> Any:
     except ImportError:
         raise MissingDependencyError(
             "Propagation by registration needs the package antspyx, which is not installed; "
-            'run pip install "napari-rada[registration]", or choose propagation.method=diffusion.'
+            "run pip install antspyx, or choose propagation.method=diffusion."
         ) from None

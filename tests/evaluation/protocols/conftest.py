@@ -25,7 +25,7 @@ def scan(seed: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
 @pytest.fixture
 def h5_layout(tmp_path: Path) -> Callable[[int], Path]:
     """Write scans as ``NAME/mri_norm2.h5``."""
-    h5py = pytest.importorskip("h5py", reason='h5py is not installed: pip install "napari-rada[benchmark]"')
+    h5py = pytest.importorskip("h5py", reason="h5py is not installed: pip install h5py")
 
     def write(count: int) -> Path:
         folder = tmp_path / "h5"

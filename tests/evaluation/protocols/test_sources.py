@@ -41,7 +41,7 @@ def test_a_scan_of_the_preprocessed_form_without_labels_is_an_unlabelled_one(
 
 
 def test_the_archive_of_la2018(tmp_path: Path) -> None:
-    nrrd = pytest.importorskip("nrrd", reason='pynrrd is not installed: pip install "napari-rada[benchmark]"')
+    nrrd = pytest.importorskip("nrrd", reason="pynrrd is not installed: pip install pynrrd")
     image, labels = scan(0)
     for name in ("A1", "A2"):
         (tmp_path / "Training Set" / name).mkdir(parents=True)

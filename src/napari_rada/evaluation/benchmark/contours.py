@@ -47,7 +47,7 @@ class ContourInterpolation:
         if not self._pool.submit(has_filter).result():
             raise MissingDependencyError(
                 f"The method {self.name} needs itk-morphologicalcontourinterpolation; install it with: "
-                'pip install "napari-rada[benchmark]"'
+                "pip install itk-morphologicalcontourinterpolation"
             )
 
     def segment(

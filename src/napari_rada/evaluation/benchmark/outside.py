@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from napari_rada.control import RunControl
     from napari_rada.data.case import Case
 
-INSTALL = 'pip install "napari-rada[peers]"'
 LOG = "log.txt"
 POLL_S = 0.2
 LONGEST = 200
@@ -48,7 +47,10 @@ def check_installed(method: str, packages: Mapping[str, str]) -> None:
     """
     missing = [package for module, package in packages.items() if find_spec(module) is None]
     if missing:
-        raise MissingDependencyError(f"The method {method} needs {', '.join(missing)}; install it with: {INSTALL}")
+        raise MissingDependencyError(
+            f"The method {method} needs {', '.join(missing)}; install it with: pip install {' '.join(missing)} "
+            "(what else these import, pyproject.toml lists under peers)"
+        )
 
 
 def run_worker(

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from napari_rada.data.grid import Spacing
     from napari_rada.evaluation.protocols.definitions import ProtocolDefinition
 
-EXTRA = 'pip install "napari-rada[benchmark]"'
 FOLDER_ROLES = {
     "labeled": "labelled",
     "unlabeled": "unlabelled",
@@ -212,4 +211,4 @@ def _package(module: str, package: str, what: str) -> Any:
     try:
         return import_module(module)
     except ImportError:
-        raise MissingDependencyError(f"{what} need {package}; install it with: {EXTRA}") from None
+        raise MissingDependencyError(f"{what} need {package}; install it with: pip install {package}") from None
