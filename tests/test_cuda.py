@@ -15,7 +15,7 @@ from tests.training.test_trainer import training_volume
 from napari_rada import pipeline
 from napari_rada.control import RunControl
 from napari_rada.events import FinishReason, Notice, StepLogged, ignore
-from napari_rada.inference.sliding import blank_prior, predict_volume
+from napari_rada.inference.sliding import blank_prior, predicted_softmax
 from napari_rada.models.networks import NetworkInput
 from napari_rada.models.triple_view import TripleViewModel
 from napari_rada.training.objective import Summary
@@ -277,9 +277,9 @@ def test_prediction_steps_down_when_the_card_is_full_and_the_model_comes_back(li
     model = TripleViewModel(2, config.model).place_on(CUDA)
     image = np.random.default_rng(0).random((48, 48, 48), dtype=np.float32)
     volume, told = blank_prior(image, 2), []
-    wanted = predict_volume(model, volume, (48, 48, 48), config.inference, RunControl())
+    wanted = predicted_softmax(model, volume, (48, 48, 48), config.inference, RunControl())
     little_memory(2 * 2**20)
-    found = predict_volume(model, volume, (48, 48, 48), config.inference, RunControl(), on_shortage=told.append)
+    found = predicted_softmax(model, volume, (48, 48, 48), config.inference, RunControl(), on_shortage=told.append)
     assert told
     assert next(model.parameters()).device.type == "cuda"
     assert found.shape == wanted.shape

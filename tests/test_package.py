@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import os
 import re
@@ -122,6 +123,22 @@ def test_base_dependencies_hold_no_qt_binding(built: Path) -> None:
     required = [line for line in metadata.splitlines() if line.startswith("Requires-Dist:") and "extra ==" not in line]
     assert any("napari>=" in line for line in required)
     assert not any(word in line.lower() for line in required for word in ("pyqt5", "pyqt6", "pyside", "napari["))
+
+
+LONGEST_MODULE, LONGEST_FUNCTION = 499, 80
+
+
+def test_modules_and_functions_are_short() -> None:
+    long = []
+    for path in (ROOT / "src").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        if (lines := len(text.splitlines())) > LONGEST_MODULE:
+            long.append(f"{path.name}: {lines}")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                lines = (node.end_lineno or 0) - node.lineno + 1
+                long += [f"{path.name}, {node.name}: {lines}"] if lines > LONGEST_FUNCTION else []
+    assert not long
 
 
 def test_the_citation_names_software_and_paper() -> None:

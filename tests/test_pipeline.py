@@ -20,7 +20,6 @@ from napari_rada.data.working import box_selector
 from napari_rada.errors import ConfigError, InputError, MissingDependencyError, RunFolderError, Stopped
 from napari_rada.events import FinishReason, Notice, Stage, StageProgress, StepLogged
 from napari_rada.inference import ensemble
-from napari_rada.inference.blending import blended
 from napari_rada.inference.edges import follow_edges
 from napari_rada.inference.ensemble import Part, assemble, averaged
 from napari_rada.models.completer import load_completer
@@ -498,38 +497,6 @@ def test_a_mask_tells_run_iteration_and_annotation(run):
     labels = ball()
     other = Case.create(ball_image(labels), labels, slices=list(enumerate(CENTRE))[:2])
     assert pipeline.predict(run, other, device="cpu").provenance["annotation"] != first["annotation"]
-
-
-@pytest.mark.parametrize(("own", "corrections"), [(None, True), (6000, True), (6000, False)])
-def test_networks_and_propagation_come_together_on_the_scans_own_voxels(tmp_path, monkeypatch, own, corrections):
-    """Also where the propagation has grids of its own, in another box."""
-    case = ball_case()
-    config = tiny_config(
-        propagation__method="combined",
-        data__propagation_voxels=own,
-        data__max_voxels=4096,
-        training__iterations=1,
-        inference__edge_aware=False,
-        inference__corrections=corrections,
-    )
-    pipeline.train([case], tmp_path / "run", config)
-    seen = []
-    monkeypatch.setattr(
-        pipeline, "blended", lambda first, *rest: seen.append((first.copy(), *rest)) or blended(first, *rest)
-    )
-    found = pipeline.predict(tmp_path / "run", case, device="cpu").probability
-    ((networks, propagation, settings, begun),) = seen
-    assert networks.shape == propagation.shape == found.shape
-    unknown = ~case.known
-    np.testing.assert_allclose(propagation.sum(axis=0), 1, atol=1e-5)
-    assert not np.allclose(networks[:, unknown], propagation[:, unknown], atol=0.01)
-    np.testing.assert_array_equal(found[:, unknown], blended(networks, propagation, settings, begun)[:, unknown])
-    assert (begun is not None) == corrections
-    if corrections:
-        assert begun.shape == propagation.shape
-        np.testing.assert_allclose(begun.sum(axis=0), 1, atol=1e-4)
-    alone = pipeline.propagate(case, config).probability
-    np.testing.assert_allclose(propagation[:, unknown], alone[:, unknown], atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,34 +12,29 @@ from napari_rada.closeups import propagated_closely
 from napari_rada.config import RunConfig
 from napari_rada.control import RunControl
 from napari_rada.data.case import Case, check_trainable
-from napari_rada.data.orientation import Turn, told_turned, turn_of
+from napari_rada.data.orientation import told_turned, turn_of
 from napari_rada.data.working import told_cut_short
 from napari_rada.errors import ConfigError, InputError
 from napari_rada.events import FinishReason, Listener, Notice, Stage, StageProgress, ignore
 from napari_rada.guidance.files import find_files
-from napari_rada.inference.blending import blended
-from napari_rada.inference.cleanup import CleanUp, clean_up
-from napari_rada.inference.ensemble import Inside, Part, assemble, averaged, mean_disagreement, mean_in_box
+from napari_rada.inference.cleanup import CleanUp
+from napari_rada.inference.ensemble import Inside, mean_disagreement
 from napari_rada.inference.explain import class_heat
-from napari_rada.inference.sliding import predict_volume
 from napari_rada.inference.suggest import Suggestion, suggest_slice
 from napari_rada.memory import shortage_explained
 from napari_rada.models.device import computing
-from napari_rada.models.networks import begun_as
 from napari_rada.models.triple_view import guide_in
-from napari_rada.prediction import Explanation, Prediction, disagreement
+from napari_rada.predicting import assembled, found_inside, tidied, turned_back
+from napari_rada.prediction import Explanation, Prediction
 from napari_rada.preparation import (
     Work,
-    image_in_box,
     network_inputs,
     own_grids,
     propagated,
-    tell_part,
     training_volume,
     working_grids,
 )
 from napari_rada.propagation import make_propagator
-from napari_rada.propagation.regridding import placed
 from napari_rada.training.checkpoint import Checkpoint, load_checkpoint, save_weights
 from napari_rada.training.economy import check_alike
 from napari_rada.training.guiding import built_alike
@@ -55,15 +49,10 @@ from napari_rada.training.team import ALONE
 from napari_rada.training.trained import TrainedRun
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from numpy.typing import NDArray
+    from collections.abc import Sequence
 
     from napari_rada.data.classes import ClassTable
     from napari_rada.data.slices import AnnotatedSlice
-    from napari_rada.data.working import WorkingCase
-    from napari_rada.inference.sliding import VolumeInput
-    from napari_rada.models.triple_view import TripleViewModel
     from napari_rada.training.team import Team
     from napari_rada.training.trained import Weights
     from napari_rada.training.volumes import Volume
@@ -116,8 +105,8 @@ def propagate(
         found = propagated(work, own_grids(work), held_out=False)
         doubt = mean_disagreement([(working, pseudo.disagreement) for pseudo, working in found])
         inside = Inside(found[0].case, propagated_closely(work, found), doubt)
-        prediction = _assembled(work, inside, {"method": f"propagation: {found[0].pseudo.method}"})
-    return _tidied(prediction, CleanUp(), case, config)
+        prediction = assembled(work, inside, {"method": f"propagation: {found[0].pseudo.method}"})
+    return tidied(prediction, CleanUp(), case, config)
 
 
 @shortage_explained
@@ -322,9 +311,9 @@ def predict(
     work = Work(turn.case(case), classes, config, control, listener)
     with computing(config.threads):
         model = run.model(device)
-        inside = _predict(work, model, working_grids(work))
-        prediction = _turned_back(_assembled(work, inside, run.provenance()), turn, case)
-    return _tidied(prediction, tidy or CleanUp(), case, config)
+        inside = found_inside(work, model, working_grids(work))
+        prediction = turned_back(assembled(work, inside, run.provenance()), turn, case)
+    return tidied(prediction, tidy or CleanUp(), case, config)
 
 
 @shortage_explained
@@ -463,67 +452,3 @@ def _with_classes(case: Case, classes: ClassTable) -> Case:
             "gain a class afterwards, start a new run."
         )
     return replace(case, classes=classes)
-
-
-def _assembled(work: Work, inside: Inside, provenance: Mapping[str, str | int | float]) -> Prediction:
-    """Decide every voxel of the scan, along its edges if it is configured so."""
-    case, settings = work.case, work.config.inference
-    edges = image_in_box(work, inside.working.box) if settings.edge_aware and case.is_labelled else None
-    keep, control = settings.keep_annotated, work.control
-    return assemble(
-        case, work.classes, inside, keep_annotated=keep, provenance=provenance, image_zyx=edges, control=control
-    )
-
-
-def _turned_back(prediction: Prediction, turn: Turn, case: Case) -> Prediction:
-    """Bring what was found in a turned case to the case as it is."""
-    if not turn:
-        return prediction
-    doubt = prediction.disagreement
-    return replace(
-        prediction,
-        mask=turn.back(prediction.mask),
-        probability=turn.back(prediction.probability),
-        disagreement=None if doubt is None else turn.back(doubt),
-        grid=case.grid,
-    )
-
-
-def _tidied(prediction: Prediction, tidy: CleanUp, case: Case, config: RunConfig) -> Prediction:
-    """Tidy a mask as it is asked for, and as the settings ask for."""
-    tidy = replace(tidy, largest_part=tidy.largest_part or config.inference.largest_part)
-    return clean_up(prediction, tidy, case.known if config.inference.keep_annotated else None)
-
-
-def _predict(work: Work, model: TripleViewModel, grids: Sequence[WorkingCase]) -> Inside:
-    """Predict inside the box of the grids: the mean of the networks, with the propagation where there is one."""
-    config, listener = work.config, work.listener
-    parts = []
-    every, made = network_inputs(work, grids)
-    propagation = propagated_closely(work, made) if made else None
-    for number, (working, inputs) in enumerate(zip(grids, every, strict=True)):
-        softmax_NCZYX = predict_volume(
-            model,
-            inputs,
-            config.training.patch,
-            config.inference,
-            work.control,
-            on_tile=partial(tell_part, listener, Stage.PREDICT, number, len(grids)),
-            on_shortage=lambda change: listener(Notice(f"Memory ran out; prediction begins again with {change}.")),
-        )
-        work.control.check()  # also where all tiles went in one batch
-        parts.append(Part(working, softmax_NCZYX.mean(axis=0), disagreement(softmax_NCZYX)))
-    inside = averaged(parts)
-    if propagation is None:
-        return inside
-    propagation = placed(propagation, made[0].case, inside.working)
-    begun = _begun(work, grids, every) if config.inference.corrections and config.model.completion else None
-    work.control.check()
-    found = blended(inside.probability_Czyx, propagation, config.inference, begun)
-    return inside._replace(probability_Czyx=found)
-
-
-def _begun(work: Work, grids: Sequence[WorkingCase], every: Sequence[VolumeInput]) -> NDArray[np.float32]:
-    """Probability (C, z, y, x) inside the box of the grids that the networks would give untrained."""
-    begun = [begun_as(inputs.prior) for inputs in every]
-    return mean_in_box(list(zip(grids, begun, strict=True)), work.control)

@@ -61,7 +61,7 @@ def test_the_lineage_s_loop_runs_the_networks_as_often_as_published(monkeypatch)
         training__labelled_patches=2,
         training__unlabelled_patches=2,
     )
-    monkeypatch.setattr("napari_rada.evaluation.step_benchmark.predict_volume", _predicted)
+    monkeypatch.setattr("napari_rada.evaluation.step_benchmark.predicted_softmax", _predicted)
     monkeypatch.setattr("napari_rada.training.trainer.score_held_out", lambda *_: None)
     compare(ball_case(), ball(), config)
     student, clean, noisy = 4, 2, 4 * LINEAGE_PASSES // 2

@@ -11,7 +11,7 @@ from napari_rada.config import RunConfig
 from napari_rada.control import RunControl
 from napari_rada.errors import Stopped
 from napari_rada.inference import tiles
-from napari_rada.inference.sliding import blank_prior, predict_volume
+from napari_rada.inference.sliding import blank_prior, predicted_softmax
 from napari_rada.inference.tiles import predict_part
 from napari_rada.inference.window import TileGrid, boxes
 from napari_rada.models.triple_view import TripleViewModel
@@ -54,7 +54,7 @@ def test_parts_are_bit_for_bit_those_of_the_whole(
 ) -> None:
     settings = config(model__completion=completion, inference__overlap=overlap)
     model, image = make_model(settings), np.random.default_rng(0).random(shape).astype(np.float32)
-    whole = predict_volume(model, blank_prior(image, 2), TILE, settings.inference, RunControl())
+    whole = predicted_softmax(model, blank_prior(image, 2), TILE, settings.inference, RunControl())
     grid = TileGrid(shape, TILE, overlap)
     joined = np.zeros_like(whole)
     for box in boxes(shape, (16, 32, 20)):
@@ -80,10 +80,10 @@ def test_stop_is_heard_between_tiles() -> None:
 def test_stop_is_heard_within_a_tile() -> None:
     settings = config()
     image, model = np.zeros(TILE, dtype=np.float32), make_model(settings)
-    predict_volume(model, blank_prior(image, 2), TILE, settings.inference, counted := StopAtLook())
+    predicted_softmax(model, blank_prior(image, 2), TILE, settings.inference, counted := StopAtLook())
     control = StopAtLook(counted.looks // 2)
     with pytest.raises(Stopped):
-        predict_volume(model, blank_prior(image, 2), TILE, settings.inference, control)
+        predicted_softmax(model, blank_prior(image, 2), TILE, settings.inference, control)
     assert control.looks == control.look
 
 

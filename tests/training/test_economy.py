@@ -9,12 +9,12 @@ import pytest
 import torch
 from tests.engine import ball_case, tiny_config
 
-from napari_rada import pipeline, preparation
+from napari_rada import pipeline, predicting, preparation
 from napari_rada.control import RunControl
 from napari_rada.errors import NotEnoughMemoryError
 from napari_rada.events import Event, FinishReason, Notice, StepLogged, TrainingStarted
 from napari_rada.inference import sliding
-from napari_rada.inference.sliding import blank_prior, predict_volume
+from napari_rada.inference.sliding import blank_prior, predicted_softmax
 from napari_rada.memory import in_words, is_out_of_memory
 from napari_rada.models import device as devices
 from napari_rada.models.completer import load_completer
@@ -280,7 +280,7 @@ def predict(control: RunControl | None = None, **changes: Any) -> tuple[Any, lis
     image = np.random.default_rng(0).random((40, 40, 40), dtype=np.float32)
     told: list[str] = []
     inference = CONFIG.inference.model_copy(update={"tiles_per_batch": 2})
-    result = predict_volume(
+    result = predicted_softmax(
         model, blank_prior(image, 2), (40, 40, 40), inference, control or RunControl(), on_shortage=told.append
     )
     assert model.training
@@ -315,12 +315,12 @@ def test_prediction_does_not_try_for_ever(monkeypatch: pytest.MonkeyPatch) -> No
     assert 1000 - shortage.left == 4
 
 
-@pytest.mark.parametrize("stage", ["predict_volume", "assemble"])
+@pytest.mark.parametrize("stage", ["predicted_softmax", "assemble"])
 def test_a_prediction_that_cannot_be_saved_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
     train(tmp_path / "run")
-    Shortage(monkeypatch, pipeline, stage, 1).kind = "numpy"
+    Shortage(monkeypatch, predicting, stage, 1).kind = "numpy"
     with pytest.raises(NotEnoughMemoryError, match="Memory ran out"):
         pipeline.predict(tmp_path / "run", ball_case(), device="cpu")
 

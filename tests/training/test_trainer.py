@@ -23,7 +23,7 @@ from napari_rada.events import (
     TrainingStarted,
     Validated,
 )
-from napari_rada.inference.sliding import VolumeInput, predict_volume
+from napari_rada.inference.sliding import VolumeInput, predicted_softmax
 from napari_rada.propagation import make_propagator
 from napari_rada.training import trainer as trainer_module
 from napari_rada.training.checkpoint import TrainState, load_checkpoint, save_checkpoint
@@ -62,7 +62,7 @@ def test_the_networks_learn_a_tiny_volume_from_the_image_alone(tmp_path):
     assert trainer.run() is FinishReason.COMPLETED
     image = trainer.volumes[0].image
     blank = VolumeInput(image, np.full((2, *image.shape), 0.5, np.float32), np.zeros_like(image[None]))
-    softmax = predict_volume(trainer.model, blank, config.training.patch, config.inference, RunControl())
+    softmax = predicted_softmax(trainer.model, blank, config.training.patch, config.inference, RunControl())
     truth = ball() > 0
     for network in softmax:
         mask = network.argmax(axis=0) > 0

@@ -35,7 +35,7 @@ from napari_rada.errors import RadaError
 from napari_rada.evaluation.scans import find_scans, load_scan, scores
 from napari_rada.events import StepLogged, ignore
 from napari_rada.inference.ensemble import Part, assemble, averaged
-from napari_rada.inference.sliding import VolumeInput, predict_volume
+from napari_rada.inference.sliding import VolumeInput, predicted_softmax
 from napari_rada.models.device import autocast, computing, resolve_device
 from napari_rada.models.triple_view import NUM_VIEWS
 from napari_rada.preparation import Work, propagated, working_grids
@@ -221,7 +221,7 @@ def _measure(
     inputs = VolumeInput(
         working.image, pseudo.probability, cues_without(working, pseudo, None, config.model.architecture)
     )
-    softmax_NCZYX = predict_volume(trainer.model, inputs, config.training.patch, config.inference, RunControl())
+    softmax_NCZYX = predicted_softmax(trainer.model, inputs, config.training.patch, config.inference, RunControl())
     found = averaged([Part(working, softmax_NCZYX.mean(axis=0))])
     mask = assemble(case, classes, found, keep_annotated=True, provenance={}).mask
     seconds = float(np.median(np.diff([0.0, *elapsed])))

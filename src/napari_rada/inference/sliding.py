@@ -48,7 +48,7 @@ def blank_prior(image: NDArray[np.float32], num_classes: int) -> VolumeInput:
     return VolumeInput(image, prior, np.zeros((1, *image.shape), dtype=np.float32))
 
 
-def predict_volume(
+def predicted_softmax(
     model: TripleViewModel,
     volume: VolumeInput,
     tile: Shape,
@@ -58,7 +58,7 @@ def predict_volume(
     networks: Sequence[int] | None = None,
     on_shortage: Callable[[str], None] = lambda change: None,
 ) -> NDArray[np.float32]:
-    """Predict tile by tile, tiles overlapping and weighted by a Gaussian.
+    """Return the softmax of each network, predicted tile by tile, tiles overlapping and weighted by a Gaussian.
 
     Where memory runs out it begins again with one tile at a time, then with smaller ones, at last on the CPU.
 

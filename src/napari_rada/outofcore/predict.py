@@ -134,16 +134,12 @@ def predict_volume(
         If a stop was requested; what is written is gone on with later.
     """
     control = control or RunControl()
-    volume = _opened(volume)
-    for note in volume.notes:
-        listener(Notice(note))
+    volume = _opened(volume, listener)
     run = TrainedNetworks.read(run_dir, weights)
     run.check_unannotated(volume.name)
-    _check_orientation(volume, run)
+    _check_place(volume, run, elsewhere=scheduler is not None)
     target, kept = _checked_out(out, volume), None if probability is None else _checked_out(probability, volume)
     _check_apart(target, kept)
-    if scheduler is not None and volume.path is None and not hasattr(volume.array, "__dask_graph__"):
-        raise InputError(f"{volume.name} lies in this process; a cluster needs a file, or a dask array.")
     with ExitStack() as stack:
         runner: Runner = Here() if scheduler is None else stack.enter_context(Cluster(scheduler))
         stack.callback(forget_sites)
@@ -152,12 +148,7 @@ def predict_volume(
         for folder in filter(None, (target, kept)):
             make_folder(folder)
             write_group(folder)
-        if max(wanted.factors) > 1:
-            listener(Notice(_coarseness(volume, wanted.factors)))
-        if run.config.inference.largest_part:
-            listener(
-                Notice("inference.largest_part needs the whole mask in memory and is left out; all parts are kept.")
-            )
+        _tell_limits(run, volume, wanted.factors, listener)
         order = Order(str(Path(run_dir).resolve()), weights, device, volume, str(target), uuid4().hex)
         site = Site(order)
         units, computed = _compute(site, order, runner, control, listener)
@@ -177,8 +168,21 @@ class _Wanted:
     non_finite: NonFinite | None
 
 
-def _check_orientation(volume: LazyVolume, run: TrainedNetworks) -> None:
-    """Raise `InputError` if the volume would have to be turned, which takes all of it at once."""
+def _tell_limits(run: TrainedNetworks, volume: LazyVolume, factors: Factors, listener: Listener) -> None:
+    """Say in what the result is less than the volume or the settings let expect."""
+    if max(factors) > 1:
+        listener(Notice(_coarseness(volume, factors)))
+    if run.config.inference.largest_part:
+        listener(Notice("inference.largest_part needs the whole mask in memory and is left out; all parts are kept."))
+
+
+def _check_place(volume: LazyVolume, run: TrainedNetworks, *, elsewhere: bool) -> None:
+    """Raise `InputError` if the volume would have to be turned, or processes `elsewhere` could not read it.
+
+    Turning takes all of it at once.
+    """
+    if elsewhere and volume.path is None and not hasattr(volume.array, "__dask_graph__"):
+        raise InputError(f"{volume.name} lies in this process; a cluster needs a file, or a dask array.")
     found, wanted = volume.grid.orientation, run.config.data.orientation
     if found and wanted and found != wanted:
         raise InputError(
@@ -187,12 +191,14 @@ def _check_orientation(volume: LazyVolume, run: TrainedNetworks) -> None:
         )
 
 
-def _opened(volume: LazyVolume | Readable | Path | str) -> LazyVolume:
-    """Open what was given; its path is one that another process finds too."""
+def _opened(volume: LazyVolume | Readable | Path | str, listener: Listener) -> LazyVolume:
+    """Open what was given and tell what is to be known of it; its path is one that another process finds too."""
     if isinstance(volume, (str, Path)):
         volume = open_lazy(volume)
     elif not isinstance(volume, LazyVolume):
         volume = from_array(volume)
+    for note in volume.notes:
+        listener(Notice(note))
     return volume if volume.path is None else replace(volume, path=volume.path.resolve())
 
 

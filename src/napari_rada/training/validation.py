@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from napari_rada.inference.blending import blended
-from napari_rada.inference.sliding import VolumeInput, blank_prior, predict_volume
+from napari_rada.inference.sliding import VolumeInput, blank_prior, predicted_softmax
 from napari_rada.models.networks import begun_as
 from napari_rada.training.team import ALONE
 from napari_rada.training.volumes import third_view
@@ -103,7 +103,7 @@ def predict_view(
     result = np.zeros_like(held_out.propagation)
     for plane in held_out.slices:
         start, slab = _slab(volume, plane, view, model, config.training.patch[plane.axis])
-        softmax = predict_volume(model, slab, config.training.patch, config.inference, control, networks=(network,))
+        softmax = predicted_softmax(model, slab, config.training.patch, config.inference, control, networks=(network,))
         in_plane = held_out.voxels[:, plane.axis] == plane.index
         z, y, x = (held_out.voxels[in_plane] - start).T
         result[:, in_plane] = softmax[0][:, z, y, x]
