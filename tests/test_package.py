@@ -141,6 +141,16 @@ def test_modules_and_functions_are_short() -> None:
     assert not long
 
 
+def test_links_of_the_description_lead_somewhere_outside_the_repository(built: Path) -> None:
+    with zipfile.ZipFile(next(built.glob("*.whl"))) as archive:
+        description = archive.read("napari_rada-0.1.0.dist-info/METADATA").decode().partition("\n\n")[2]
+    targets = re.findall(r"\]\(([^)]+)\)", description)
+    assert len(targets) == len(re.findall(r"\]\([^)]+\)", (ROOT / "README.md").read_text(encoding="utf-8")))
+    assert all(target.startswith(("https://", "#")) for target in targets)
+    (image,) = re.findall(r"!\[[^]]*\]\(([^)]+)\)", description)
+    assert image == "https://raw.githubusercontent.com/napari-rada/napari-rada/main/docs/images/suggested.png"
+
+
 def test_the_citation_names_software_and_paper() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["title"] == "napari-rada"
