@@ -56,12 +56,12 @@ def test_detection_misses_what_is_one_voxel_thin() -> None:
     assert detect_slices(np.zeros(SHAPE)) == ()
 
 
-@pytest.mark.parametrize(("wide", "found"), [(2, 1), (1, 0)])
-def test_two_voxels_that_no_other_slice_shows_are_enough(wide: int, found: int) -> None:
-    """Of a slice of 2x2 voxels the one that crosses it shows two already."""
+@pytest.mark.parametrize(("tall", "found"), [(3, 1), (2, 0)])
+def test_four_voxels_that_no_other_slice_shows_are_enough(tall: int, found: int) -> None:
+    """Of a slice of 3x2 voxels the one that crosses it shows two already."""
     labels = np.zeros(SHAPE, dtype=np.uint8)
     labels[12, 10:18, 12:20] = 1
-    labels[12 : 12 + wide, 14, 12:14] = 1
+    labels[12 : 12 + tall, 14, 12:14] = 1
     planes = [AnnotatedSlice(0, 12), AnnotatedSlice(1, 14)][: 1 + found]
     assert list(detect_slices(labels)) == planes
 

@@ -485,8 +485,7 @@ class TrainWidget(Dock):
             self.session.add_run(run.path, run.path.name)
         self._draw_buttons()
         self._on_annotation_changed()
-        last = f" {len(run.steps)} logged iterations." if run.steps else ""
-        self.message.setValue(f"Loaded {run.path.name}.{last}")
+        self.message.setValue(f"Loaded {run.path.name}.{f' {len(run.steps)} logged iterations.' if run.steps else ''}")
 
     def _choose_scans(self, scans: dict[Image, Labels | None]) -> None:
         """Choose the first annotated scan with its labels, and the others, if there are any, as further scans."""

@@ -56,12 +56,16 @@ class AnnotatedSlice:
             )
 
 
+FEWEST = 4
+"""Voxels that only a plane itself shows, if it is to be detected: with fewer, stacks of slices are read across more."""
+
+
 def detect_slices(labels: Labels) -> tuple[AnnotatedSlice, ...]:
     """Propose the annotated slices of a sparsely painted volume.
 
     A plane that was not painted shows only where painted planes cross it. So the plane with the most paint is taken
-    first, its paint is removed, and so on, as long as a plane has a block of 2x2 painted voxels of which two are left.
-    Structures one voxel thin and empty annotated slices cannot be found this way, and a structure painted in many
+    first, its paint is removed, and so on, as long as a plane has `FEWEST` voxels left and a block of 2x2 painted voxels
+    of which two are left. Structures one voxel thin and empty annotated slices cannot be found this way, and a structure painted in many
     neighbouring slices can be read along the wrong axis: the user corrects the proposal.
 
     Parameters
@@ -75,7 +79,7 @@ def detect_slices(labels: Labels) -> tuple[AnnotatedSlice, ...]:
     found: list[AnnotatedSlice] = []
     while True:
         plane = max((AnnotatedSlice(axis, int(paint[axis].argmax())) for axis in range(3)), key=lambda p: _at(paint, p))
-        if _at(paint, plane) < 2:
+        if _at(paint, plane) < FEWEST:
             return tuple(sorted(found))
         left_here = left[plane.selector()]
         if not ((_in_block(painted[plane.selector()]) == 4) & (_in_block(left_here) >= 2)).any():
