@@ -64,9 +64,9 @@ def detect_slices(labels: Labels) -> tuple[AnnotatedSlice, ...]:
     """Propose the annotated slices of a sparsely painted volume.
 
     A plane that was not painted shows only where painted planes cross it. So the plane with the most paint is taken
-    first, its paint is removed, and so on, as long as a plane has `FEWEST` voxels left and a block of 2x2 painted voxels
-    of which two are left. Structures one voxel thin and empty annotated slices cannot be found this way, and a structure painted in many
-    neighbouring slices can be read along the wrong axis: the user corrects the proposal.
+    first, its paint is removed, and so on, as long as a plane has `FEWEST` voxels left and a block of 2x2 painted
+    voxels of which two are left. Structures one voxel thin and empty annotated slices cannot be found this way, and a
+    structure painted in many neighbouring slices can be read along the wrong axis: the user corrects the proposal.
 
     Parameters
     ----------
