@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from napari_rada import pipeline
 from napari_rada.cli import main
 from napari_rada.control import RunControl
 from napari_rada.data.case import Case
+from napari_rada.data.classes import ClassInfo, ClassTable
 from napari_rada.errors import ConfigError, InputError, RunFolderError, Stopped
 from napari_rada.events import CheckpointSaved, FinishReason, Stage, StageProgress, StepLogged, TrainingStarted
 from napari_rada.io import load_case, save_labels, write_volume
@@ -119,6 +122,8 @@ def test_what_cannot_be_continued_is_told(run, tmp_path):
     other = Case.create(ball_image(ball()), labels, slices=list(enumerate(CENTRE)))
     with pytest.raises(InputError, match=r"the label values \[2\] are new, the run knows \[0, 1\]"):
         pipeline.continue_training(run, [other], tmp_path / "new")
+    with pytest.raises(InputError, match=r"ball: the label values \[2\] are new, .*; give them the run's"):
+        pipeline.predict(run, replace(other, name="ball"))
     with pytest.raises(ConfigError, match="built differently"):
         pipeline.continue_training(run, [ball_case()], tmp_path / "new", tiny_config(model__filters=8))
     with pytest.raises(RunFolderError, match="already holds a run"):
@@ -126,6 +131,19 @@ def test_what_cannot_be_continued_is_told(run, tmp_path):
     with pytest.raises(InputError, match="No case has annotated slices"):
         pipeline.continue_training(run, [ball_case(labelled=False)], tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def test_a_value_that_the_run_calls_otherwise_is_refused(tmp_path):
+    def named(name):
+        return ClassTable((ClassInfo(0, "background"), ClassInfo(1, name)))
+
+    case = ball_case()
+    pipeline.train([replace(case, classes=named("liver"))], tmp_path / "run", tiny_config())
+    with pytest.raises(InputError, match="ball calls the label value 1 'spleen' and the run calls it 'liver'; one val"):
+        pipeline.continue_training(tmp_path / "run", [replace(case, classes=named("spleen"))], tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    for same in (case, replace(case, classes=named("Liver"))):
+        assert pipeline._with_classes(same, named("liver")).classes == named("liver")
 
 
 def test_a_checkpoint_comes_on_request(tmp_path):

@@ -46,7 +46,7 @@ from napari_rada.training.run_folder import RunFolder
 from napari_rada.training.share import check_share
 from napari_rada.training.snapshot import load_cases, load_classes, save_snapshot
 from napari_rada.training.team import ALONE
-from napari_rada.training.trained import TrainedRun
+from napari_rada.training.trained import TrainedRun, check_known
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -215,7 +215,7 @@ def continue_training(
     run_dir
         A run that was finished or stopped.
     cases
-        As for `train`; their label values must be among the run's classes.
+        As for `train`; their label values must be among the run's classes, and mean the same.
     new_run_dir
         A folder that holds no run yet.
     config
@@ -226,7 +226,8 @@ def continue_training(
     Raises
     ------
     InputError
-        If the cases cannot teach anything, or hold a label value that the networks do not know.
+        If the cases cannot teach anything, or hold a label value that the networks do not know, or another name for
+        one.
     ConfigError
         If the networks of `config` are built differently.
     Stopped
@@ -297,7 +298,7 @@ def predict(
     RunFolderError
         If `run_dir` is no run folder or has no checkpoint.
     InputError
-        If the run can only complete annotated slices and the case has none.
+        If the run can only complete annotated slices and the case has none, or has labels that are none of its classes.
     Stopped
         If a stop was requested.
     """
@@ -445,10 +446,14 @@ def _with_classes(case: Case, classes: ClassTable) -> Case:
     """Give a labelled case the class table of a run that is to learn from it."""
     if case.classes is None:
         return case
-    unknown = sorted(set(case.classes.values) - set(classes.values))
-    if unknown:
-        raise InputError(
-            f"{case.name}: the label values {unknown} are new, the run knows {list(classes.values)}; networks cannot "
-            "gain a class afterwards, start a new run."
-        )
+    remedy = "networks cannot gain a class afterwards, start a new run"
+    check_known(case.name, case.classes.values, classes, remedy)
+    known = {info.value: info for info in classes.classes}
+    for info in case.classes.classes[1:]:
+        if not info.is_called_as(known[info.value]):
+            raise InputError(
+                f"{case.name} calls the label value {info.value} {info.name!r} and the run calls it "
+                f"{known[info.value].name!r}; one value must mean one structure: name it as the run does, or start a "
+                "new run."
+            )
     return replace(case, classes=classes)

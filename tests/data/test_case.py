@@ -166,7 +166,7 @@ def test_one_class_cannot_be_trained(painted: np.ndarray, only: str) -> None:
 def test_one_labelled_case_gives_its_classes() -> None:
     classes = ClassTable((ClassInfo(0, "background"), ClassInfo(1, "liver"), ClassInfo(2, "spleen")))
     case = Case.create(image(), labels(), slices=THREE, classes=classes)
-    assert check_trainable([case, Case.create(image())]) is classes
+    assert check_trainable([case, Case.create(image())]) == classes
 
 
 def test_cohorts_get_the_classes_of_all_cases() -> None:
@@ -181,7 +181,36 @@ def test_the_widest_table_of_a_cohort_is_kept() -> None:
     wide = ClassTable((ClassInfo(0, "background"), ClassInfo(4, "spleen", "a spleen"), ClassInfo(1, "liver")))
     first = Case.create(image(), labels(), slices=THREE)
     second = Case.create(image(), labels() * 4, slices=THREE, classes=wide)
-    assert check_trainable([first, second]) is wide
+    assert check_trainable([first, second]) == wide
+
+
+def named(case: str, *infos: ClassInfo) -> Case:
+    painted = np.where(np.indices(SHAPE)[2] > 6, labels() * infos[-1].value, labels() * infos[0].value)
+    table = ClassTable((ClassInfo(0, "background"), *infos))
+    return Case.create(image(), painted, slices=THREE, classes=table, name=case)
+
+
+def test_a_class_keeps_the_name_and_the_prompt_that_any_case_gives_it() -> None:
+    bare = named("bare", ClassInfo(1, "label 1"), ClassInfo(2, "label 2"))
+    told = named("told", ClassInfo(1, "liver", "a scan of the liver"), ClassInfo(2, "Spleen"))
+    more = named("more", ClassInfo(1, "LIVER"), ClassInfo(3, "label 3"))
+    liver, spleen = told.classes.classes[1:] if told.classes else ()
+    for cases in ([bare, told], [told, bare]):
+        assert check_trainable(cases).classes[1:] == (liver, spleen)
+    assert check_trainable([told, more]).classes[1:] == (liver, spleen, ClassInfo(3, "label 3"))
+
+
+def test_one_value_must_mean_one_structure_in_all_cases() -> None:
+    first = named("a", ClassInfo(1, "liver"), ClassInfo(2, "spleen"))
+    other = named("d", ClassInfo(1, "spleen"), ClassInfo(2, "liver"))
+    with pytest.raises(InputError, match="a calls the label value 1 'liver' and d calls it 'spleen'; one value must"):
+        check_trainable([first, other])
+
+
+def test_names_that_are_told_apart_by_their_values_are_alike() -> None:
+    twins = named("a", ClassInfo(1, "kidney"), ClassInfo(2, "kidney"))
+    one = named("b", ClassInfo(2, "Kidney"))
+    assert [info.name for info in check_trainable([twins, one]).classes[1:]] == ["kidney", "kidney (2)"]
 
 
 def test_numbers_of_numpy_name_slices_and_spacing() -> None:

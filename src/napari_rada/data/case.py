@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
-from napari_rada.data.classes import MAX_LABEL, ClassTable
+from napari_rada.data.classes import MAX_LABEL, ClassTable, merged_classes
 from napari_rada.data.grid import Grid, Spacing
 from napari_rada.data.slices import AnnotatedSlice, annotated_mask, detect_slices
 from napari_rada.errors import InputError
@@ -127,42 +127,27 @@ class Case:
 
 
 def check_trainable(cases: Sequence[Case]) -> ClassTable:
-    """Check that the cases together can teach something and return their common class table.
+    """Check that the cases together can teach something and return their common class table (`merged_classes`).
 
     Raises
     ------
     InputError
-        If no case is labelled, the class tables differ in their values, or fewer than two classes were annotated.
+        If no case is labelled, two call one label value differently, or fewer than two classes were annotated.
     """
-    labelled = [case for case in cases if case.labels is not None and case.classes is not None]
-    if not labelled:
+    tables = [(case.name, case.classes) for case in cases if case.classes is not None]
+    if not tables:
         raise InputError("No case has annotated slices; paint at least one slice, better three orthogonal ones.")
-    values: set[int] = set()
     seen: set[int] = set()
-    names: dict[int, str] = {}
-    for case in labelled:
-        assert case.labels is not None
-        assert case.classes is not None
-        values |= set(case.classes.values)
-        names |= {info.value: info.name for info in case.classes.classes}
-        seen |= {int(value) for value in np.unique(case.labels[case.known])}
+    for case in cases:
+        if case.labels is not None:
+            seen |= {int(value) for value in np.unique(case.labels[case.known])}
     if len(seen) < 2:
         only = "background (0)" if seen == {0} else f"label {seen.pop()}"
         raise InputError(
             f"The annotated slices hold only {only}; paint both the structure and, around it, leave background "
             "(0) inside the same slices."
         )
-    if len(labelled) == 1 and labelled[0].classes is not None:
-        return labelled[0].classes
-    return _merged_classes(labelled, values, names)
-
-
-def _merged_classes(labelled: Sequence[Case], values: set[int], names: dict[int, str]) -> ClassTable:
-    tables = [case.classes for case in labelled if case.classes is not None]
-    widest = max(tables, key=len)
-    if set(widest.values) == values:
-        return widest
-    return ClassTable.from_values(values, names)
+    return merged_classes(tables)
 
 
 def _checked_image(image: NDArray[Any], name: str, non_finite: NonFinite) -> NDArray[np.float32]:

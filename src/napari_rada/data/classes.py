@@ -10,7 +10,7 @@ import numpy as np
 from napari_rada.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -39,7 +39,18 @@ class ClassInfo:
     @property
     def is_named(self) -> bool:
         """True for a foreground class with a name or a prompt that somebody gave it."""
-        return self.value > 0 and (self.name != f"label {self.value}" or bool(self.prompt))
+        return self.value > 0 and (self.has_own_name or bool(self.prompt))
+
+    @property
+    def has_own_name(self) -> bool:
+        """True if the name is not the one that a class gets by its value."""
+        return self.name != f"label {self.value}"
+
+    def is_called_as(self, other: ClassInfo) -> bool:
+        """Tell whether the names of two classes of one value can be those of one structure."""
+        if not (self.has_own_name and other.has_own_name):
+            return True
+        return _plain(self) == _plain(other)
 
 
 @dataclass(frozen=True)
@@ -121,6 +132,46 @@ class ClassTable:
         """Turn class indices into label values, in the smallest dtype that holds them."""
         decoded: NDArray[np.unsignedinteger] = np.asarray(self.values, dtype=self.dtype)[index]
         return decoded
+
+
+def merged_classes(tables: Sequence[tuple[str, ClassTable]]) -> ClassTable:
+    """Return the classes of several cases, each with the first name and the first prompt that a case gives it.
+
+    They come in the order of the longest table if that has them all, else by their values.
+
+    Parameters
+    ----------
+    tables
+        Each with the name of its case.
+
+    Raises
+    ------
+    InputError
+        If two cases call one value differently.
+    """
+    named: dict[int, ClassInfo] = {}
+    by: dict[int, str] = {}
+    for case, table in tables:
+        for info in table.classes[1:]:
+            known = named.get(info.value, info)
+            if not info.is_called_as(known):
+                raise InputError(
+                    f"{by[info.value]} calls the label value {info.value} {known.name!r} and {case} calls it "
+                    f"{info.name!r}; one value must mean one structure in all cases: rename it in one of them, or "
+                    "change its value there."
+                )
+            name = known.name if known.has_own_name else info.name
+            if not known.has_own_name or info.value not in by:
+                by[info.value] = case
+            named[info.value] = ClassInfo(info.value, name, known.prompt or info.prompt)
+    longest = max((table for _, table in tables), key=len)
+    complete = longest if set(longest.values) >= set(named) else ClassTable.from_values(named)
+    return complete.with_names(named.values())
+
+
+def _plain(info: ClassInfo) -> str:
+    """Return a name for comparing: in one case, and without the value that tells it from others like it."""
+    return info.name.removesuffix(f" ({info.value})").strip().casefold()
 
 
 def _told_apart(classes: tuple[ClassInfo, ...]) -> tuple[ClassInfo, ...]:

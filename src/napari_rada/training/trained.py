@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+import numpy as np
+
 from napari_rada.errors import InputError
 from napari_rada.models.device import resolve_device
 from napari_rada.models.triple_view import TripleViewModel, guide_in
@@ -15,12 +17,26 @@ from napari_rada.training.run_folder import RunFolder
 from napari_rada.training.snapshot import annotation_hash, find_case, load_classes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from napari_rada.config import RunConfig
     from napari_rada.data.case import Case
     from napari_rada.data.classes import ClassTable
     from napari_rada.training.checkpoint import Checkpoint
 
 Weights: TypeAlias = Literal["best", "last"]
+
+MOST_TOLD = 16
+"""So many label values are named."""
+
+
+def check_known(name: str, values: Iterable[int], classes: ClassTable, remedy: str) -> None:
+    """Raise `InputError`, with a remedy, if labels of a case hold values that are none of a run's classes."""
+    unknown = sorted(set(values) - set(classes.values))
+    if unknown:
+        raise InputError(
+            f"{name}: the label values {unknown[:MOST_TOLD]} are new, the run knows {list(classes.values)}; {remedy}."
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,10 +110,13 @@ class TrainedRun(TrainedNetworks):
 
     @classmethod
     def open(cls, run_dir: Path | str, case: Case, weights: Weights = "best") -> TrainedRun:
-        """Read a run folder; parameters and errors are those of `read`."""
+        """Read a run folder; parameters and errors are those of `read`, and `check_known` for the case's labels."""
         found = TrainedNetworks.read(run_dir, weights)
         if not case.is_labelled:
             case = find_case(found.folder, case, found.config) or case
+        if case.labels is not None:
+            values = np.unique(case.labels).tolist()
+            check_known(case.name, values, found.classes, "give them the run's values, or leave the labels out")
         return cls(found.folder, found.config, found.classes, found.checkpoint, case)
 
     def check_completable(self) -> None:
