@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_rada.data.slices import AnnotatedSlice, PaintedSlice, annotated_mask, detect_slices, merge_slices
+from napari_rada.data.slices import (
+    AnnotatedSlice,
+    PaintedSlice,
+    annotated_mask,
+    detect_slices,
+    looks_sparse,
+    merge_slices,
+)
 from napari_rada.errors import InputError
 
 SHAPE = (24, 28, 32)
@@ -144,3 +151,10 @@ def test_the_same_plane_painted_twice_is_compared_everywhere() -> None:
 def test_merging_refuses_a_plane_outside() -> None:
     with pytest.raises(InputError, match="outside the volume"):
         merge_slices(SHAPE, [PaintedSlice(AnnotatedSlice(0, 99), np.zeros((28, 32), dtype=np.uint8))])
+
+
+@settings(deadline=None, max_examples=20)
+@given(planes_through_ball())
+def test_planes_are_sparse_and_a_ball_is_not(planes: list[AnnotatedSlice]) -> None:
+    assert looks_sparse(painted(ball(), planes) != 0)
+    assert not looks_sparse(ball() != 0)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -85,6 +86,27 @@ def test_sidecar_with_the_whole_file_name_goes_first(tmp_path: Path, image: Path
     write_sidecar(tmp_path / "scan_labels.slices.json", {"annotated_slices": [{"axis": 0, "index": 1}]})
     write_sidecar(tmp_path / "scan_labels.nii.gz.slices.json", {"annotated_slices": [{"axis": 0, "index": 2}]})
     assert io.load_case(image, labels).annotated == (AnnotatedSlice(2, 2),)
+
+
+def test_paint_outside_the_named_slices_is_told(image: Path, labels: Path, tmp_path: Path) -> None:
+    heard: list[Any] = []
+    io.load_case(image, labels, [(2, 4), (1, 3), (0, 3)], listener=heard.append)
+    assert len(heard) == 1
+    assert re.search(r"scan: \d+ of \d+ painted voxels of scan_labels.nii.gz lie outside", heard[0].message)
+    assert heard[0].message.endswith("and are ignored; painted seem 0:4, 1:3, 2:3 (axis:index in the file).")
+    write_sidecar(tmp_path / "scan_labels.slices.json", {"annotated_slices": [{"axis": 0, "index": 4}]})
+    io.load_case(image, labels, listener=heard.append)
+    assert "painted seem 0:4, 1:3, 2:3" in heard[1].message
+
+
+def test_that_dense_labels_reach_beyond_the_named_slices_is_not_told(
+    save_nifti: Callable[..., Path], image: Path, labels: Path, labels_ijk: Any
+) -> None:
+    heard: list[Any] = []
+    io.load_case(image, save_nifti("dense.nii.gz", labels_ijk), SLICES_IJK, listener=heard.append)
+    io.load_case(image, labels, [*SLICES_IJK, (2, 0)], listener=heard.append)
+    io.load_case(image, labels, listener=heard.append)
+    assert heard == []
 
 
 @pytest.mark.parametrize(
@@ -219,6 +241,22 @@ def test_tiff_labels_without_a_voxel_size_lie_on_their_image(tmp_path: Path, lab
     tifffile.imwrite(tmp_path / "other.tif", labels_ijk, imagej=True, resolution=(2.0, 2.0), metadata=other)
     with pytest.raises(InputError, match=r"voxel size \(x, y, z\) \(0.5, 0.5, 2\) mm against \(0.5, 0.5, 3\) mm"):
         io.load_case(tmp_path / "scan.tif", tmp_path / "other.tif")
+
+
+def test_labels_without_a_voxel_size_on_an_image_with_one_are_told_so(
+    save_nifti: Callable[..., Path], tmp_path: Path, image_ijk: Any, labels_ijk: Any
+) -> None:
+    labels_zyx = np.ascontiguousarray(labels_ijk.T)
+    tifffile.imwrite(tmp_path / "labels.tif", labels_zyx, photometric="minisblack")
+    told = r"labels.tif does not say how large its voxels are, .* lies; save it as NIfTI with the geometry of that file"
+    straight = save_nifti("straight.nii.gz", image_ijk, np.diag([0.5, 0.5, 2.0, 1.0]))
+    with pytest.raises(InputError, match=told + r", or enter its voxel size there: \(x, y, z\) \(0.5, 0.5, 2\) mm\."):
+        io.load_case(straight, tmp_path / "labels.tif")
+    moved = save_nifti("moved.nii.gz", image_ijk, np.eye(4) + np.eye(4, k=3) * 5)
+    with pytest.raises(InputError, match=told + r"\."):
+        io.load_case(moved, tmp_path / "labels.tif")
+    with pytest.raises(InputError, match=r"labels\.tif does not say how large"):
+        io.load_case(tmp_path / "labels.tif", moved)
 
 
 def test_slices_without_labels(image: Path) -> None:

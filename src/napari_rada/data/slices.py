@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 Labels: TypeAlias = NDArray[np.integer]
 
+MOST_BLOCKS = 0.05
+"""Blocks of 2x2x2 painted voxels, as a share of all paint, above which labels count as dense."""
+
 
 @dataclass(frozen=True, order=True)
 class AnnotatedSlice:
@@ -91,6 +94,18 @@ def detect_slices(labels: Labels) -> tuple[AnnotatedSlice, ...]:
         paint[second] -= left_here.sum(axis=0)
         paint[plane.axis][plane.index] = 0
         left[plane.selector()] = False
+
+
+def looks_sparse(painted: NDArray[np.bool_]) -> bool:
+    """Tell whether paint (z, y, x) lies in planes: no block of 2x2x2 voxels is painted but where planes are neighbours.
+
+    Of dense labels most voxels belong to one, unless their structures are one voxel thin.
+    """
+    blocks = painted
+    for axis in range(3):
+        along = np.moveaxis(blocks, axis, 0)
+        blocks = np.moveaxis(along[1:] & along[:-1], 0, axis)
+    return int(blocks.sum()) <= MOST_BLOCKS * int(painted.sum())
 
 
 def _in_block(painted: NDArray[np.bool_]) -> NDArray[np.int8]:

@@ -9,11 +9,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_rada.data.case import Case, NonFinite
-from napari_rada.data.grid import TOLERANCE
-from napari_rada.data.slices import AnnotatedSlice, PaintedSlice, Winner, merge_slices
+from napari_rada.data.grid import TOLERANCE, Grid
+from napari_rada.data.slices import (
+    AnnotatedSlice,
+    PaintedSlice,
+    Winner,
+    annotated_mask,
+    detect_slices,
+    looks_sparse,
+    merge_slices,
+)
 from napari_rada.errors import InputError
 from napari_rada.events import Listener, Notice, ignore
-from napari_rada.io.annotations import FileSlice, read_classes, read_sidecar, to_array
+from napari_rada.io.annotations import FileSlice, read_classes, read_sidecar, to_array, to_file
 from napari_rada.io.files import Format, format_of, stem_of
 from napari_rada.io.formats import read_volume
 from napari_rada.io.volume import Volume, file_axis
@@ -22,7 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_rada.data.classes import ClassInfo
-    from napari_rada.data.grid import Grid
+
+MOST_TOLD = 9
+"""So many slices are named."""
 
 
 def load_case(
@@ -74,7 +84,7 @@ def load_case(
         return Case.create(volume.array, grid=volume.grid, name=name, non_finite=non_finite, source=volume.path)
     single = len(paths) == 1
     painted = [
-        _painted(volume, path, chosen, name if single else f"{name} ({path.name})", non_finite)
+        _painted(volume, path, chosen, name if single else f"{name} ({path.name})", non_finite, listener)
         for path, chosen in zip(paths, _slices_per_file(slices, paths), strict=True)
     ]
     return painted[0] if single else _merged(painted, name, conflicts, listener)
@@ -94,10 +104,13 @@ def check_same_grid(labels: Volume, image: Volume) -> None:
         raise InputError(
             f"{labels.path} has shape {labels.file_shape} but {image.path} has {image.file_shape}; they must be equal."
         )
+    measured = labels.calibrated and image.calibrated
     both_tiff = format_of(labels.path) is Format.TIFF and format_of(image.path) is Format.TIFF
-    if both_tiff and not (labels.calibrated and image.calibrated):
+    if both_tiff and not measured:
         return
     if not labels.grid.matches(image.grid):
+        if not measured:
+            raise InputError(_unmeasured(*((labels, image) if image.calibrated else (image, labels))))
         raise InputError(
             f"{labels.path} does not lie where {image.path} lies: {_difference(labels.grid, image.grid)}; resample one "
             "onto the other, or correct the header that is wrong."
@@ -120,7 +133,14 @@ def _slices_per_file(slices: Sequence[FileSlice] | None, paths: Sequence[Path]) 
     return [[plane] for plane in slices]
 
 
-def _painted(image: Volume, path: Path, chosen: Sequence[FileSlice] | None, name: str, non_finite: NonFinite) -> Case:
+def _painted(
+    image: Volume,
+    path: Path,
+    chosen: Sequence[FileSlice] | None,
+    name: str,
+    non_finite: NonFinite,
+    listener: Listener,
+) -> Case:
     """Case of one label file."""
     labels = read_volume(path)
     check_same_grid(labels, image)
@@ -135,7 +155,30 @@ def _painted(image: Volume, path: Path, chosen: Sequence[FileSlice] | None, name
         non_finite=non_finite,
         source=image.path,
     )
+    if chosen is not None and (ignored := _ignored(labels, case.annotated)):
+        listener(Notice(f"{name}: {ignored}"))
     return _named(case, read_classes(path))
+
+
+def _ignored(labels: Volume, named: Sequence[AnnotatedSlice]) -> str | None:
+    """Say how much of sparse paint the named slices leave out, and where it seems to be; None if nothing is told.
+
+    That dense labels reach beyond the slices that are named of them is as it should be.
+    """
+    painted = labels.array != 0
+    outside = painted & ~annotated_mask(labels.grid.shape, named)
+    if not outside.any() or not looks_sparse(painted):
+        return None
+    found = detect_slices(painted)
+    if not found or (painted & ~annotated_mask(labels.grid.shape, found)).any():
+        return None
+    seem = [f"{axis}:{index}" for axis, index in to_file(found, labels.path)]
+    more = f" and {len(seem) - MOST_TOLD} more" if len(seem) > MOST_TOLD else ""
+    return (
+        f"{int(outside.sum())} of {int(painted.sum())} painted voxels of {labels.path.name} lie outside the annotated "
+        f"slices that are named and are ignored; painted seem {', '.join(seem[:MOST_TOLD])}{more} (axis:index in the "
+        "file)."
+    )
 
 
 def _named(case: Case, infos: Sequence[ClassInfo]) -> Case:
@@ -188,6 +231,16 @@ def _difference(found: Grid, wanted: Grid) -> str:
     if not np.allclose(found.affine[:3, 3], wanted.affine[:3, 3], rtol=0.0, atol=tolerated):
         parts.append(f"first voxel at {_numbers(found.affine[:3, 3])} mm against {_numbers(wanted.affine[:3, 3])} mm")
     return ", ".join(parts) or f"the affines differ slightly, by more than {tolerated:.3g} mm at a corner"
+
+
+def _unmeasured(unknown: Volume, known: Volume) -> str:
+    """Say what a file needs that does not tell its voxel size, to lie where another one lies."""
+    straight = known.grid.matches(Grid.from_spacing(known.grid.shape, known.grid.spacing))
+    enter = f", or enter its voxel size there: (x, y, z) {_numbers(known.grid.spacing[::-1])} mm" if straight else ""
+    return (
+        f"{unknown.path} does not say how large its voxels are, and so not that it lies where {known.path} lies; save "
+        f"it as NIfTI with the geometry of that file{enter}."
+    )
 
 
 def _orientation(direction: np.ndarray) -> str:
