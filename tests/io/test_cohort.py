@@ -122,6 +122,11 @@ def test_only_the_image_column_is_needed(folder: Path) -> None:
     assert len(io.load_cases([str(table(folder, "image\nla1.nii.gz\nla2.nii.gz\n"))])) == 2
 
 
+def test_columns_of_other_names_are_left_alone(folder: Path) -> None:
+    table(folder, "image,image_id,labels,labeller,,\nla1.nii.gz,7,,me,,\n")
+    assert [case.name for case in io.find_cases([str(folder)])] == ["la1"]
+
+
 @pytest.mark.parametrize(
     ("text", "gist"),
     [
@@ -132,6 +137,9 @@ def test_only_the_image_column_is_needed(folder: Path) -> None:
         ("image;labels\nla1.nii.gz;\n", "needed are name, image, labels, slices, separated by commas"),
         ("image,labels\n", "names no case"),
         ("", "needed are name, image, labels, slices"),
+        ("image,label\nla1.nii.gz,\n", "has an unknown column 'label'; call it 'labels' if that is meant"),
+        ("image,labels,Slice\nla1.nii.gz,,\n", "has an unknown column 'Slice'; call it 'slices'"),
+        ("image,labels,labels\nla1.nii.gz,,\n", "has more than one column 'labels'"),
         ("name,image\nla1,la1.nii.gz\nla1,la2.nii.gz\n", "Two cases are called 'la1'"),
     ],
 )

@@ -6,6 +6,7 @@ import csv
 import os
 import re
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 TABLE = "cases.csv"
 COLUMNS = ("name", "image", "labels", "slices")
+LIKE = 0.7
+"""How alike a column's name is to that of a missing one for which it is taken to be meant, at most 1."""
 
 
 @dataclass(frozen=True)
@@ -151,10 +154,23 @@ def _cohort(folder: Path) -> list[CaseFiles]:
         raise InputError(f"{path} cannot be read ({error}); save it as CSV with commas, in UTF-8.") from None
     if "image" not in header:
         raise InputError(f"{path} has the columns {header}; needed are {', '.join(COLUMNS)}, separated by commas.")
+    _check_header(header, path)
     cases = [_row(folder, f"{path}, line {line}", row) for line, row in rows if any(_cell(row, c) for c in COLUMNS)]
     if not cases:
         raise InputError(f"{path} names no case; add a line with at least an image.")
     return cases
+
+
+def _check_header(header: Sequence[str], path: Path) -> None:
+    """Raise `InputError` where a column comes twice, or seems to be one of ours that is spelled wrongly."""
+    twice = next((column for column in header if column and header.count(column) > 1), None)
+    if twice is not None:
+        raise InputError(f"{path} has more than one column {twice!r}; join them, or rename one.")
+    missing = [column for column in COLUMNS if column not in header]
+    for column in header:
+        meant = get_close_matches(column.casefold(), missing, n=1, cutoff=LIKE)
+        if meant and column not in COLUMNS:
+            raise InputError(f"{path} has an unknown column {column!r}; call it {meant[0]!r} if that is meant.")
 
 
 def _row(folder: Path, origin: str, row: dict[str, str | None]) -> CaseFiles:
