@@ -13,6 +13,7 @@ from napari_rada import io
 from napari_rada.data.case import Case
 from napari_rada.data.grid import Grid
 from napari_rada.errors import InputError
+from napari_rada.io.lazy import open_lazy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -298,3 +299,24 @@ def test_an_axis_too_long_for_nifti_1_is_written_as_nifti_2(tmp_path: Path) -> N
     values[0, 1, 39999] = 1
     io.write_volume(tmp_path / "long.nii.gz", values, Grid.from_spacing(values.shape))
     np.testing.assert_array_equal(io.read_volume(tmp_path / "long.nii.gz").array, values)
+
+
+@pytest.mark.parametrize(("sform", "told"), [(0, True), (2, False)])
+def test_a_missing_voxel_size_is_told(tmp_path: Path, image_ijk: Any, sform: int, told: bool) -> None:
+    image = make(image_ijk, np.eye(4), 0, sform)
+    image.header["pixdim"][1:4] = 0
+    for name in ("scan.nii", "scan.nii.gz"):
+        write_raw(tmp_path / name, image)
+        volume = io.read_volume(tmp_path / name)
+        assert volume.grid.spacing == (1.0, 1.0, 1.0)
+        assert volume.calibrated is not told
+        assert volume.notes == ((f"{name} gives no voxel size; 1 mm was taken.",) if told else ())
+    assert len(open_lazy(tmp_path / "scan.nii").notes) == told
+
+
+def write_raw(path: Path, image: Any) -> None:
+    """Write a file with the header as it is, which nibabel would correct."""
+    header = image.header.copy()
+    header["vox_offset"], header["magic"] = 352, b"n+1"
+    content = header.binaryblock + bytes(4) + np.asanyarray(image.dataobj).tobytes(order="F")
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)

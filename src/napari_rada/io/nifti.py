@@ -52,7 +52,7 @@ def read_nifti(path: Path) -> Volume:
     except Exception as error:  # noqa: BLE001 - nibabel raises many kinds for a damaged file
         raise _unreadable(path, error) from None
     native = array.T.astype(array.dtype.newbyteorder("="), copy=False)
-    return Volume(native, grid, path, notes=notes)
+    return Volume(native, grid, path, _tells_sizes(image, path), notes)
 
 
 class NiftiVoxels:
@@ -168,8 +168,19 @@ def _voxels(image: nib.Nifti1Image, path: Path) -> NDArray[Any]:
     return array
 
 
+def _tells_sizes(image: nib.Nifti1Image, path: Path) -> bool:
+    """Tell whether the header gives a voxel size along every axis; where it has none, nibabel takes 1."""
+    if image.header["sform_code"]:
+        return True
+    with _unpacked(path) as file:
+        raw = type(image).header_class.from_fileobj(file, check=False)
+    return bool((raw["pixdim"][1:4] != 0).all())
+
+
 def _notes(image: nib.Nifti1Image, path: Path) -> tuple[str, ...]:
-    """Tell of two geometries in one header that contradict each other."""
+    """Tell of a voxel size that is missing, and of two geometries in one header that contradict each other."""
+    if not _tells_sizes(image, path):
+        return (f"{path.name} gives no voxel size; 1 mm was taken.",)
     try:
         qform, sform = image.header.get_qform(coded=True)[0], image.header.get_sform(coded=True)[0]
     except ValueError:  # a qform that is none, beside a sform that is taken anyway
