@@ -182,7 +182,13 @@ def test_a_scan_of_another_spacing_is_predicted_on_the_grid_of_the_cohort(tmp_pa
     pipeline.train(cases, tmp_path / "run", tiny_config())
     fine = np.kron(ball_image(ball(), seed=3), np.ones((2, 2, 2), dtype=np.float32))
     case = Case.create(fine, grid=Grid.from_spacing(fine.shape, (0.5, 0.5, 0.5)))
-    found = pipeline.predict(tmp_path / "run", case, device="cpu")
+    told = []
+    found = pipeline.predict(tmp_path / "run", case, device="cpu", listener=told.append)
+    assert not [event for event in told if isinstance(event, Notice)]
+    huge = Case.create(case.image, grid=Grid.from_spacing(fine.shape, (10.0, 10.0, 10.0)), name="huge")
+    pipeline.predict(tmp_path / "run", huge, device="cpu", listener=told.append)
+    (message,) = [event.message for event in told if isinstance(event, Notice)]
+    assert message.startswith("huge has working voxels of 10 x 10 x 10 mm along (z, y, x) and the networks learned on")
     same = pipeline.predict(tmp_path / "run", ball_case(seed=3, labelled=False), device="cpu")
     assert found.mask.shape == fine.shape
     np.testing.assert_allclose(found.probability, upsample(same.probability, (2, 2, 2), fine.shape), atol=0.02)

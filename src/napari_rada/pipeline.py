@@ -12,6 +12,7 @@ from napari_rada.closeups import propagated_closely
 from napari_rada.config import RunConfig
 from napari_rada.control import RunControl
 from napari_rada.data.case import Case, check_trainable
+from napari_rada.data.grid import told_out_of_scale
 from napari_rada.data.orientation import told_turned, turn_of
 from napari_rada.data.working import told_cut_short
 from napari_rada.errors import ConfigError, InputError
@@ -312,7 +313,10 @@ def predict(
     work = Work(turn.case(case), classes, config, control, listener)
     with computing(config.threads):
         model = run.model(device)
-        inside = found_inside(work, model, working_grids(work))
+        grids = working_grids(work)
+        if told := told_out_of_scale(case.name, grids[0].spacing, config.data.spacing):
+            listener(Notice(told))
+        inside = found_inside(work, model, grids)
         prediction = turned_back(assembled(work, inside, run.provenance()), turn, case)
     return tidied(prediction, tidy or CleanUp(), case, config)
 

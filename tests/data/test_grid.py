@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_rada.data.grid import Grid
+from napari_rada.data.grid import Grid, told_out_of_scale
 from napari_rada.errors import InputError
 
 SHAPE = (10, 20, 30)
@@ -86,3 +86,11 @@ def test_grids_of_other_shape_or_spacing_do_not_match() -> None:
     grid = Grid.from_spacing(SHAPE)
     assert not grid.matches(Grid.from_spacing((10, 20, 31)))
     assert not grid.matches(Grid.from_spacing(SHAPE, (1.0, 1.0, 1.01)))
+
+
+def test_voxels_of_another_size_than_networks_learned_on_are_told() -> None:
+    assert told_out_of_scale("scan", (1.0, 1.0, 1.0), None) is None
+    assert told_out_of_scale("scan", (2.0, 1.0, 0.5), (1.0, 1.0, 1.0)) is None
+    told = told_out_of_scale("scan", (1.0, 1.0, 10.0), (1.0, 1.0, 1.0))
+    assert told is not None
+    assert told.startswith("scan has working voxels of 1 x 1 x 10 mm along (z, y, x) and the networks learned on 1 x 1")

@@ -87,6 +87,14 @@ def test_it_is_the_prediction_in_memory_on_a_coarser_grid(
     assert predict(run, volume, out, probability=tmp_path / "p.ome.zarr").computed == 0
 
 
+def test_a_volume_of_another_scale_is_told(coarse_run: Path, values: np.ndarray, tmp_path: Path) -> None:
+    told: list[Event] = []
+    volume = from_array(values, spacing=(2.0, 1.0, 1.0), name="scan")
+    predict(coarse_run, volume, tmp_path / "out.ome.zarr", listener=told.append)
+    messages = [event.message for event in told if isinstance(event, Notice)]
+    assert any(message.startswith("scan has working voxels of 2 x 1 x 1 mm along (z, y, x)") for message in messages)
+
+
 def test_floats_with_gaps_are_treated_as_in_memory(run: Path, values: np.ndarray, tmp_path: Path) -> None:
     gaps = values.astype(np.float32) * 3.7 - 100
     gaps[5, 6, 7:20], gaps[30] = np.nan, np.inf

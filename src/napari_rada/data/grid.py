@@ -23,6 +23,25 @@ TOLERANCE = 0.02
 """Grids whose voxels lie no farther apart than this share of the finest spacing are one grid."""
 
 
+def told_out_of_scale(name: str, found: Spacing, learned: Spacing | None) -> str | None:
+    """Say that the working voxels of a scan are not of the size that networks learned on; None if they are about it.
+
+    Parameters
+    ----------
+    name
+        The scan's name.
+    found, learned
+        mm along (z, y, x) on the scan's working grid, and on that of the run, if it has one spacing for all.
+    """
+    if learned is None or np.abs(np.log2(np.divide(found, learned))).max() <= 1.0:
+        return None
+    own, known = (" x ".join(f"{mm:.3g}" for mm in spacing) for spacing in (found, learned))
+    return (
+        f"{name} has working voxels of {own} mm along (z, y, x) and the networks learned on {known} mm; check the "
+        "voxel size that the file gives, since structures look to them as if they had another size."
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class Grid:
     """The voxel grid of one volume.

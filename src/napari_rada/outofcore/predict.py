@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from napari_rada.control import RunControl
+from napari_rada.data.grid import told_out_of_scale
 from napari_rada.errors import InputError
 from napari_rada.events import Listener, Notice, Stage, StageProgress, ignore
 from napari_rada.io.chunked import make_folder
@@ -170,6 +171,9 @@ class _Wanted:
 
 def _tell_limits(run: TrainedNetworks, volume: LazyVolume, factors: Factors, listener: Listener) -> None:
     """Say in what the result is less than the volume or the settings let expect."""
+    z, y, x = (s * f for s, f in zip(volume.grid.spacing, factors, strict=True))
+    if told := told_out_of_scale(volume.name, (z, y, x), run.config.data.spacing):
+        listener(Notice(told))
     if max(factors) > 1:
         listener(Notice(_coarseness(volume, factors)))
     if run.config.inference.largest_part:
