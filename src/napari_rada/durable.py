@@ -26,6 +26,8 @@ PREFIX = ".part"
 REMEDY = "choose another place, or free some space"
 RESUME = "the last checkpoint is kept: free some space or restore the folder, then resume"
 """The remedy where a run in progress cannot write to its folder."""
+ODD_NAMES = "backslashreplace"
+"""How a file name that is not UTF-8 is written down: in JSON it is read back as it was."""
 PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6) if os.name == "nt" else ()
 """How long is waited, again and again, for whoever holds a file on Windows: scanners, indexers, readers, OneDrive."""
 LONGEST = 259 if os.name == "nt" else None
@@ -69,7 +71,7 @@ def written_whole(path: Path, error: type[RadaError] = InputError, remedy: str =
 def write_text(path: Path, text: str, error: type[RadaError] = InputError, remedy: str = REMEDY) -> None:
     """Write a whole text file in UTF-8; parameters and errors are those of `written_whole`."""
     with written_whole(path, error, remedy) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="")
+        temporary.write_text(text, encoding="utf-8", errors=ODD_NAMES, newline="")
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +20,7 @@ from napari_rada.control import RunControl
 from napari_rada.data.case import check_trainable
 from napari_rada.errors import RunFolderError, Stopped
 from napari_rada.events import CheckpointSaved, Event, Notice, StepLogged
+from napari_rada.io import load_case, save_labels, write_volume
 from napari_rada.training import run_folder as run_folders
 from napari_rada.training.checkpoint import load_checkpoint
 from napari_rada.training.run_folder import RunFolder
@@ -203,3 +207,42 @@ def test_many_cases_are_read_and_kept_with_progress_until_a_stop(tmp_path: Path)
         save_snapshot(cut_off, cases, check_trainable(cases), control)
     assert folder.is_run
     assert not cut_off.is_run
+
+
+def saved(folder: Path) -> Path:
+    """Write a scan and its labels."""
+    case = ball_case()
+    folder.mkdir(parents=True)
+    write_volume(folder / "scan.nii.gz", case.image, case.grid)
+    save_labels(case, folder / "labels.nii.gz")
+    return folder / "scan.nii.gz"
+
+
+def test_a_project_that_was_moved_as_a_whole_is_resumed(tmp_path: Path) -> None:
+    scan = saved(tmp_path / "old" / "data")
+    pipeline.train([load_case(scan, scan.parent / "labels.nii.gz")], tmp_path / "old" / "run", CONFIG)
+    (tmp_path / "old").rename(tmp_path / "new")
+    folder = RunFolder.open(tmp_path / "new" / "run")
+    (case,) = load_cases(folder, folder.config())
+    assert case.source == tmp_path / "new" / "data" / "scan.nii.gz"
+    assert pipeline.resume(folder.path).iteration == 6
+    content = json.loads(folder.cases_file.read_text(encoding="utf-8"))
+    del content["cases"][0]["image_from_here"]  # as runs of earlier versions
+    folder.cases_file.write_text(json.dumps(content), encoding="utf-8")
+    told = re.escape(f"was at {scan} when the run began and is not there; put it back, or write its place into ")
+    with pytest.raises(RunFolderError, match=told):
+        load_cases(folder, folder.config())
+    (tmp_path / "new").rename(tmp_path / "old")
+    assert load_cases(RunFolder.open(tmp_path / "old" / "run"), CONFIG)[0].source == scan
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no names that are not UTF-8")
+def test_a_name_that_is_not_utf_8_is_kept(tmp_path: Path) -> None:
+    scan = saved(tmp_path / os.fsdecode(b"h\xf6chst"))
+    pipeline.train([load_case(scan, scan.parent / "labels.nii.gz", name=scan.parent.name)], scan.parent / "run", CONFIG)
+    folder = RunFolder.open(scan.parent / "run")
+    (case,) = load_cases(folder, folder.config())
+    assert (case.source, case.name) == (scan, scan.parent.name)
+    folder.log(f"read {scan}")
+    assert "h\\udcf6chst" in folder.log_file.read_text(encoding="utf-8")
+    assert pipeline.resume(folder.path).iteration == 6

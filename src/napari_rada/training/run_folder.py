@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_rada.config import RunConfig, load_complete_config
-from napari_rada.durable import RESUME, reason_of, remove_leftovers, write_text
+from napari_rada.durable import ODD_NAMES, RESUME, reason_of, remove_leftovers, write_text
 from napari_rada.errors import RunFolderError
 from napari_rada.events import StepLogged, Validated
 from napari_rada.text import read_json
@@ -254,7 +254,7 @@ class RunFolder:
         """Append a line, after those that could not be written while another program had the file."""
         lines = self._held.pop(path, "") + line
         try:
-            with path.open("a", newline="", encoding="utf-8") as file:
+            with path.open("a", newline="", encoding="utf-8", errors=ODD_NAMES) as file:
                 file.write(lines)
         except OSError as error:
             if not (READERS_LOCK and isinstance(error, PermissionError)):

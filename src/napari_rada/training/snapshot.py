@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -75,6 +76,7 @@ def save_snapshot(
             {
                 "name": case.name,
                 "image": _stored(folder, image),
+                "image_from_here": _from_here(folder, image),
                 "image_sha256": content_hash(case),
                 "affine": case.grid.affine.tolist(),
                 "oriented": case.grid.oriented,
@@ -133,14 +135,35 @@ def find_case(folder: RunFolder, case: Case, config: RunConfig) -> Case | None:
 
 
 def _load(folder: RunFolder, entry: dict[str, Any], classes: ClassTable, config: RunConfig) -> Case:
-    image = Path(entry["image"])
-    path = image if image.is_absolute() else _inside(folder, entry["image"])
+    path = _image_of(folder, entry)
     case = io.load_case(path, name=entry["name"], non_finite=config.data.non_finite)
     if content_hash(case) != entry["image_sha256"]:
         raise RunFolderError(f"The image {path} has changed since the run was started; restore it, or start a new run.")
     if "affine" in entry:  # of the case as it was: a file holds less digits, a layer can have been moved
         case = replace(case, grid=Grid(case.grid.shape, np.array(entry["affine"]), entry["oriented"]))
     return _annotated(folder, entry, case, classes, config) if entry["labels"] else case
+
+
+def _image_of(folder: RunFolder, entry: dict[str, Any]) -> Path:
+    """Return where the image of a case is: where it was, or, of a project that was moved as a whole, as far from here.
+
+    Raises
+    ------
+    RunFolderError
+        If it is at neither place.
+    """
+    path = Path(entry["image"])
+    if not path.is_absolute():
+        return _inside(folder, entry["image"])
+    from_here = entry.get("image_from_here")
+    moved = path if from_here is None else Path(os.path.normpath(folder.path.resolve() / from_here))
+    found = next((place for place in (path, moved) if place.is_file()), None)
+    if found is None:
+        raise RunFolderError(
+            f"The scan of {entry['name']} was at {path} when the run began and is not there; put it back, or write its "
+            f"place into {folder.cases_file}."
+        )
+    return found
 
 
 def _annotated(folder: RunFolder, entry: dict[str, Any], case: Case, classes: ClassTable, config: RunConfig) -> Case:
@@ -187,7 +210,7 @@ def _is_entry(entry: object) -> bool:
         texts
         and pairs
         and _is_placed(entry)
-        and all(isinstance(entry.get(key), str | None) for key in ("labels", "labels_name"))
+        and all(isinstance(entry.get(key), str | None) for key in ("labels", "labels_name", "image_from_here"))
     )
 
 
@@ -211,6 +234,14 @@ def _inside(folder: RunFolder, name: str) -> Path:
             "parts or made to harm, start a new run."
         )
     return path
+
+
+def _from_here(folder: RunFolder, path: Path) -> str | None:
+    """Path relative to the run folder, also for files outside it; None on another drive of Windows."""
+    try:
+        return os.path.relpath(path.resolve(), folder.path.resolve())
+    except ValueError:
+        return None
 
 
 def _stored(folder: RunFolder, path: Path) -> str:
