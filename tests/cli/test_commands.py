@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 import tifffile
 
+import napari_rada as rada
 from napari_rada.config import RunConfig
+from napari_rada.errors import Stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -172,6 +174,54 @@ def test_train_a_cohort_and_predict_it(
     assert ran.status == 2
     assert f"2 scans are predicted into a folder, and {tmp_path / 'm.nii.gz'} is the name of a file." in ran.err
     assert not (tmp_path / "m.nii.gz").exists()
+
+
+def test_a_scan_that_cannot_be_predicted_does_not_hold_up_the_others(
+    run_cli: Callable[..., Any],
+    scan: Any,
+    run_dir: Path,
+    tmp_path: Path,
+    save_nifti: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    image = np.asanyarray(nib.load(scan.image).dataobj)
+    save_nifti("bad.nii.gz", np.where(image == image.max(), np.nan, image))
+    save_nifti("again.nii.gz", image)
+    scans = [tmp_path / "bad.nii.gz", f"{scan.image},{scan.labels}", tmp_path / "again.nii.gz"]
+    ran = run_cli("predict", run_dir, *scans, "-o", tmp_path / "masks", "--json")
+    assert ran.status == 2
+    found = json.loads(ran.out)
+    assert [entry["name"] for entry in found["predictions"]] == ["ball", "again"]
+    assert "voxels that are NaN or infinite" in found["failed"]["bad"]
+    assert "note: bad is left out: bad: the image holds 1 voxels that are NaN" in ran.err
+    assert "error: 1 of 3 scans could not be predicted: bad; mend what is said of each above, and predict" in ran.err
+    assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == ["again_mask.nii.gz", "ball_mask.nii.gz"]
+
+    def stopped(*_: Any, **__: Any) -> None:
+        raise Stopped
+
+    predict = rada.predict
+    kept = [predict, stopped]
+    monkeypatch.setattr("napari_rada.predict", lambda *given, **more: kept.pop(0)(*given, **more))
+    ran = run_cli("predict", run_dir, *scans[1:], "-o", tmp_path / "masks", "--json", "--overwrite")
+    assert ran.status == 3
+    assert [entry["name"] for entry in json.loads(ran.out)["predictions"]] == ["ball"]
+
+
+def test_that_annotated_slices_are_needed_is_told_before_the_first_scan(
+    run_cli: Callable[..., Any],
+    scan: Any,
+    tmp_path: Path,
+    tiny: list[str],
+    save_nifti: Callable[..., str],
+) -> None:
+    run, case = tmp_path / "run", f"{scan.image},{scan.labels}"
+    assert run_cli("train", case, "-o", run, *tiny, "--set", "model.completion=true").status == 0
+    other = save_nifti("other.nii.gz", np.asanyarray(nib.load(scan.image).dataobj)[::-1])
+    ran = run_cli("predict", run, scan.image, other, "-o", tmp_path / "masks")
+    assert (ran.status, ran.out) == (2, "")
+    assert "error: other: this run completes annotated slices and was given none of this scan" in ran.err
+    assert list((tmp_path / "masks").iterdir()) == []
 
 
 def test_predict_one_image(run_cli: Callable[..., Any], scan: Any, run_dir: Path, tmp_path: Path) -> None:

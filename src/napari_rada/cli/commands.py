@@ -18,7 +18,7 @@ from napari_rada.events import FinishReason, Notice
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -106,7 +106,6 @@ def predict(args: argparse.Namespace, console: Console, control: RunControl) -> 
     from napari_rada.inference.cleanup import CleanUp
 
     config = _run_config(args.run_dir, args.settings)
-    non_finite = config.data.non_finite
     if args.disagreement and config.model.networks == 1:
         raise InputError(
             f"{args.run_dir} has one network (model.networks=1), which contradicts nobody; leave --disagreement out."
@@ -114,19 +113,75 @@ def predict(args: argparse.Namespace, console: Console, control: RunControl) -> 
     cases = io.find_cases(args.cases)
     outputs = _plan_outputs(cases, args)
     tidy = CleanUp(args.min_part, args.fill_holes)
-    done = []
-    for files, out in zip(cases, outputs, strict=True):
-        case = files.load(non_finite=non_finite, listener=console)
-        prediction = rada.predict(
+    _check_completable(cases, args.run_dir, config)
+
+    def predicted(files: CaseFiles) -> Prediction:
+        case = files.load(non_finite=config.data.non_finite, listener=console)
+        return rada.predict(
             args.run_dir, case, device=args.device or "auto", tidy=tidy, control=control, listener=console
         )
-        _save(prediction, out, files.files, console)
-        done.append((prediction, out))
-        if not console.as_json:
-            console.result({}, _sentence(prediction, out.mask))
-    if console.as_json:
-        console.result({"predictions": [{**_summary(prediction), **asdict(out)} for prediction, out in done]}, "")
+
+    _predict_each(cases, outputs, predicted, console)
     return True
+
+
+def _predict_each(
+    cases: Sequence[CaseFiles],
+    outputs: Sequence[Outputs],
+    predicted: Callable[[CaseFiles], Prediction],
+    console: Console,
+) -> None:
+    """Predict and save scan by scan; one of several that cannot be predicted does not hold up the others.
+
+    Raises
+    ------
+    InputError
+        At the end, if some could not be predicted.
+    """
+    done: list[dict[str, Any]] = []
+    failed: dict[str, str] = {}
+    try:
+        for files, out in zip(cases, outputs, strict=True):
+            try:
+                prediction = predicted(files)
+            except InputError as error:
+                if len(cases) == 1:
+                    raise
+                failed[files.name] = str(error)
+                console(Notice(f"{files.name} is left out: {error}"))
+                continue
+            _save(prediction, out, files.files, console)
+            done.append({**_summary(prediction), **asdict(out)})
+            if not console.as_json:
+                console.result({}, _sentence(prediction, out.mask))
+    finally:  # also what was done before a stop
+        if console.as_json and (done or failed):
+            console.result({"predictions": done, "failed": failed}, "")
+    if failed:
+        raise InputError(
+            f"{len(failed)} of {len(cases)} scans could not be predicted: {', '.join(failed)}; mend what is said of "
+            "each above, and predict those alone."
+        )
+
+
+def _check_completable(cases: Sequence[CaseFiles], run_dir: str, config: RunConfig) -> None:
+    """Raise `InputError`, before the first of several scans is predicted, if one needs annotated slices and has none.
+
+    A scan of the run's own has those of then.
+    """
+    from napari_rada.training.snapshot import find_case
+    from napari_rada.training.trained import TrainedNetworks
+
+    bare = [files for files in cases if not files.labels] if len(cases) > 1 else []
+    if not bare or not (run := TrainedNetworks.read(run_dir)).completes_only:
+        return
+    for files in bare:
+        try:
+            own = find_case(run.folder, files.load(non_finite=config.data.non_finite), config)
+        except InputError:  # told in its turn
+            continue
+        if own is None:
+            run.check_unannotated(files.name)
 
 
 def evaluate(args: argparse.Namespace, console: Console, control: RunControl) -> bool:

@@ -70,9 +70,14 @@ class TrainedNetworks:
             checkpoint = load_checkpoint(last)
         return TrainedNetworks(folder, folder.config(), load_classes(folder), checkpoint)
 
+    @property
+    def completes_only(self) -> bool:
+        """True if the networks can only complete annotated slices."""
+        return self.config.model.completion and self.config.model.prior_dropout == 0
+
     def check_unannotated(self, name: str) -> None:
         """Raise `InputError` if the networks can only complete annotated slices, and the scan `name` has none."""
-        if self.config.model.completion and self.config.model.prior_dropout == 0:
+        if self.completes_only:
             raise InputError(
                 f"{name}: this run completes annotated slices and was given none of this scan; give its labels, "
                 "annotate three slices in it, or train on several cases to predict scans that nobody annotated."
