@@ -209,6 +209,11 @@ def test_a_scan_that_this_run_cannot_predict(
 
 def test_evaluate_needs_masks(refused: Callable[..., str], scan: Any, save_nifti: Callable[..., str]) -> None:
     assert "holds fractions or NaN" in refused("evaluate", scan.image, scan.dense)
+    image = image_of(scan)
+    ct = save_nifti("ct.nii.gz", (image * 1000).astype(np.int16))
+    assert "ct.nii.gz looks like an image, not a mask: it holds values from -" in refused("evaluate", ct, scan.dense)
+    grey = save_nifti("grey.nii.gz", (np.arange(image.size).reshape(image.shape) % 500).astype(np.int16))
+    assert "looks like an image, not a mask: it holds 500 different values" in refused("evaluate", scan.dense, grey)
     empty = save_nifti("empty.nii.gz", np.zeros_like(scan.truth_ijk))
     assert "Both masks are empty" in refused("evaluate", empty, empty)
 

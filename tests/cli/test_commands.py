@@ -279,6 +279,13 @@ def test_evaluate(run_cli: Callable[..., Any], scan: Any, save_nifti: Callable[.
     assert found[0]["hd95_mm"] == pytest.approx(2.0)
 
 
+def test_evaluate_takes_values_that_a_header_scales(
+    run_cli: Callable[..., Any], scan: Any, save_nifti: Callable[..., str]
+) -> None:
+    scaled = save_nifti("scaled.nii.gz", scan.truth_ijk * np.float32(1 + 6e-8 * 4))
+    assert json.loads(run_cli("evaluate", scaled, scan.dense, "--json").out)["classes"][0]["dice"] == 1.0
+
+
 def test_evaluate_a_missing_class(run_cli: Callable[..., Any], scan: Any, save_nifti: Callable[..., str]) -> None:
     other = save_nifti("two.nii.gz", scan.truth_ijk * np.uint8(2))
     found = json.loads(run_cli("evaluate", other, scan.dense, "--json").out)["classes"]

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from napari_rada.control import RunControl
 from napari_rada.data.classes import ClassInfo, ClassTable
-from napari_rada.errors import InputError
+from napari_rada.errors import InputError, Stopped
 from napari_rada.evaluation import metrics
 from napari_rada.evaluation.metrics import ClassMetrics, evaluate_masks
 
@@ -126,3 +127,11 @@ def test_cropping_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
             patched.setattr(metrics, "_joint_box", lambda *_: (slice(None),) * 3)
             whole = evaluate_masks(volume, other, (3.0, 1.25, 0.75))
         assert cropped == whole
+
+
+def test_a_stop_ends_the_comparison() -> None:
+    control = RunControl()
+    control.stop()
+    mask = np.ones((4, 4, 4), dtype=np.uint8)
+    with pytest.raises(Stopped):
+        evaluate_masks(mask, mask, (1.0, 1.0, 1.0), control=control)

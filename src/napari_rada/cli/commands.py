@@ -13,6 +13,7 @@ from napari_rada import io
 from napari_rada.cli.settings import config_from
 from napari_rada.cli.volumes import is_volume, predict_volume
 from napari_rada.config import parse_settings
+from napari_rada.data.classes import MAX_LABEL, whole_numbers
 from napari_rada.errors import ConfigError, InputError
 from napari_rada.events import FinishReason, Notice
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from napari_rada.prediction import Prediction
 
 
+MOST_CLASSES = 256
+"""A mask with more values is taken for an image."""
 MOST_TOLD = 9
 """So many slices of a scan, and so many scans, are named."""
 
@@ -188,14 +191,14 @@ def evaluate(args: argparse.Namespace, console: Console, control: RunControl) ->
     """Compare a mask with a reference."""
     prediction, reference = io.read_volume(args.prediction), io.read_volume(args.reference)
     io.check_same_grid(prediction, reference)
-    found, wanted = _whole_numbers(prediction), _whole_numbers(reference)
+    found, wanted = _mask_of(prediction), _mask_of(reference)
     measure = reference if reference.calibrated else prediction
     for note in measure.notes:
         console(Notice(note))
 
     from napari_rada.evaluation.metrics import evaluate_masks
 
-    classes = evaluate_masks(found, wanted, measure.grid.spacing)
+    classes = evaluate_masks(found, wanted, measure.grid.spacing, control=control)
     console.result({"classes": [asdict(metrics) for metrics in classes]}, _table(classes))
     return True
 
@@ -365,15 +368,22 @@ def _run_config(run_dir: str, settings: Sequence[str]) -> RunConfig:
     return config.with_settings(dict(changes))
 
 
-def _whole_numbers(volume: Volume) -> NDArray[np.integer]:
+def _mask_of(volume: Volume) -> NDArray[np.integer]:
+    """Return the label values of a file; raises `InputError` if it looks like an image, or holds fractions."""
     array: NDArray[Any] = volume.array
     if array.dtype.kind == "b":
         return array.view(np.uint8)
-    if array.dtype.kind in "iu":
-        return array
-    if not (np.isfinite(array).all() and (array == np.round(array)).all()):
+    whole = whole_numbers(array)
+    if whole is None:
         raise InputError(f"{volume.path} holds fractions or NaN; a mask with whole numbers is needed.")
-    return array.astype(np.int32)
+    low, high = whole.min(), whole.max()
+    if low < 0 or high > MAX_LABEL or (classes := len(np.unique(whole))) > MOST_CLASSES:
+        what = f"values from {low:g} to {high:g}" if low < 0 or high > MAX_LABEL else f"{classes} different values"
+        raise InputError(
+            f"{volume.path} looks like an image, not a mask: it holds {what}; name a file with one value per class, "
+            f"from 0 to {MAX_LABEL} and at most {MOST_CLASSES} of them."
+        )
+    return whole if whole.dtype.kind in "iu" else whole.astype(np.int32)
 
 
 def _summary(prediction: Prediction) -> dict[str, Any]:

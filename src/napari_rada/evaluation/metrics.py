@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_rada.control import RunControl
 from napari_rada.data.classes import ClassTable
 from napari_rada.errors import InputError
 
@@ -52,6 +53,7 @@ def evaluate_masks(
     reference: NDArray[np.integer],
     spacing: Spacing,
     classes: ClassTable | None = None,
+    control: RunControl | None = None,
 ) -> tuple[ClassMetrics, ...]:
     """Compare two dense label volumes class by class.
 
@@ -68,7 +70,10 @@ def evaluate_masks(
     ------
     InputError
         If the shapes differ, or neither volume has any class.
+    Stopped
+        If a stop was requested.
     """
+    control = control or RunControl()
     if prediction.shape != reference.shape:
         raise InputError(
             f"The prediction has shape {prediction.shape} but the reference has {reference.shape}; they must be equal."
@@ -77,10 +82,12 @@ def evaluate_masks(
         classes = ClassTable.from_values({*np.unique(prediction).tolist(), *np.unique(reference).tolist()})
     if len(classes) < 2:
         raise InputError("Both masks are empty, there is nothing to compare; check that they are the right files.")
-    return tuple(
-        ClassMetrics(c.value, c.name, *_compare(prediction == c.value, reference == c.value, spacing))
-        for c in classes.classes[1:]
-    )
+    found = []
+    for info in classes.classes[1:]:
+        control.check()
+        agreement = _compare(prediction == info.value, reference == info.value, spacing)
+        found.append(ClassMetrics(info.value, info.name, *agreement))
+    return tuple(found)
 
 
 def _compare(prediction: Mask, reference: Mask, spacing: Spacing) -> tuple[float, float, float, float]:
