@@ -541,3 +541,29 @@ def test_the_largest_part_alone_stays_of_a_propagation_too():
     for wanted, parts in ((False, 2), (True, 1)):
         config = tiny_config(inference__largest_part=wanted, inference__keep_annotated=False)
         assert ndimage.label(pipeline.propagate(case, config).mask)[1] == parts
+
+
+def test_what_is_unambiguous_is_taken_and_the_rest_is_told(tmp_path, monkeypatch):
+    heard = []
+    monkeypatch.setattr(pipeline, "_train", lambda job, checkpoint: heard.append(job))
+    pipeline.train(ball_case(), tmp_path / "one", "quick")
+    pipeline.train((case for case in [ball_case("a"), ball_case("b", 1)]), tmp_path / "two", "quick")
+    assert [[case.name for case in job.cases] for job in heard] == [["ball"], ["a", "b"]]
+    for cases in (["scan.nii.gz"], 7, [ball_case(), None]):
+        with pytest.raises(InputError, match="is no case; make one with load_case or"):
+            pipeline.train(cases, tmp_path / "none")
+    with pytest.raises(ConfigError, match="There is no preset 'quik'"):
+        pipeline.train(ball_case(), tmp_path / "none", "quik")
+    with pytest.raises(ConfigError, match="Settings of type dict were given; use RunConfig"):
+        pipeline.propagate(ball_case(), {"seed": 1})
+    assert not (tmp_path / "none").exists()
+
+
+def test_pairs_name_annotated_slices_for_a_suggestion(run):
+    found = pipeline.predict(run, ball_case(), device="cpu")
+    planes = [AnnotatedSlice(axis, index) for axis, index in enumerate(CENTRE)]
+    assert pipeline.suggest(found, list(enumerate(CENTRE))) == pipeline.suggest(found, planes)
+    with pytest.raises(InputError, match="Slice 99 on axis 0 lies outside the volume"):
+        pipeline.suggest(found, [(0, 99)])
+    with pytest.raises(InputError, match="no choice 'bset' for weights; use 'best' or 'last'"):
+        pipeline.predict(run, ball_case(), weights="bset")

@@ -5,6 +5,11 @@ Every message says what was found, what is needed and what to do. Anything else 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 
 class RadaError(ValueError):
     """Base of all errors that a user can cause and mend."""
@@ -48,3 +53,9 @@ class Stopped(Exception):
     No error: window and command line say in a word of their own that it was stopped. Training that has begun does not
     raise it, but returns, with `FinishReason.STOPPED`.
     """
+
+
+def check_choice(what: str, value: object, choices: Sequence[str]) -> None:
+    """Raise `InputError` unless a value is one of the words for it."""
+    if value not in choices:
+        raise InputError(f"There is no choice {value!r} for {what}; use {' or '.join(map(repr, choices))}.")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +16,7 @@ from napari_rada.control import RunControl
 from napari_rada.data.case import Case, check_trainable
 from napari_rada.data.grid import told_out_of_scale
 from napari_rada.data.orientation import told_turned, turn_of
+from napari_rada.data.slices import named_slices
 from napari_rada.data.working import told_cut_short
 from napari_rada.errors import ConfigError, InputError
 from napari_rada.events import FinishReason, Listener, Notice, Stage, StageProgress, ignore
@@ -85,7 +88,7 @@ class TrainingResult:
 
 @shortage_explained
 def propagate(
-    case: Case, config: RunConfig | None = None, *, control: RunControl | None = None, listener: Listener = ignore
+    case: Case, config: RunConfig | str | None = None, *, control: RunControl | None = None, listener: Listener = ignore
 ) -> Prediction:
     """Complete the annotated slices of a case to a volume, without training: seconds.
 
@@ -96,8 +99,9 @@ def propagate(
     Stopped
         If a stop was requested.
     """
-    config = config or RunConfig.from_preset("quick")
+    config = _settings(config)
     control = control or RunControl()
+    (case,) = _several(case)
     classes = check_trainable([case])
     if told := told_cut_short(case, config.data.crop_margin):
         listener(Notice(told))
@@ -112,9 +116,9 @@ def propagate(
 
 @shortage_explained
 def train(
-    cases: Sequence[Case],
+    cases: Iterable[Case] | Case,
     run_dir: Path | str,
-    config: RunConfig | None = None,
+    config: RunConfig | str | None = None,
     *,
     control: RunControl | None = None,
     listener: Listener = ignore,
@@ -125,12 +129,12 @@ def train(
     Parameters
     ----------
     cases
-        At least one with annotated slices; networks learn from the others only if the settings have patches without
-        labels (`training.unlabelled_patches`), which `quick` has not.
+        One, or several of which at least one has annotated slices; networks learn from the others only if the settings
+        have patches without labels (`training.unlabelled_patches`), which `quick` has not.
     run_dir
         A folder that holds no run yet; made if needed.
     config
-        The quick preset if not given.
+        Settings, or the name of a preset; the quick preset if not given.
     team
         The processes that train together (`napari_rada.training.crew.joined`); each calls this with the same cases.
 
@@ -146,8 +150,9 @@ def train(
         If `run_dir` holds a run already, is in use or cannot be written.
     """
     control = control or RunControl()
+    cases = _several(cases)
     classes = check_trainable(cases)
-    config = plan(cases, config or RunConfig.from_preset("quick"))
+    config = plan(cases, _settings(config))
     taught = teaching(cases, config)
     check_share(config.training, team)
     device = team.device(config.device)
@@ -198,9 +203,9 @@ def resume(
 @shortage_explained
 def continue_training(
     run_dir: Path | str,
-    cases: Sequence[Case],
+    cases: Iterable[Case] | Case,
     new_run_dir: Path | str,
-    config: RunConfig | None = None,
+    config: RunConfig | str | None = None,
     *,
     control: RunControl | None = None,
     listener: Listener = ignore,
@@ -239,9 +244,9 @@ def continue_training(
     control = control or RunControl()
     parent = RunFolder.open(Path(run_dir))
     before, classes, checkpoint = parent.config(), load_classes(parent), load_checkpoint(parent.last_checkpoint)
-    cases = [_with_classes(case, classes) for case in cases]
+    cases = [_with_classes(case, classes) for case in _several(cases)]
     check_trainable(cases)
-    config = plan(cases, _on_grid_of(before, config or before))
+    config = plan(cases, _on_grid_of(before, before if config is None else _settings(config)))
     free = {"dropout": before.model.dropout, "prior_dropout": before.model.prior_dropout}
     alike = built_alike(config.guidance, before.guidance)
     unguided = config.guidance.source == "none" and guide_in(checkpoint.model, before.guidance) is None
@@ -412,9 +417,36 @@ def explain(
     return Explanation(case.name, name, heat, case.grid, case.source, run.provenance())
 
 
-def suggest(prediction: Prediction, annotated: Sequence[AnnotatedSlice] = ()) -> Suggestion:
-    """Name the slice whose annotation should help most next, by its array axis (0 z, 1 y, 2 x)."""
-    return suggest_slice(prediction.doubt, annotated)
+def suggest(prediction: Prediction, annotated: Sequence[AnnotatedSlice | tuple[int, int]] = ()) -> Suggestion:
+    """Name the slice whose annotation should help most next, by its array axis (0 z, 1 y, 2 x).
+
+    Raises
+    ------
+    InputError
+        If an annotated slice is no pair (axis, index) that lies in the scan.
+    """
+    planes = named_slices(annotated)
+    for plane in planes:
+        plane.check(prediction.grid.shape)
+    return suggest_slice(prediction.doubt, planes)
+
+
+def _several(cases: Iterable[Case] | Case) -> list[Case]:
+    """Return one case, or several of any kind of collection, as a list; raises `InputError` for anything else."""
+    found = [cases] if isinstance(cases, Case) or not isinstance(cases, Iterable) else list(cases)
+    for case in found:
+        if not isinstance(case, Case):
+            raise InputError(f"{shorten(repr(case), 60)} is no case; make one with load_case or Case.create.")
+    return found
+
+
+def _settings(config: RunConfig | str | None) -> RunConfig:
+    """Return settings, or those of a preset that is named; raises `ConfigError` for anything else."""
+    if config is None or isinstance(config, str):
+        return RunConfig.from_preset(config or "quick")
+    if not isinstance(config, RunConfig):
+        raise ConfigError(f"Settings of type {type(config).__name__} were given; use RunConfig, or a preset's name.")
+    return config
 
 
 def _train(job: Job, checkpoint: Checkpoint | None) -> TrainingResult:

@@ -133,11 +133,54 @@ def test_bad_labels_are_refused(bad: np.ndarray, message: str) -> None:
 
 @pytest.mark.parametrize(
     ("slices", "message"),
-    [([], "list of annotated slices is empty"), ([(0, 8)], "Slice 8 on axis 0"), ([(3, 0)], "axis 3 does not exist")],
+    [
+        ("0:4", "'0:4' names no slices; write pairs"),
+        (7, "7 names no slices; write pairs"),
+        ([0, 4, 5], "Slice 0 is no pair of whole numbers"),
+        ([(0, 4, 1)], r"Slice \(0, 4, 1\) is no pair"),
+        ([("0", "4")], "pair of whole numbers"),
+        ([], "list of annotated slices is empty"),
+        ([(0, 8)], "Slice 8 on axis 0"),
+        ([(3, 0)], "axis 3 does not exist"),
+    ],
 )
-def test_bad_slices_are_refused(slices: list[tuple[int, int]], message: str) -> None:
+def test_bad_slices_are_refused(slices: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         Case.create(image(), labels(), slices=slices)
+
+
+def test_one_slice_needs_no_list() -> None:
+    for one in ((2, 6), [2, 6], AnnotatedSlice(2, 6), iter([(2, 6)])):
+        assert Case.create(image(), labels(), slices=one).annotated == (AnnotatedSlice(2, 6),)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("spacing", [1.0, (1.0, 1.0)])
+def test_a_spacing_has_three_numbers(spacing: Any) -> None:
+    with pytest.raises(InputError, match="is not three numbers; write mm along"):
+        Case.create(image(), spacing=spacing)
+
+
+def test_what_to_do_with_nan_is_one_of_two_words() -> None:
+    with pytest.raises(InputError, match="no choice 'Replace' for non_finite; use 'refuse' or 'replace'"):
+        Case.create(image(), non_finite="Replace")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", [np.nan, -1.0, 0.5, 1e9])
+def test_what_lies_outside_named_slices_is_not_looked_at(value: float) -> None:
+    painted = labels("f4")
+    painted[0, 0, 0] = value
+    assert Case.create(image(), painted, slices=THREE).annotated == tuple(AnnotatedSlice(*plane) for plane in THREE)
+    with pytest.raises(InputError, match="the labels hold"):
+        Case.create(image(), painted)
+    with pytest.raises(InputError, match="the labels hold"):
+        Case.create(image(), painted, slices=[(0, 0)])
+
+
+def test_values_that_a_header_scales_are_whole_to_rounding() -> None:
+    scaled = (labels("f4") * 255) * np.float32(1 / 255 + 1e-9)
+    case = Case.create(image(), scaled + np.float32(1e-7), slices=THREE)
+    assert case.classes is not None
+    assert case.classes.values == (0, 1)
 
 
 def test_the_grid_must_fit() -> None:

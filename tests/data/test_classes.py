@@ -42,6 +42,11 @@ def test_unknown_values_are_refused() -> None:
         ClassTable.from_values([1]).encode(np.array([0, 1, 9, 2]))
 
 
+def test_many_values_are_named_by_the_first() -> None:
+    with pytest.raises(InputError, match=r"values \[2, 3, .*, 13 and 487 more\], but the classes are \[0, 1\]"):
+        ClassTable.from_values([1]).encode(np.arange(501))
+
+
 @pytest.mark.parametrize(
     ("table", "message"),
     [

@@ -72,6 +72,19 @@ def test_cases_are_loaded(folder: Path) -> None:
     assert not cases[1].is_labelled
 
 
+def test_one_case_needs_no_list(folder: Path) -> None:
+    table(folder, "image\nla1.nii.gz\nla2.nii.gz\n")
+    assert len(io.load_cases(folder)) == len(io.load_cases(str(folder))) == 2
+    assert [case.name for case in io.load_cases([folder / "la1.nii.gz"])] == ["la1"]
+
+
+def test_a_home_is_found_behind_a_comma(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.setenv("USERPROFILE", str(folder))
+    (case,) = io.find_cases(["~/la1.nii.gz,~/la1_labels.nii.gz;~/la2_labels.nii.gz"])
+    assert case.files == tuple(folder / name for name in ("la1.nii.gz", "la1_labels.nii.gz", "la2_labels.nii.gz"))
+
+
 def test_a_path_with_a_comma_is_an_image(tmp_path: Path, save_nifti: Callable[..., Path], image_ijk: Any) -> None:
     assert io.find_cases([str(save_nifti("a,b.nii.gz", image_ijk))])[0].name == "a,b"
 

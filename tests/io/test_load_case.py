@@ -67,6 +67,15 @@ def test_named_slices_count_as_the_file_does(image: Path, labels: Path) -> None:
     assert io.load_case(image, labels, [(0, 4), (2, 0)]).annotated == (AnnotatedSlice(0, 0), AnnotatedSlice(2, 4))
 
 
+def test_slices_may_be_written_or_one_alone(image: Path, labels: Path) -> None:
+    assert io.load_case(image, labels, "0:4;2:0").annotated == (AnnotatedSlice(0, 0), AnnotatedSlice(2, 4))
+    assert io.load_case(image, labels, (0, 4)).annotated == (AnnotatedSlice(2, 4),)
+    with pytest.raises(InputError, match="names axis 4"):
+        io.load_case(image, labels, [4, 3])
+    with pytest.raises(InputError, match="no choice 'x' for conflicts; use 'later' or 'earlier'"):
+        io.load_case(image, labels, conflicts="x")  # type: ignore[arg-type]
+
+
 def test_named_slices_of_a_tiff_count_as_its_pages_do(tmp_path: Path, labels_ijk: Any) -> None:
     tifffile.imwrite(tmp_path / "scan.tif", np.arange(504, dtype=np.uint16).reshape(9, 8, 7), photometric="minisblack")
     tifffile.imwrite(tmp_path / "labels.tif", labels_ijk, photometric="minisblack")

@@ -87,6 +87,17 @@ def test_it_is_the_prediction_in_memory_on_a_coarser_grid(
     assert predict(run, volume, out, probability=tmp_path / "p.ome.zarr").computed == 0
 
 
+def test_factors_of_numpy_are_taken_and_other_words_refused(run: Path, values: np.ndarray, tmp_path: Path) -> None:
+    out = tmp_path / "out.ome.zarr"
+    result = predict(run, from_array(values), out, factors=np.array([1, 2, 2]))
+    assert result.factors == (1, 2, 2)
+    for factors in ((2, 2), (2, 2, 0.5), 2):
+        with pytest.raises(InputError, match="do not fit a volume of"):
+            predict(run, from_array(values), tmp_path / "other.ome.zarr", factors=factors)
+    with pytest.raises(InputError, match="no choice 'remove' for non_finite"):
+        predict(run, from_array(values), tmp_path / "other.ome.zarr", non_finite="remove")
+
+
 def test_a_volume_of_another_scale_is_told(coarse_run: Path, values: np.ndarray, tmp_path: Path) -> None:
     told: list[Event] = []
     volume = from_array(values, spacing=(2.0, 1.0, 1.0), name="scan")

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from napari_rada.data.classes import MAX_LABEL, ClassTable, merged_classes
-from napari_rada.data.grid import Grid, Spacing
-from napari_rada.data.slices import AnnotatedSlice, annotated_mask, detect_slices
-from napari_rada.errors import InputError
+from napari_rada.data.classes import MAX_LABEL, ClassTable, merged_classes, whole_numbers
+from napari_rada.data.grid import Grid, Shape, Spacing
+from napari_rada.data.slices import AnnotatedSlice, annotated_mask, detect_slices, named_slices
+from napari_rada.errors import InputError, check_choice
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from numpy.typing import ArrayLike, NDArray
@@ -66,7 +66,7 @@ class Case:
         image: ArrayLike,
         labels: ArrayLike | None = None,
         *,
-        slices: Sequence[AnnotatedSlice | tuple[int, int]] | None = None,
+        slices: Iterable[AnnotatedSlice | tuple[int, int]] | tuple[int, int] | None = None,
         spacing: Spacing | None = None,
         grid: Grid | None = None,
         classes: ClassTable | None = None,
@@ -83,9 +83,10 @@ class Case:
             3D, any real dtype, axes (z, y, x).
         labels
             Same shape; whole numbers from 0 to 65535 (floats that hold whole numbers are fine). What lies outside
-            the annotated slices is ignored.
+            slices that are named is ignored.
         slices
-            The annotated planes as `AnnotatedSlice` or (axis, index); None detects them (`detect_slices`).
+            The annotated planes as `AnnotatedSlice` or (axis, index), one or several; None detects them
+            (`detect_slices`).
         spacing
             mm along (z, y, x); ignored if `grid` is given; 1 mm if neither is.
         classes
@@ -98,6 +99,7 @@ class Case:
         InputError
             With one sentence that says what is wrong and how to mend it.
         """
+        check_choice("non_finite", non_finite, get_args(NonFinite))
         volume = _checked_image(np.asarray(image), name, non_finite)
         shape = (volume.shape[0], volume.shape[1], volume.shape[2])
         if grid is None:
@@ -106,10 +108,12 @@ class Case:
             raise InputError(f"{name}: the image has shape {shape} but its geometry is for {grid.shape}.")
         if labels is None:
             return cls(name, volume, grid, None, (), None, source)
-        whole = _checked_labels(np.asarray(labels), shape, name)
-        annotated = _checked_slices(slices, whole, name)
-        sparse = np.where(annotated_mask(shape, annotated), whole, 0).astype(np.uint16)
-        known = whole[annotated_mask(shape, annotated)]
+        painted = _checked_labels(np.asarray(labels), shape, name)
+        annotated = _detected(_values(painted, name), name) if slices is None else _checked_slices(slices, shape, name)
+        where = annotated_mask(shape, annotated)
+        known = _values(painted[where], name)
+        sparse = np.zeros(shape, dtype=np.uint16)
+        sparse[where] = known
         if classes is None:
             classes = _classes_of(sparse, known, name)
         classes.encode(known)
@@ -177,19 +181,24 @@ def _checked_image(image: NDArray[Any], name: str, non_finite: NonFinite) -> NDA
     return volume
 
 
-def _checked_labels(labels: NDArray[Any], shape: tuple[int, int, int], name: str) -> NDArray[np.int64]:
+def _checked_labels(labels: NDArray[Any], shape: tuple[int, int, int], name: str) -> NDArray[Any]:
     if labels.shape != shape:
         raise InputError(f"{name}: the labels have shape {labels.shape} but the image has {shape}; they must be equal.")
     if labels.dtype.kind not in "buif":
         raise InputError(f"{name}: the labels hold values of type {labels.dtype}; whole numbers are needed.")
-    if labels.dtype.kind == "f" and not (np.isfinite(labels).all() and (labels == np.round(labels)).all()):
+    return labels
+
+
+def _values(labels: NDArray[Any], name: str) -> NDArray[np.int64]:
+    """Return label values, of the whole volume or of some voxels, as numbers that are whole and in range."""
+    whole = whole_numbers(labels)
+    if whole is None:
         raise InputError(f"{name}: the labels hold fractions or NaN; label values must be whole numbers.")
-    if labels.min() < 0 or labels.max() > MAX_LABEL:
+    if whole.min() < 0 or whole.max() > MAX_LABEL:
         raise InputError(
-            f"{name}: the labels hold values from {labels.min():g} to {labels.max():g}; they must lie in "
-            f"0..{MAX_LABEL}."
+            f"{name}: the labels hold values from {whole.min():g} to {whole.max():g}; they must lie in 0..{MAX_LABEL}."
         )
-    return labels.astype(np.int64)
+    return whole.astype(np.int64)
 
 
 def _classes_of(labels: NDArray[np.uint16], known: NDArray[np.int64], name: str) -> ClassTable:
@@ -210,21 +219,20 @@ def _alike(labels: NDArray[np.uint16], axis: int) -> float:
     return float((before == after)[painted].mean()) if painted.any() else 1.0
 
 
-def _checked_slices(
-    slices: Sequence[AnnotatedSlice | tuple[int, int]] | None, labels: NDArray[np.int64], name: str
-) -> tuple[AnnotatedSlice, ...]:
-    shape = (labels.shape[0], labels.shape[1], labels.shape[2])
-    if slices is None:
-        if not labels.any():
-            raise InputError(f"{name}: the labels are empty; paint three slices, or name the annotated slices.")
-        annotated = detect_slices(labels)
-        if not annotated:
-            raise InputError(
-                f"{name}: no annotated slice was found, the painted structures are one voxel thin; "
-                "name the annotated slices yourself."
-            )
-        return annotated
-    planes = {plane if isinstance(plane, AnnotatedSlice) else AnnotatedSlice(*plane) for plane in slices}
+def _detected(labels: NDArray[np.int64], name: str) -> tuple[AnnotatedSlice, ...]:
+    if not labels.any():
+        raise InputError(f"{name}: the labels are empty; paint three slices, or name the annotated slices.")
+    annotated = detect_slices(labels)
+    if not annotated:
+        raise InputError(
+            f"{name}: no annotated slice was found, the painted structures are one voxel thin; "
+            "name the annotated slices yourself."
+        )
+    return annotated
+
+
+def _checked_slices(slices: object, shape: Shape, name: str) -> tuple[AnnotatedSlice, ...]:
+    planes = set(named_slices(slices))
     for plane in planes:
         plane.check(shape)
     if not planes:

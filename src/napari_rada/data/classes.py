@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_LABEL = 65535
+ROUNDING = 1e-5
+"""Values no farther from a whole number than this are one: headers scale by fractions, such as 1/255."""
+MOST_LISTED = 12
+"""So many label values are named in a message."""
 UNKNOWN = -1
 """Class index of a voxel that nobody annotated."""
 
@@ -65,9 +69,9 @@ class ClassTable:
     def __post_init__(self) -> None:
         values = self.values
         if not values or values[0] != 0:
-            raise InputError(f"A class table must start with background (value 0); found values {list(values)}.")
+            raise InputError(f"A class table must start with background (value 0); found values {listed(values)}.")
         if len(set(values)) != len(values) or any(not 0 <= value <= MAX_LABEL for value in values):
-            raise InputError(f"Class values must be distinct and in 0..{MAX_LABEL}; found {list(values)}.")
+            raise InputError(f"Class values must be distinct and in 0..{MAX_LABEL}; found {listed(values)}.")
         object.__setattr__(self, "classes", _told_apart(self.classes))
 
     @classmethod
@@ -124,14 +128,31 @@ class ClassTable:
         index = order[position].astype(np.int16)
         unknown = values[index] != labels
         if unknown.any():
-            found = sorted({int(value) for value in np.unique(np.asarray(labels)[unknown])})[:8]
-            raise InputError(f"The labels hold the values {found}, but the classes are {values.tolist()}.")
+            found = sorted({int(value) for value in np.unique(np.asarray(labels)[unknown])})
+            raise InputError(f"The labels hold the values {listed(found)}, but the classes are {listed(self.values)}.")
         return index
 
     def decode(self, index: NDArray[np.integer]) -> NDArray[np.unsignedinteger]:
         """Turn class indices into label values, in the smallest dtype that holds them."""
         decoded: NDArray[np.unsignedinteger] = np.asarray(self.values, dtype=self.dtype)[index]
         return decoded
+
+
+def listed(values: Iterable[int]) -> str:
+    """Write values in brackets, of many the first ones."""
+    values = list(values)
+    if len(values) <= MOST_LISTED:
+        return str(values)
+    return f"[{', '.join(map(str, values[:MOST_LISTED]))} and {len(values) - MOST_LISTED} more]"
+
+
+def whole_numbers(values: NDArray[Any]) -> NDArray[Any] | None:
+    """Return real values as the whole numbers that they are, to `ROUNDING`; None if one is a fraction or NaN."""
+    if values.dtype.kind != "f":
+        return values
+    with np.errstate(invalid="ignore"):
+        rounded = np.round(values)
+        return rounded if bool((np.abs(values - rounded) <= ROUNDING).all()) else None
 
 
 def merged_classes(tables: Sequence[tuple[str, ClassTable]]) -> ClassTable:

@@ -78,6 +78,8 @@ class Grid:
     @classmethod
     def from_spacing(cls, shape: Shape, spacing: Spacing = (1.0, 1.0, 1.0)) -> Grid:
         """Make an axis-aligned grid at the origin, of unknown orientation; `spacing` in mm along (z, y, x)."""
+        if np.shape(spacing) != (3,):
+            raise InputError(f"The spacing {spacing!r} is not three numbers; write mm along (z, y, x).")
         affine = np.zeros((4, 4))
         for axis in range(3):
             affine[2 - axis, axis] = spacing[axis]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from operator import index as index_of
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_rada.errors import InputError
+from napari_rada.errors import InputError, check_choice
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from napari_rada.data.grid import Shape
 
@@ -61,6 +62,34 @@ class AnnotatedSlice:
 
 FEWEST = 4
 """Voxels that only a plane itself shows, if it is to be detected: with fewer, stacks of slices are read across more."""
+
+
+def named_slices(slices: object) -> list[AnnotatedSlice]:
+    """Return slices that a caller names: one or several, each an `AnnotatedSlice` or a pair (axis, index).
+
+    Raises
+    ------
+    InputError
+        If one is no such pair.
+    """
+    if isinstance(slices, AnnotatedSlice) or _is_pair(slices):
+        slices = [slices]
+    if isinstance(slices, str) or not isinstance(slices, Iterable):
+        raise InputError(f"{slices!r} names no slices; write pairs (axis, index), for example [(0, 91), (1, 70)].")
+    return [_named_slice(part) for part in slices]
+
+
+def _is_pair(part: object) -> bool:
+    return isinstance(part, tuple | list) and len(part) == 2 and all(hasattr(number, "__index__") for number in part)
+
+
+def _named_slice(part: object) -> AnnotatedSlice:
+    if isinstance(part, AnnotatedSlice):
+        return part
+    pair = tuple(part) if isinstance(part, Iterable) else ()
+    if len(pair) != 2:
+        raise InputError(f"Slice {part!r} is no pair of whole numbers; write (axis, index), for example (0, 91).")
+    return AnnotatedSlice(*pair)
 
 
 def detect_slices(labels: Labels) -> tuple[AnnotatedSlice, ...]:
@@ -165,6 +194,7 @@ def merge_slices(
     conflicts
         Empty if all crossing slices agree. Never resolved silently: show them.
     """
+    check_choice("conflicts", winner, get_args(Winner))
     merged = np.zeros(shape, dtype=np.uint16)
     order = list(painted) if winner == "later" else list(reversed(painted))
     conflicts: list[Conflict] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
@@ -18,10 +18,11 @@ from napari_rada.data.slices import (
     detect_slices,
     looks_sparse,
     merge_slices,
+    named_slices,
 )
-from napari_rada.errors import InputError
+from napari_rada.errors import InputError, check_choice
 from napari_rada.events import Listener, Notice, ignore
-from napari_rada.io.annotations import FileSlice, read_classes, read_sidecar, to_array, to_file
+from napari_rada.io.annotations import FileSlice, parse_slices, read_classes, read_sidecar, to_array, to_file
 from napari_rada.io.files import Format, format_of, stem_of
 from napari_rada.io.formats import read_volume
 from napari_rada.io.volume import Volume, file_axis
@@ -38,7 +39,7 @@ MOST_TOLD = 9
 def load_case(
     image: Path | str,
     labels: Path | str | Sequence[Path | str] | None = None,
-    slices: Sequence[FileSlice] | None = None,
+    slices: Sequence[FileSlice] | FileSlice | str | None = None,
     *,
     name: str | None = None,
     non_finite: NonFinite = "refuse",
@@ -55,10 +56,10 @@ def load_case(
         A label file on the image's grid; or several, each with its own slices, which are merged; None for an
         unlabelled case.
     slices
-        The annotated slices as (axis, index) in the label file's own voxel axes (NIfTI: i = 0, j = 1, k = 2; TIFF:
-        z = 0, y = 1, x = 2). With several label files, one slice per file. If None, a sidecar file beside the labels
-        names them (see `napari_rada.io.sidecar_path`), and without one they are detected. Names and prompts of
-        classes are taken from the sidecar too, if it has them.
+        The annotated slices as (axis, index), or written ``0:91;1:70``, in the label file's own voxel axes (NIfTI:
+        i = 0, j = 1, k = 2; TIFF: z = 0, y = 1, x = 2). With several label files, one slice per file. If None, a
+        sidecar file beside the labels names them (see `napari_rada.io.sidecar_path`), and without one they are
+        detected. Names and prompts of classes are taken from the sidecar too, if it has them.
     name
         The file name of the image if not given.
     non_finite
@@ -73,19 +74,21 @@ def load_case(
     InputError
         With one sentence that says what is wrong and how to mend it.
     """
+    check_choice("conflicts", conflicts, get_args(Winner))
+    planes = _named_in_file(slices)
     volume = read_volume(image)
     for note in volume.notes:
         listener(Notice(note))
     name = name or stem_of(volume.path)
     paths = _label_paths(labels)
     if not paths:
-        if slices:
+        if planes:
             raise InputError(f"{name}: slices are named but there is no label file; name that too.")
         return Case.create(volume.array, grid=volume.grid, name=name, non_finite=non_finite, source=volume.path)
     single = len(paths) == 1
     painted = [
         _painted(volume, path, chosen, name if single else f"{name} ({path.name})", non_finite, listener)
-        for path, chosen in zip(paths, _slices_per_file(slices, paths), strict=True)
+        for path, chosen in zip(paths, _slices_per_file(planes, paths), strict=True)
     ]
     return painted[0] if single else _merged(painted, name, conflicts, listener)
 
@@ -115,6 +118,14 @@ def check_same_grid(labels: Volume, image: Volume) -> None:
             f"{labels.path} does not lie where {image.path} lies: {_difference(labels.grid, image.grid)}; resample one "
             "onto the other, or correct the header that is wrong."
         )
+
+
+def _named_in_file(slices: Sequence[FileSlice] | FileSlice | str | None) -> list[FileSlice] | None:
+    if slices is None:
+        return None
+    if isinstance(slices, str):
+        return list(parse_slices(slices))
+    return [(plane.axis, plane.index) for plane in named_slices(slices)]
 
 
 def _label_paths(labels: Path | str | Sequence[Path | str] | None) -> list[Path]:

@@ -76,7 +76,7 @@ class CaseFiles:
 
 
 def load_cases(
-    specs: Sequence[str],
+    specs: Iterable[str | Path] | str | Path,
     *,
     non_finite: NonFinite = "refuse",
     conflicts: Winner = "later",
@@ -97,15 +97,15 @@ def load_cases(
     return [files.load(non_finite=non_finite, conflicts=conflicts, listener=listener) for _, files in steps]
 
 
-def find_cases(specs: Iterable[str]) -> list[CaseFiles]:
+def find_cases(specs: Iterable[str | Path] | str | Path) -> list[CaseFiles]:
     """Find the files of all cases, without reading the images.
 
     Parameters
     ----------
     specs
-        Each is ``IMAGE``, ``IMAGE,LABELS`` or ``IMAGE,LABELS,a:i;a:i;a:i`` with several label files joined by ``;``, or
-        a folder with a ``cases.csv``, or that file: columns ``name``, ``image``, ``labels``, ``slices``, of which only
-        ``image`` must be filled; paths relative to the folder.
+        One, or several. Each is ``IMAGE``, ``IMAGE,LABELS`` or ``IMAGE,LABELS,a:i;a:i;a:i`` with several label files
+        joined by ``;``, or a folder with a ``cases.csv``, or that file: columns ``name``, ``image``, ``labels``,
+        ``slices``, of which only ``image`` must be filled; paths relative to the folder.
 
     Raises
     ------
@@ -113,7 +113,8 @@ def find_cases(specs: Iterable[str]) -> list[CaseFiles]:
         If a case is named wrongly, a file is missing, or two cases have the same name.
     """
     found: list[CaseFiles] = []
-    for spec in specs:  # asked with os.path, since pathlib raises where a text is too long to be a path
+    for named in [specs] if isinstance(specs, str | Path) else specs:
+        spec = str(named)  # asked with os.path, since pathlib raises where a text is too long to be a path
         table = os.path.basename(spec) == TABLE and os.path.isfile(spec)
         folder = os.path.dirname(spec) if table else spec
         found += _cohort(Path(folder)) if table or os.path.isdir(spec) else [_single(spec)]
@@ -134,7 +135,8 @@ def _single(spec: str) -> CaseFiles:
             f"For paths with commas use a folder with a {TABLE}."
         )
     image, labels, slices = (*parts, "", "")[:3]
-    return CaseFiles(stem_of(Path(image)), Path(image), split_labels(labels), parse_slices(slices) if slices else None)
+    path = Path(os.path.expanduser(image))  # a shell does so at the beginning of a word alone
+    return CaseFiles(stem_of(path), path, split_labels(labels), parse_slices(slices) if slices else None)
 
 
 def _cohort(folder: Path) -> list[CaseFiles]:
@@ -196,7 +198,7 @@ def _cell(row: dict[str, str | None], column: str) -> str:
 def split_labels(text: str, folder: Path = Path()) -> tuple[Path, ...]:
     """Take the names of label files apart, which semicolons join; a file that has one in its name is one file."""
     names = [text] if os.path.isfile(folder / text) else [part.strip() for part in text.split(";")]
-    return tuple(folder / name for name in names if name)
+    return tuple(folder / os.path.expanduser(name) for name in names if name)
 
 
 def _check_files(case: CaseFiles) -> None:

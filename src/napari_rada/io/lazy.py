@@ -189,7 +189,9 @@ def open_lazy(path: Path | str) -> LazyVolume:
     if kind is Format.NIFTI and is_compressed(path):
         volume = read_volume(path)
         note = f"{path.name} is packed as a whole and was read whole; unpack it (gunzip) to read it in parts."
-        return LazyVolume(stem_of(path), volume.array, volume.grid, placement_of(volume.grid), path, (note,))
+        return LazyVolume(
+            stem_of(path), volume.array, volume.grid, placement_of(volume.grid), path, (*volume.notes, note)
+        )
     array, grid, notes = open_nifti(path) if kind is Format.NIFTI else open_tiff(path)
     return LazyVolume(stem_of(path), array, grid, placement_of(grid), path, notes)
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
 from math import prod
+from operator import index as index_of
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -201,12 +202,17 @@ def working_factors(volume: LazyVolume, run: TrainedNetworks, wanted: Factors | 
     if wanted is None:
         data = run.config.data
         return grid_factors(volume.shape, volume.grid.spacing, data.max_voxels, data.spacing)
-    if len(wanted) != 3 or min(wanted) < 1 or min(working_shape(volume.shape, wanted)) < 2:
+    try:
+        z, y, x = map(index_of, wanted)  # of NumPy too
+        fit = min(z, y, x) >= 1 and min(working_shape(volume.shape, (z, y, x))) >= 2
+    except (TypeError, ValueError):
+        fit = False
+    if not fit:
         raise InputError(
-            f"The factors {list(wanted)} do not fit a volume of {list(volume.shape)} voxels; name three whole numbers "
+            f"The factors {wanted} do not fit a volume of {list(volume.shape)} voxels; name three whole numbers "
             "from 1 that leave two voxels or more along each axis."
         )
-    return wanted
+    return (z, y, x)
 
 
 def bytes_of_sums(sides: Sequence[int], channels: int) -> int:

@@ -6,12 +6,13 @@ import shutil
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 from uuid import uuid4
 
 from napari_rada.control import RunControl
+from napari_rada.data.case import NonFinite
 from napari_rada.data.grid import told_out_of_scale
-from napari_rada.errors import InputError
+from napari_rada.errors import InputError, check_choice
 from napari_rada.events import Listener, Notice, Stage, StageProgress, ignore
 from napari_rada.io.chunked import make_folder
 from napari_rada.io.files import check_folder
@@ -38,7 +39,6 @@ from napari_rada.outofcore.steps import Order, Site
 from napari_rada.training.trained import TrainedNetworks
 
 if TYPE_CHECKING:
-    from napari_rada.data.case import NonFinite
     from napari_rada.data.grid import Shape
     from napari_rada.data.resampling import Factors
     from napari_rada.outofcore.runner import Runner
@@ -135,6 +135,7 @@ def predict_volume(
         If a stop was requested; what is written is gone on with later.
     """
     control = control or RunControl()
+    check_choice("non_finite", non_finite or "refuse", get_args(NonFinite))
     volume = _opened(volume, listener)
     run = TrainedNetworks.read(run_dir, weights)
     run.check_unannotated(volume.name)

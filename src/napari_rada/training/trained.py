@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from napari_rada.errors import InputError
+from napari_rada.data.classes import listed
+from napari_rada.errors import InputError, check_choice
 from napari_rada.models.device import resolve_device
 from napari_rada.models.triple_view import TripleViewModel, guide_in
 from napari_rada.training.checkpoint import load_checkpoint
@@ -26,16 +27,13 @@ if TYPE_CHECKING:
 
 Weights: TypeAlias = Literal["best", "last"]
 
-MOST_TOLD = 16
-"""So many label values are named."""
-
 
 def check_known(name: str, values: Iterable[int], classes: ClassTable, remedy: str) -> None:
     """Raise `InputError`, with a remedy, if labels of a case hold values that are none of a run's classes."""
     unknown = sorted(set(values) - set(classes.values))
     if unknown:
         raise InputError(
-            f"{name}: the label values {unknown[:MOST_TOLD]} are new, the run knows {list(classes.values)}; {remedy}."
+            f"{name}: the label values {listed(unknown)} are new, the run knows {listed(classes.values)}; {remedy}."
         )
 
 
@@ -59,9 +57,12 @@ class TrainedNetworks:
 
         Raises
         ------
+        InputError
+            If there are no such weights.
         RunFolderError
             If `run_dir` is no run folder or has no checkpoint.
         """
+        check_choice("weights", weights, get_args(Weights))
         folder = RunFolder.open(Path(run_dir))
         best, last = folder.best_checkpoint, folder.last_checkpoint
         if weights == "best" and best.exists():
