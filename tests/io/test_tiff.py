@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -337,3 +338,17 @@ def test_what_no_metadata_can_describe_is_written_plainly(tmp_path: Path) -> Non
     values = np.full((2, 3, 4), 2**40, dtype=np.uint64)
     write_volume(tmp_path / "a.tif", values, Grid.from_spacing((2, 3, 4)))
     np.testing.assert_array_equal(read_volume(tmp_path / "a.tif").array, values)
+
+
+@pytest.mark.skipif(find_spec("imagecodecs") is not None, reason="imagecodecs is installed, which reads such files")
+def test_a_package_that_is_needed_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "packed.tif"
+    tifffile.imwrite(path, np.ones((3, 4, 5), np.uint8), photometric="minisblack", metadata=None)
+    with tifffile.TiffFile(path) as tif:
+        places = [page.tags["Compression"].valueoffset for page in tif.pages]
+    content = bytearray(path.read_bytes())
+    for place in places:
+        content[place : place + 2] = (5).to_bytes(2, "little")  # LZW
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"packed in a way that needs another package; .*: pip install imagecodecs"):
+        io.read_volume(path)

@@ -193,6 +193,11 @@ def _opened(path: Path) -> Iterator[tuple[tifffile.TiffFile, list[str]]]:
         raise
     except Exception as error:  # noqa: BLE001 - tifffile raises many kinds for a damaged file
         reason = " ".join(str(error).split()) or type(error).__name__
+        if "imagecodecs" in reason:  # tifffile asks for it
+            raise InputError(
+                f"{path} is packed in a way that needs another package; install it with: pip install imagecodecs, or "
+                "save the stack unpacked."
+            ) from None
         raise InputError(
             f"{path} cannot be read as TIFF, it is damaged or of a rare kind ({reason}); "
             "export it again as a plain stack."
