@@ -1,5 +1,6 @@
 import os
 
+import numpy as np
 import pytest
 import torch
 
@@ -148,3 +149,21 @@ def test_no_more_threads_compute_than_there_are_processors(monkeypatch):
     with computing(1000):
         assert torch.get_num_threads() == 2
     assert torch.get_num_threads() == before
+
+
+def test_what_a_caller_chose_for_his_own_computations_does_not_hold() -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.inference_mode(), np.errstate(all="raise"), computing(1):
+            weights = torch.ones(2, requires_grad=True)
+            torch.autograd.backward(weights.sum())
+            assert weights.dtype == torch.float32
+            assert weights.grad is not None
+            assert np.exp(np.float32(-100)) == 0.0
+        with torch.no_grad():
+            with computing(1):
+                assert torch.is_grad_enabled()
+            assert not torch.is_grad_enabled()
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)

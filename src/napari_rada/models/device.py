@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from napari_rada.allocator import freed_memory_kept
@@ -127,16 +128,20 @@ def autocast(device: torch.device, *, always: bool = False) -> AbstractContextMa
 def computing(threads: int | None) -> Iterator[None]:
     """Set the CPU threads for a computation, and what only speeds it up; then put everything back.
 
-    That is: denormals are flushed, and freed memory is kept for the next array.
+    That is: denormals are flushed, and freed memory is kept for the next array. What a caller may have chosen for his
+    own computations does not hold here: another default precision, no gradients, errors of NumPy where numbers vanish.
     """
-    before, flushed = torch.get_num_threads(), _denormals_are_flushed()
+    before, flushed, precision = torch.get_num_threads(), _denormals_are_flushed(), torch.get_default_dtype()
     torch.set_flush_denormal(True)
+    torch.set_default_dtype(torch.float32)
     if threads is not None:
         torch.set_num_threads(min(threads, os.cpu_count() or threads))  # more would wait for each other
     try:
-        with freed_memory_kept():
+        as_usual = np.errstate(all="warn", under="ignore")
+        with freed_memory_kept(), torch.inference_mode(False), torch.enable_grad(), as_usual:
             yield
     finally:
+        torch.set_default_dtype(precision)
         torch.set_num_threads(before)
         torch.set_flush_denormal(flushed)
 
