@@ -205,3 +205,22 @@ def test_a_path_that_the_output_cannot_spell_is_printed_all_the_same(tmp_path: P
     )
     assert "\\u626b\\u63cf" in done.stdout
     assert (folder / "mask.nii.gz").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it is a shell of Unix that closes streams")
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_closed_stream_is_no_error(closed: str) -> None:
+    command = f"{sys.executable} -m napari_rada.cli hyperparameters --preset quick {closed}"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)  # noqa: S602 - our own words
+    assert (done.returncode, done.stderr) == (0, "")
+    assert bool(done.stdout) is (closed == "2>&-")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such pipes")
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [*COMMAND, "hyperparameters", "--preset", "quick"]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)  # noqa: S603
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")

@@ -1,12 +1,13 @@
 """The command line: ``napari-rada COMMAND …``.
 
-Exit status: 0 done, 2 bad input (one line on stderr), 3 stopped early; `train --resume` goes on. Results go
-to stdout, progress to stderr. Nothing heavy is imported before a command needs it. Of several processes that torchrun
-started for one training, one shows, prints, and says what went wrong in any of them.
+Exit status: 0 done, 2 bad input (one line on stderr), 3 stopped early (`train --resume` goes on), 141 if whoever read
+the output went away. Results go to stdout, progress to stderr. Nothing heavy is imported before a command needs it. Of
+several processes that torchrun started for one training, one shows, prints, and says what went wrong in any of them.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from io import TextIOWrapper
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from napari_rada.errors import ElsewhereError, RadaError, Stopped
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-DONE, BAD_INPUT, STOPPED = 0, 2, 3
+DONE, BAD_INPUT, STOPPED, UNREAD = 0, 2, 3, 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv
         Arguments without the program's name; those of the process by default.
     """
+    _stand_in_for_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # redirected to a file it may not know every letter of a path
             stream.reconfigure(errors="backslashreplace")
@@ -51,6 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RadaError as error:
         console.close()
         return _refuse(str(error))
+    except BrokenPipeError:  # `napari-rada … | head`; the other end has what it wanted
+        _drop_output()
+        return UNREAD
     except OSError as error:
         console.close()
         where = f"{error.filename}: " if error.filename else ""
@@ -61,6 +66,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not completed and leads():
         sys.stderr.write("napari-rada: stopped\n")
     return DONE if completed else STOPPED
+
+
+def _stand_in_for_closed_streams() -> None:
+    """Write to nowhere where a shell closed a stream (``>&-``), which Python then has not."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
+
+
+def _drop_output() -> None:
+    """Let what is not written yet go nowhere, so that nothing is said about it at the end of the process."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(nowhere, stream.fileno())
 
 
 def _refuse(message: str) -> int:
