@@ -11,6 +11,7 @@ from napari_rada.config import RunConfig, load_config, parse
 from napari_rada.errors import ConfigError
 from napari_rada.presets import COHORT, PRESETS
 from napari_rada.settings import CombinedConfig, FlowConfig, RegistrationConfig
+from napari_rada.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,6 +76,12 @@ def test_settings_are_frozen() -> None:
         ({"training.patch": "[16, 24, 32]"}, ("training", "patch", (16, 24, 32))),
         ({"data.window": "[-125, 275]"}, ("data", "window", (-125.0, 275.0))),
         ({"data.max_voxels": "null"}, ("data", "max_voxels", None)),
+        ({"data.max_voxels": "None"}, ("data", "max_voxels", None)),
+        ({"propagation.caution": "none"}, ("propagation", "caution", None)),
+        ({"training.compile": "none"}, ("training", "compile", "none")),
+        ({"training.iterations": "010"}, ("training", "iterations", 10)),
+        ({"training.iterations": "1_000"}, ("training", "iterations", 1000)),
+        ({"training.bfloat16": "yes"}, ("training", "bfloat16", True)),
         ({"training.augment": "none"}, ("training", "augment", "none")),
         ({"inference.overlap": 0}, ("inference", "overlap", 0.0)),
         ({"guidance.source": "null"}, ("guidance", "source", "none")),
@@ -133,6 +140,11 @@ def test_changes_of_one_group_leave_the_others() -> None:
         ({"training.iterations": ""}, r"Setting training\.iterations must be a whole number, found nothing\.$"),
         ({"training.learning_rate": "fast"}, r"Setting training\.learning_rate must be a number, found 'fast'\.$"),
         ({"training.learning_rate": ".nan"}, r"Setting training\.learning_rate must be finite, found nan\.$"),
+        ({"training.iterations": "true"}, r"Setting training: iterations must be a whole number, found true\.$"),
+        ({"training.minutes": "true"}, r"Setting training: minutes must be a number, found true\.$"),
+        ({"training.minutes": "1:30"}, r"Setting training\.minutes must be a number, found '1:30'\.$"),
+        ({"training.iterations": "0x10"}, r"Setting training\.iterations must be a whole number, found '0x10'\.$"),
+        ({"training.iterations": "none"}, r"Setting training\.iterations must be a whole number, found 'none'\.$"),
         ({"training.bfloat16": "2"}, r"Setting training\.bfloat16 must be true or false, found 2\.$"),
         ({"training.patch": "64"}, r"Setting training\.patch must be a list such as \[1, 2\], found 64\.$"),
         ({"training.patch": "[9, 9]"}, r"Setting training\.patch must be longer, found \[9, 9\]\.$"),
@@ -188,8 +200,10 @@ def test_plain_data_must_be_a_mapping() -> None:
         ("a: [1", r"config\.yaml: not a readable YAML file \(while parsing"),
         ("- 1\n- 2\n", r"config\.yaml: a YAML file of settings is needed, found list"),
         ("", r"config\.yaml: a YAML file of settings is needed, found NoneType"),
-        ("preset: huge\n", "There is no preset 'huge'"),
-        ("training:\n  iteration: 3\n", r"There is no setting training\.iteration"),
+        ("preset: huge\n", r"config\.yaml: There is no preset 'huge'"),
+        ("training:\n  iteration: 3\n", r"config\.yaml: There is no setting training\.iteration"),
+        ("seed: 1\nseed: 2\n", r"config\.yaml: .* \(it has the key 'seed' twice; keep one of them\)"),
+        ("training: {iterations: 3, iterations: 4}\n", "the key 'iterations' twice"),
     ],
 )
 def test_bad_files_are_refused(text: str, message: str, tmp_path: Path) -> None:
@@ -279,3 +293,19 @@ def test_a_preset_is_begun_with_and_not_set() -> None:
     assert config.with_settings({"preset": "quick"}) == config
     with pytest.raises(ConfigError, match="--preset"):
         config.with_settings({"preset": "paper"})
+
+
+@pytest.mark.parametrize("text", ["010", "1:30", "1e3", "0x10", "true", "none", ".5", "1_0"])
+def test_text_that_looks_like_a_number_stays_text(text: str, tmp_path: Path) -> None:
+    config = RunConfig().with_settings({"guidance.prompts": {1: text}})
+    assert load_config(written(tmp_path, config.to_yaml())) == config
+
+
+def test_a_run_of_another_version_is_told_as_such(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "run", RunConfig())
+    folder.config_file.write_text(folder.config_file.read_text() + "colour: red\n")
+    with pytest.raises(ConfigError, match=r"config\.yaml: There is no setting colour\.$"):
+        folder.config()
+    folder.environment_file.write_text('{"napari-rada": "99.0"}')
+    with pytest.raises(ConfigError, match=r"setting colour; the run was made by napari-rada 99\.0, and this is "):
+        folder.config()

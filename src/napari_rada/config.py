@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from contextlib import contextmanager
+from types import NoneType
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from napari_rada.errors import ConfigError
 from napari_rada.presets import COHORT, PRESETS
-from napari_rada.setting_errors import told
+from napari_rada.setting_errors import groups_in, told
 from napari_rada.settings import (
     CombinedConfig,
     DataConfig,
@@ -23,7 +25,7 @@ from napari_rada.settings import (
 from napari_rada.text import parse_yaml, read_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 PresetName: TypeAlias = Literal["quick", "standard", "paper"]
@@ -149,9 +151,10 @@ def load_config(path: Path) -> RunConfig:
         If it is not readable or not valid.
     """
     raw = _read(path)
-    preset = RunConfig.from_preset(str(raw.get("preset", "standard")))
-    base = preset.base(cohort=raw.get("cohort") is True)
-    return parse(_merged(base.model_dump(mode="json"), raw))
+    with _named(path):
+        preset = RunConfig.from_preset(str(raw.get("preset", "standard")))
+        base = preset.base(cohort=raw.get("cohort") is True)
+        return parse(_merged(base.model_dump(mode="json"), raw))
 
 
 def load_complete_config(path: Path) -> RunConfig:
@@ -164,7 +167,18 @@ def load_complete_config(path: Path) -> RunConfig:
     ConfigError
         If it is not readable or not valid.
     """
-    return parse(_read(path))
+    raw = _read(path)
+    with _named(path):
+        return parse(raw)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Put the name of a file before what is wrong with the settings in it."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -209,9 +223,21 @@ def _read_in(dotted: str, value: object) -> object:
     if not isinstance(value, str):
         return value
     try:
-        return parse_yaml(value)
+        found = parse_yaml(value)
     except ValueError:
         raise ConfigError(f"Setting {dotted}: {value!r} is not a value; write numbers, words or [lists].") from None
+    return None if str(found).strip().lower() == "none" and _may_be_none(dotted) else found
+
+
+def _may_be_none(dotted: str) -> bool:
+    """Tell whether a setting, of any member of a union, can have no value; other settings have a choice called none."""
+    *parents, last = dotted.split(".")
+    groups: list[type[BaseModel]] = [RunConfig]
+    for part in parents:
+        fields = [group.model_fields[part] for group in groups if part in group.model_fields]
+        groups = [inner for field in fields for inner in groups_in(field.annotation)]
+    fields = [group.model_fields[last] for group in groups if last in group.model_fields]
+    return any(NoneType in get_args(field.annotation) for field in fields)
 
 
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

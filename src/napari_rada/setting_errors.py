@@ -81,7 +81,7 @@ def _names(place: Sequence[int | str], settings: type[BaseModel]) -> list[str]:
             continue
         names.append(part)
         field = None if group is None else group.model_fields.get(part)
-        groups = list(_groups(field.annotation)) if field is not None else []
+        groups = list(groups_in(field.annotation)) if field is not None else []
         members = {_tag(one, field.discriminator): one for one in groups} if field and field.discriminator else {}
         group = groups[0] if len(groups) == 1 else None
     return names
@@ -102,16 +102,16 @@ def _dotted(group: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """Name all settings and groups of them, those of every member of a union among them."""
     for name, field in group.model_fields.items():
         yield f"{prefix}{name}"
-        for inner in _groups(field.annotation):
+        for inner in groups_in(field.annotation):
             yield from _dotted(inner, f"{prefix}{name}.")
 
 
-def _groups(annotation: Any) -> Iterator[type[BaseModel]]:
+def groups_in(annotation: Any) -> Iterator[type[BaseModel]]:
     """Yield the groups of settings that may stand in a field."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for inner in get_args(annotation):
-        yield from _groups(inner)
+        yield from groups_in(inner)
 
 
 def _tag(group: type[BaseModel], discriminator: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validator, model_validator
 
@@ -23,6 +23,19 @@ class Group(BaseModel):
     """Settings that belong together; unknown ones are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truth_for_numbers(cls, found: Any) -> Any:
+        """Refuse true and false where a number stands, for which they would be taken as 1 and 0."""
+        for name, value in found.items() if isinstance(found, dict) else ():
+            if isinstance(value, bool) and name in cls.model_fields:
+                annotation = cls.model_fields[name].annotation
+                kinds = {annotation, *get_args(annotation)}
+                if bool not in kinds and kinds & {int, float}:
+                    kind = "whole number" if int in kinds else "number"
+                    raise ValueError(f"{name} must be a {kind}, found {str(value).lower()}")
+        return found
 
 
 def _check_view_pairs(name: str, pairs: ViewPairs) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -41,12 +42,13 @@ def read_json(path: Path) -> Any:
 
 
 def parse_yaml(text: str) -> Any:
-    """Read YAML that holds plain values.
+    """Read YAML that holds plain values. Numbers are decimal: 010 is ten, and 1:30 is text, unlike in YAML 1.1.
 
     Raises
     ------
     ValueError
-        If it is no YAML, names objects, or repeats parts by reference (a few lines could then stand for gigabytes).
+        If it is no YAML, has a key twice, names objects, or repeats parts by reference (a few lines could then stand
+        for gigabytes).
     """
     try:
         return yaml.load(text, Loader=_PlainLoader)  # noqa: S506 - a child of SafeLoader
@@ -61,3 +63,27 @@ class _PlainLoader(yaml.SafeLoader):
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("it repeats a part by reference (*name); write the part out")
         return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = next((name for position, name in enumerate(names) if name in names[:position]), None)
+        if twice is not None:
+            raise yaml.YAMLError(f"it has the key {twice!r} twice; keep one of them")
+        return super().construct_mapping(node, deep)
+
+    def construct_decimal(self, node: yaml.ScalarNode) -> int:
+        return int(node.value)
+
+
+_NUMBERS = {
+    "tag:yaml.org,2002:int": r"[-+]?[0-9]+(_[0-9]+)*",
+    "tag:yaml.org,2002:float": r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+}
+"""What is taken for a number, in place of YAML 1.1's forms, some of which are octal or count in sixties."""
+_PlainLoader.yaml_implicit_resolvers = {
+    first: [pair for pair in pairs if pair[0] not in _NUMBERS]
+    for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _tag, _form in _NUMBERS.items():
+    _PlainLoader.add_implicit_resolver(_tag, re.compile(f"({_form})$"), list("-+.0123456789"))
+_PlainLoader.add_constructor("tag:yaml.org,2002:int", _PlainLoader.construct_decimal)

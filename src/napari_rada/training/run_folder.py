@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 
 from napari_rada.config import RunConfig, load_complete_config
 from napari_rada.durable import ODD_NAMES, RESUME, reason_of, remove_leftovers, write_text
-from napari_rada.errors import RunFolderError
+from napari_rada.errors import ConfigError, RunFolderError
 from napari_rada.events import StepLogged, Validated
 from napari_rada.text import read_json
 
@@ -183,8 +183,29 @@ class RunFolder:
         return self.checkpoints / "best.pt"
 
     def config(self) -> RunConfig:
-        """Read the settings."""
-        return load_complete_config(self.config_file)
+        """Read the settings.
+
+        Raises
+        ------
+        ConfigError
+            If they cannot be used; it tells if another version wrote them.
+        """
+        try:
+            return load_complete_config(self.config_file)
+        except ConfigError as error:
+            writer, own = self._written_by(), environment()["napari-rada"]
+            if writer in (None, own):
+                raise
+            told = f"{str(error).removesuffix('.')}; the run was made by napari-rada {writer}, and this is {own}."
+            raise ConfigError(told) from None
+
+    def _written_by(self) -> str | None:
+        """Return the version of napari-rada that began the run, if that is known."""
+        try:
+            found = read_json(self.environment_file)["napari-rada"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return found if isinstance(found, str) else None
 
     def log_step(self, event: StepLogged) -> None:
         """Append the losses of an iteration."""
