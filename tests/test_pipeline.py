@@ -2,6 +2,7 @@ import csv
 import itertools
 import json
 import sys
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -40,6 +41,16 @@ def run(tmp_path_factory):
     result = pipeline.train([ball_case()], path, tiny_config())
     assert result.reason is FinishReason.COMPLETED
     return path
+
+
+@contextmanager
+def double():
+    """Compute in double precision unless something else is said."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_propagation_needs_no_training():
@@ -567,3 +578,19 @@ def test_pairs_name_annotated_slices_for_a_suggestion(run):
         pipeline.suggest(found, [(0, 99)])
     with pytest.raises(InputError, match="no choice 'bset' for weights; use 'best' or 'last'"):
         pipeline.predict(run, ball_case(), weights="bset")
+
+
+@pytest.mark.parametrize("around", [torch.no_grad, torch.inference_mode, lambda: np.errstate(all="raise"), double])
+def test_what_a_caller_chose_for_his_own_computations_changes_nothing(around, run, tmp_path):
+    control = RunControl()
+    with around():
+        pipeline.train(
+            [ball_case()],
+            tmp_path / "run",
+            tiny_config(),
+            control=control,
+            listener=lambda event: control.stop() if isinstance(event, StepLogged) else None,
+        )
+        assert pipeline.resume(tmp_path / "run").reason is FinishReason.COMPLETED
+        found = pipeline.predict(tmp_path / "run", ball_case(), device="cpu")
+    np.testing.assert_array_equal(found.probability, pipeline.predict(run, ball_case(), device="cpu").probability)

@@ -26,7 +26,7 @@ from napari_rada.inference.ensemble import Inside, mean_disagreement
 from napari_rada.inference.explain import class_heat
 from napari_rada.inference.suggest import Suggestion, suggest_slice
 from napari_rada.memory import shortage_explained
-from napari_rada.models.device import computing
+from napari_rada.models.device import computing, undisturbed
 from napari_rada.models.triple_view import guide_in
 from napari_rada.predicting import assembled, found_inside, tidied, turned_back
 from napari_rada.prediction import Explanation, Prediction
@@ -87,6 +87,7 @@ class TrainingResult:
 
 
 @shortage_explained
+@undisturbed()
 def propagate(
     case: Case, config: RunConfig | str | None = None, *, control: RunControl | None = None, listener: Listener = ignore
 ) -> Prediction:
@@ -115,6 +116,7 @@ def propagate(
 
 
 @shortage_explained
+@undisturbed()
 def train(
     cases: Iterable[Case] | Case,
     run_dir: Path | str,
@@ -169,6 +171,7 @@ def train(
 
 
 @shortage_explained
+@undisturbed()
 def resume(
     run_dir: Path | str, *, control: RunControl | None = None, listener: Listener = ignore, team: Team = ALONE
 ) -> TrainingResult:
@@ -201,6 +204,7 @@ def resume(
 
 
 @shortage_explained
+@undisturbed()
 def continue_training(
     run_dir: Path | str,
     cases: Iterable[Case] | Case,
@@ -272,6 +276,7 @@ def continue_training(
 
 
 @shortage_explained
+@undisturbed()
 def predict(
     run_dir: Path | str,
     case: Case,
@@ -327,6 +332,7 @@ def predict(
 
 
 @shortage_explained
+@undisturbed()
 def preview(
     run_dir: Path | str,
     case: Case,
@@ -371,6 +377,7 @@ def preview(
 
 
 @shortage_explained
+@undisturbed()
 def explain(
     run_dir: Path | str,
     case: Case,

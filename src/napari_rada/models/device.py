@@ -125,23 +125,34 @@ def autocast(device: torch.device, *, always: bool = False) -> AbstractContextMa
 
 
 @contextmanager
-def computing(threads: int | None) -> Iterator[None]:
-    """Set the CPU threads for a computation, and what only speeds it up; then put everything back.
+def undisturbed() -> Iterator[None]:
+    """Let nothing hold here that a caller chose for his own computations, then put it back.
 
-    That is: denormals are flushed, and freed memory is kept for the next array. What a caller may have chosen for his
-    own computations does not hold here: another default precision, no gradients, errors of NumPy where numbers vanish.
+    That is: another default precision, no gradients, errors of NumPy where numbers vanish.
     """
-    before, flushed, precision = torch.get_num_threads(), _denormals_are_flushed(), torch.get_default_dtype()
-    torch.set_flush_denormal(True)
+    precision = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
-    if threads is not None:
-        torch.set_num_threads(min(threads, os.cpu_count() or threads))  # more would wait for each other
     try:
-        as_usual = np.errstate(all="warn", under="ignore")
-        with freed_memory_kept(), torch.inference_mode(False), torch.enable_grad(), as_usual:
+        with torch.inference_mode(False), torch.enable_grad(), np.errstate(all="warn", under="ignore"):
             yield
     finally:
         torch.set_default_dtype(precision)
+
+
+@contextmanager
+def computing(threads: int | None) -> Iterator[None]:
+    """Set the CPU threads for a computation, and what only speeds it up; then put everything back.
+
+    That is: denormals are flushed, and freed memory is kept for the next array. It is `undisturbed`.
+    """
+    before, flushed = torch.get_num_threads(), _denormals_are_flushed()
+    torch.set_flush_denormal(True)
+    if threads is not None:
+        torch.set_num_threads(min(threads, os.cpu_count() or threads))  # more would wait for each other
+    try:
+        with freed_memory_kept(), undisturbed():
+            yield
+    finally:
         torch.set_num_threads(before)
         torch.set_flush_denormal(flushed)
 

@@ -19,6 +19,7 @@ from napari_rada.io.files import check_folder
 from napari_rada.io.lazy import LazyVolume, Readable, from_array, open_lazy
 from napari_rada.io.ngff import write_group, write_image
 from napari_rada.memory import shortage_explained
+from napari_rada.models.device import undisturbed
 from napari_rada.outofcore.intensities import find_intensities
 from napari_rada.outofcore.plan import (
     CHUNK,
@@ -76,6 +77,7 @@ class VolumeResult:
 
 
 @shortage_explained
+@undisturbed()
 def predict_volume(
     run_dir: Path | str,
     volume: LazyVolume | Readable | Path | str,
