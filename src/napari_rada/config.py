@@ -117,6 +117,21 @@ class RunConfig(Group):
         return str(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))
 
 
+def as_config(config: RunConfig | str | None) -> RunConfig:
+    """Return settings, or those of the preset that is named; of quick if none is.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such preset, or it is something else.
+    """
+    if config is None or isinstance(config, str):
+        return RunConfig.from_preset(config or "quick")
+    if not isinstance(config, RunConfig):
+        raise ConfigError(f"Settings of type {type(config).__name__} were given; use RunConfig, or a preset's name.")
+    return config
+
+
 def parse(raw: object) -> RunConfig:
     """Validate plain data as a `RunConfig`; raises `ConfigError` with the first problem in one sentence."""
     try:

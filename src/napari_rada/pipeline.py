@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from textwrap import shorten
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_rada.closeups import propagated_closely
-from napari_rada.config import RunConfig
+from napari_rada.config import as_config
 from napari_rada.control import RunControl
-from napari_rada.data.case import Case, check_trainable
+from napari_rada.data.case import Case, as_cases, check_trainable
 from napari_rada.data.grid import told_out_of_scale
 from napari_rada.data.orientation import told_turned, turn_of
 from napari_rada.data.slices import named_slices
@@ -53,8 +51,9 @@ from napari_rada.training.team import ALONE
 from napari_rada.training.trained import TrainedRun, check_known
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
+    from napari_rada.config import RunConfig
     from napari_rada.data.classes import ClassTable
     from napari_rada.data.slices import AnnotatedSlice
     from napari_rada.training.team import Team
@@ -100,9 +99,9 @@ def propagate(
     Stopped
         If a stop was requested.
     """
-    config = _settings(config)
+    config = as_config(config)
     control = control or RunControl()
-    (case,) = _several(case)
+    (case,) = as_cases(case)
     classes = check_trainable([case])
     if told := told_cut_short(case, config.data.crop_margin):
         listener(Notice(told))
@@ -152,9 +151,9 @@ def train(
         If `run_dir` holds a run already, is in use or cannot be written.
     """
     control = control or RunControl()
-    cases = _several(cases)
+    cases = as_cases(cases)
     classes = check_trainable(cases)
-    config = plan(cases, _settings(config))
+    config = plan(cases, as_config(config))
     taught = teaching(cases, config)
     check_share(config.training, team)
     device = team.device(config.device)
@@ -248,9 +247,9 @@ def continue_training(
     control = control or RunControl()
     parent = RunFolder.open(Path(run_dir))
     before, classes, checkpoint = parent.config(), load_classes(parent), load_checkpoint(parent.last_checkpoint)
-    cases = [_with_classes(case, classes) for case in _several(cases)]
+    cases = [_with_classes(case, classes) for case in as_cases(cases)]
     check_trainable(cases)
-    config = plan(cases, _on_grid_of(before, before if config is None else _settings(config)))
+    config = plan(cases, _on_grid_of(before, before if config is None else as_config(config)))
     free = {"dropout": before.model.dropout, "prior_dropout": before.model.prior_dropout}
     alike = built_alike(config.guidance, before.guidance)
     unguided = config.guidance.source == "none" and guide_in(checkpoint.model, before.guidance) is None
@@ -436,24 +435,6 @@ def suggest(prediction: Prediction, annotated: Sequence[AnnotatedSlice | tuple[i
     for plane in planes:
         plane.check(prediction.grid.shape)
     return suggest_slice(prediction.doubt, planes)
-
-
-def _several(cases: Iterable[Case] | Case) -> list[Case]:
-    """Return one case, or several of any kind of collection, as a list; raises `InputError` for anything else."""
-    found = [cases] if isinstance(cases, Case) or not isinstance(cases, Iterable) else list(cases)
-    for case in found:
-        if not isinstance(case, Case):
-            raise InputError(f"{shorten(repr(case), 60)} is no case; make one with load_case or Case.create.")
-    return found
-
-
-def _settings(config: RunConfig | str | None) -> RunConfig:
-    """Return settings, or those of a preset that is named; raises `ConfigError` for anything else."""
-    if config is None or isinstance(config, str):
-        return RunConfig.from_preset(config or "quick")
-    if not isinstance(config, RunConfig):
-        raise ConfigError(f"Settings of type {type(config).__name__} were given; use RunConfig, or a preset's name.")
-    return config
 
 
 def _train(job: Job, checkpoint: Checkpoint | None) -> TrainingResult:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -13,7 +15,7 @@ from napari_rada.data.slices import AnnotatedSlice, annotated_mask, detect_slice
 from napari_rada.errors import InputError, check_choice
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import ArrayLike, NDArray
@@ -128,6 +130,21 @@ class Case:
     def known(self) -> NDArray[np.bool_]:
         """(z, y, x), True where a person annotated."""
         return annotated_mask(self.grid.shape, self.annotated)
+
+
+def as_cases(cases: Iterable[Case] | Case) -> list[Case]:
+    """Return one case, or several in any kind of collection, as a list.
+
+    Raises
+    ------
+    InputError
+        If there is anything else among them.
+    """
+    found = [cases] if isinstance(cases, Case) or not isinstance(cases, Iterable) else list(cases)
+    for case in found:
+        if not isinstance(case, Case):
+            raise InputError(f"{shorten(repr(case), 60)} is no case; make one with load_case or Case.create.")
+    return found
 
 
 def check_trainable(cases: Sequence[Case]) -> ClassTable:

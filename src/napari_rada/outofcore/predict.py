@@ -137,7 +137,6 @@ def predict_volume(
         If a stop was requested; what is written is gone on with later.
     """
     control = control or RunControl()
-    check_choice("non_finite", non_finite or "refuse", get_args(NonFinite))
     volume = _opened(volume, listener)
     run = TrainedNetworks.read(run_dir, weights)
     run.check_unannotated(volume.name)
@@ -170,6 +169,11 @@ class _Wanted:
     memory: float
     probability: Path | None
     non_finite: NonFinite | None
+
+    def __post_init__(self) -> None:
+        """Refuse words that there are not."""
+        if self.non_finite is not None:
+            check_choice("non_finite", self.non_finite, get_args(NonFinite))
 
 
 def _tell_limits(run: TrainedNetworks, volume: LazyVolume, factors: Factors, listener: Listener) -> None:
