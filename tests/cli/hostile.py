@@ -648,7 +648,11 @@ folder("run_with_wrong_classes", lambda run: edit(run, "cases.json", '"value": 1
 folder("run_whose_labels_lie_outside", escape, "lies outside the run folder")
 folder("run_whose_labels_are_linked_outside", link_out, "lies outside the run folder")
 for title, changes, gist in (
-    ("run_whose_image_is_gone", {"image": "/nowhere/scan.nii.gz"}, "does not exist"),
+    (
+        "run_whose_image_is_gone",
+        {"image": "/nowhere/scan.nii.gz", "image_from_here": "../gone.nii.gz"},
+        "/nowhere/scan.nii.gz when the run began and is not there; put it back, or write its place into",
+    ),
     ("run_whose_image_leaves", {"image": "../../../../etc/passwd"}, "lies outside the run folder"),
     ("run_with_an_affine_of_words", {"affine": [["a"] * 4] * 4}, "its cases cannot be read"),
     ("run_with_half_an_affine", {"affine": [[1.0, 0.0]]}, "its cases cannot be read"),
