@@ -59,9 +59,7 @@ def test_image_and_labels_go_there_and_a_mask_comes_back(monkeypatch: pytest.Mon
 
 def test_missing_packages_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outside, "find_spec", lambda name: None)
-    with pytest.raises(
-        MissingDependencyError, match="biomedisa needs biomedisa, pyopencl, .*; install it with: pip install"
-    ):
+    with pytest.raises(MissingDependencyError, match=r"biomedisa needs .*pyopencl, .*with: pip install"):
         make_method("biomedisa", {}).check()
 
 

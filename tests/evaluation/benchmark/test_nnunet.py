@@ -102,9 +102,7 @@ def test_a_process_that_fails_is_told_in_one_sentence(monkeypatch: pytest.Monkey
 
 def test_a_missing_package_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outside, "find_spec", lambda name: None)
-    with pytest.raises(
-        MissingDependencyError, match="nnunet/1min needs nnunetv2; install it with: pip install nnunetv2"
-    ):
+    with pytest.raises(MissingDependencyError, match="needs nnunetv2; install it with: pip install nnunetv2"):
         NnUNet(1, "nnunet/1min").check()
 
 
