@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import ValidationError
 
-from napari_rada.config import RunConfig, load_config, parse
+from napari_rada.config import RunConfig, load_complete_config, load_config, parse
 from napari_rada.errors import ConfigError
 from napari_rada.presets import COHORT, PRESETS
 from napari_rada.settings import CombinedConfig, FlowConfig, RegistrationConfig
@@ -28,6 +28,14 @@ def test_presets_survive_yaml(preset: str, tmp_path: Path) -> None:
     config = RunConfig.from_preset(preset)
     assert config.preset == preset
     assert load_config(written(tmp_path, config.to_yaml())) == config
+
+
+@pytest.mark.parametrize(
+    "text", ["08", "1.0e5", "+.5", "010", "1:30", "yes", "null", "1_000", "0x1f", "~", "2020-01-1"]
+)
+def test_texts_that_look_like_something_else_survive_yaml(text: str, tmp_path: Path) -> None:
+    config = parse({"guidance": {"prompts": {1: text}, "cache": text}})
+    assert load_complete_config(written(tmp_path, config.to_yaml())) == config
 
 
 def test_changed_settings_survive_yaml(tmp_path: Path) -> None:
@@ -142,6 +150,8 @@ def test_changes_of_one_group_leave_the_others() -> None:
         ({"training.learning_rate": ".nan"}, r"Setting training\.learning_rate must be finite, found nan\.$"),
         ({"training.iterations": "true"}, r"Setting training: iterations must be a whole number, found true\.$"),
         ({"training.minutes": "true"}, r"Setting training: minutes must be a number, found true\.$"),
+        ({"data.spacing": "[true, 1, 1]"}, r"Setting data: spacing must be a number, found true\.$"),
+        ({"training.patch": "[9, 9, false]"}, r"Setting training: patch must be a whole number, found false\.$"),
         ({"training.minutes": "1:30"}, r"Setting training\.minutes must be a number, found '1:30'\.$"),
         ({"training.iterations": "0x10"}, r"Setting training\.iterations must be a whole number, found '0x10'\.$"),
         ({"training.iterations": "none"}, r"Setting training\.iterations must be a whole number, found 'none'\.$"),

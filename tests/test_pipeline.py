@@ -3,6 +3,7 @@ import itertools
 import json
 import sys
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import pytest
@@ -59,6 +60,14 @@ def test_propagation_needs_no_training():
     assert prediction.disagreement is not None  # of random walker and completer: where it guesses
     assert 0 <= prediction.disagreement.min() <= prediction.disagreement.max() <= 1
     np.testing.assert_allclose(prediction.probability.sum(axis=0), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_what_takes_one_case_refuses_others(run, count):
+    cases = [ball_case()] * count
+    for call in (pipeline.propagate, partial(pipeline.predict, run), partial(pipeline.preview, run)):
+        with pytest.raises(InputError, match=f"One case is needed, found {count}"):
+            call(cases)
 
 
 def test_a_run_predicts_its_own_case_without_being_given_the_labels(run):

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
-import yaml
 from pydantic import BaseModel, Field, ValidationError
 
 from napari_rada.errors import ConfigError
@@ -22,7 +21,7 @@ from napari_rada.settings import (
     PropagationConfig,
     TrainingConfig,
 )
-from napari_rada.text import parse_yaml, read_text
+from napari_rada.text import dump_yaml, parse_yaml, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -114,7 +113,7 @@ class RunConfig(Group):
 
     def to_yaml(self) -> str:
         """Return the settings as YAML that `load_config` reads back unchanged."""
-        return str(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))
+        return dump_yaml(self.model_dump(mode="json"))
 
 
 def as_config(config: RunConfig | str | None) -> RunConfig:

@@ -11,7 +11,7 @@ import numpy as np
 from napari_rada.closeups import propagated_closely
 from napari_rada.config import as_config
 from napari_rada.control import RunControl
-from napari_rada.data.case import Case, as_cases, check_trainable
+from napari_rada.data.case import Case, as_cases, check_trainable, one_case
 from napari_rada.data.grid import told_out_of_scale
 from napari_rada.data.orientation import told_turned, turn_of
 from napari_rada.data.slices import named_slices
@@ -101,7 +101,7 @@ def propagate(
     """
     config = as_config(config)
     control = control or RunControl()
-    (case,) = as_cases(case)
+    case = one_case(case)
     classes = check_trainable([case])
     if told := told_cut_short(case, config.data.crop_margin):
         listener(Notice(told))
@@ -313,7 +313,7 @@ def predict(
         If a stop was requested.
     """
     control = control or RunControl()
-    run = TrainedRun.open(run_dir, case, weights)
+    run = TrainedRun.open(run_dir, one_case(case), weights)
     config, classes, case = run.config, run.classes, run.case
     run.check_completable()
     if told := told_turned(case, config.data.orientation):
@@ -357,7 +357,7 @@ def preview(
         If a stop was requested.
     """
     control = control or RunControl()
-    run = TrainedRun.open(run_dir, case, "last")
+    run = TrainedRun.open(run_dir, one_case(case), "last")
     config, classes, case = run.config, run.classes, run.case
     turn = turn_of(case, config.data.orientation)
     turned = turn.case(case)
@@ -401,7 +401,7 @@ def explain(
         As `predict`.
     """
     control = control or RunControl()
-    run = TrainedRun.open(run_dir, case)
+    run = TrainedRun.open(run_dir, one_case(case))
     config, classes, case = run.config, run.classes, run.case
     class_index = classes.find(class_name)
     run.check_completable()

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validator, model_validator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ViewPairs: TypeAlias = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 ClipModel: TypeAlias = Literal["ViT-B-16-quickgelu", "ViT-L-14-quickgelu", "ViT-L-14-336-quickgelu"]
@@ -29,13 +32,20 @@ class Group(BaseModel):
     def _no_truth_for_numbers(cls, found: Any) -> Any:
         """Refuse true and false where a number stands, for which they would be taken as 1 and 0."""
         for name, value in found.items() if isinstance(found, dict) else ():
-            if isinstance(value, bool) and name in cls.model_fields:
-                annotation = cls.model_fields[name].annotation
-                kinds = {annotation, *get_args(annotation)}
+            truths = [one for one in (value if isinstance(value, (list, tuple)) else [value]) if isinstance(one, bool)]
+            if truths and name in cls.model_fields:
+                kinds = set(_kinds(cls.model_fields[name].annotation))
                 if bool not in kinds and kinds & {int, float}:
                     kind = "whole number" if int in kinds else "number"
-                    raise ValueError(f"{name} must be a {kind}, found {str(value).lower()}")
+                    raise ValueError(f"{name} must be a {kind}, found {str(truths[0]).lower()}")
         return found
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """Yield the types that a setting can have, and those of its parts."""
+    yield annotation
+    for inner in get_args(annotation):
+        yield from _kinds(inner)
 
 
 def _check_view_pairs(name: str, pairs: ViewPairs) -> None:

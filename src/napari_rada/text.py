@@ -87,3 +87,19 @@ _PlainLoader.yaml_implicit_resolvers = {
 for _tag, _form in _NUMBERS.items():
     _PlainLoader.add_implicit_resolver(_tag, re.compile(f"({_form})$"), list("-+.0123456789"))
 _PlainLoader.add_constructor("tag:yaml.org,2002:int", _PlainLoader.construct_decimal)
+
+
+class _PlainDumper(yaml.SafeDumper):
+    """Quotes text that either YAML 1.1 or `_PlainLoader` would take for something else."""
+
+
+_PlainDumper.yaml_implicit_resolvers = {
+    first: list(pairs) for first, pairs in yaml.SafeDumper.yaml_implicit_resolvers.items()
+}
+for _tag, _form in _NUMBERS.items():
+    _PlainDumper.add_implicit_resolver(_tag, re.compile(f"({_form})$"), list("-+.0123456789"))
+
+
+def dump_yaml(values: Any) -> str:
+    """Write plain values so that `parse_yaml` reads them as they are."""
+    return str(yaml.dump(values, Dumper=_PlainDumper, sort_keys=False))

@@ -207,13 +207,18 @@ def test_a_scan_that_this_run_cannot_predict(
     assert "annotate three slices in it" in refused("predict", run_dir, other, "-o", tmp_path / "mask.nii.gz")
 
 
-def test_evaluate_needs_masks(refused: Callable[..., str], scan: Any, save_nifti: Callable[..., str]) -> None:
+def test_evaluate_needs_masks(
+    refused: Callable[..., str], run_cli: Callable[..., Any], scan: Any, save_nifti: Callable[..., str]
+) -> None:
     assert "holds fractions or NaN" in refused("evaluate", scan.image, scan.dense)
     image = image_of(scan)
     ct = save_nifti("ct.nii.gz", (image * 1000).astype(np.int16))
     assert "ct.nii.gz looks like an image, not a mask: it holds values from -" in refused("evaluate", ct, scan.dense)
     grey = save_nifti("grey.nii.gz", (np.arange(image.size).reshape(image.shape) % 500).astype(np.int16))
     assert "looks like an image, not a mask: it holds 500 different values" in refused("evaluate", scan.dense, grey)
+    parcels = np.indices(image.shape)
+    many = save_nifti("many.nii.gz", (parcels[0] // 3 * 100 + parcels[1] // 3 * 10 + parcels[2] // 3).astype(np.int16))
+    assert run_cli("evaluate", many, many).status == 0, "300 structures are no image"
     empty = save_nifti("empty.nii.gz", np.zeros_like(scan.truth_ijk))
     assert "Both masks are empty" in refused("evaluate", empty, empty)
 

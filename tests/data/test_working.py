@@ -84,6 +84,14 @@ def test_the_grid_keeps_empty_slices_apart_from_others() -> None:
         assert working.slices[0][0].index - 1 == working.empty[0].index
 
 
+def test_an_empty_slice_in_the_plane_of_another_votes_there_and_is_of_its_view() -> None:
+    """Else the view would have no voxels of its own by which networks can be judged, and all would be taught them."""
+    coarse = coarsen(make_working_case(make_case(slices=[(0, 13), (0, 14), (1, 15)]), CLASSES), (4, 1, 1))
+    assert (coarse.slices[0], coarse.empty) == ((AnnotatedSlice(0, 3),), ())
+    assert (coarse.views == 1).any()
+    assert not (coarse.views & (1 << EMPTY)).any()
+
+
 def test_unlabelled_cases_have_no_truth() -> None:
     working = make_working_case(make_case(labelled=False), CLASSES, crop_margin=0.5)
     assert not working.is_labelled

@@ -17,7 +17,7 @@ from napari_rada.data.classes import ClassInfo, ClassTable
 from napari_rada.data.grid import Grid
 from napari_rada.errors import InputError
 from napari_rada.io import read_sidecar, read_volume, write_volume
-from napari_rada.io.annotations import to_array
+from napari_rada.io.annotations import read_classes, to_array, write_sidecar
 from napari_rada.io.export import export_nnunet, export_volume, with_ignore
 
 CLASSES = ClassTable((ClassInfo(0, "nothing"), ClassInfo(3, "liver"), ClassInfo(7, "tumour")))
@@ -105,6 +105,14 @@ def test_two_formats_beside_each_other_keep_their_own_slices(tmp_path):
     elsewhere.mkdir()
     export_volume(tmp_path / "labels.nii.gz", elsewhere / "labels.tif")
     assert read_sidecar(elsewhere / "labels.tif") == read_sidecar(tmp_path / "labels.tif")
+
+
+def test_names_of_classes_go_along_where_no_slice_is_named(tmp_path):
+    io.save_labels(ball_case(), tmp_path / "labels.nii.gz")
+    write_sidecar(tmp_path / "labels.nii.gz", None, [ClassInfo(1, "kidney")])
+    export_volume(tmp_path / "labels.nii.gz", tmp_path / "labels.tif")
+    assert [info.name for info in read_classes(tmp_path / "labels.tif")] == ["kidney"]
+    assert read_sidecar(tmp_path / "labels.tif") is None
 
 
 def test_a_sidecar_of_the_other_format_is_not_taken_for_ones_own(tmp_path):

@@ -15,7 +15,7 @@ from napari_rada.data.case import Case
 from napari_rada.data.classes import ClassInfo
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import InputError
-from napari_rada.io.annotations import read_classes
+from napari_rada.io.annotations import read_classes, write_sidecar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,6 +84,15 @@ def test_annotations_are_never_overwritten_by_a_result(
     with pytest.raises(InputError, match=r"holds annotations, as mine\.slices\.json beside it shows"):
         io.save_mask(prediction_for(case, labels_ijk.T), tmp_path / "mine.nii.gz")
     assert (tmp_path / "mine.nii.gz").read_bytes() == before
+
+
+def test_labels_whose_classes_are_named_are_never_overwritten_by_a_result(
+    tmp_path: Path, case: Case, labels_ijk: Any, prediction_for: Callable[..., Any]
+) -> None:
+    io.save_labels(case, tmp_path / "mine.nii.gz")
+    write_sidecar(tmp_path / "mine.nii.gz", None, [ClassInfo(1, "kidney")])
+    with pytest.raises(InputError, match=r"holds annotations, as mine\.slices\.json beside it shows"):
+        io.save_mask(prediction_for(case, labels_ijk.T), tmp_path / "mine.nii.gz")
 
 
 def test_an_older_result_is_replaced(

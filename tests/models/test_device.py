@@ -14,6 +14,7 @@ from napari_rada.models.device import (
     has_bfloat16,
     learns_in_bfloat16,
     resolve_device,
+    undisturbed,
     why_unusable,
 )
 
@@ -149,6 +150,20 @@ def test_no_more_threads_compute_than_there_are_processors(monkeypatch):
     with computing(1000):
         assert torch.get_num_threads() == 2
     assert torch.get_num_threads() == before
+
+
+def test_of_two_computations_at_a_time_the_last_puts_back_what_a_caller_chose() -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        first, second = undisturbed(), undisturbed()
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert torch.get_default_dtype() == torch.float32
+        second.__exit__(None, None, None)
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_what_a_caller_chose_for_his_own_computations_does_not_hold() -> None:

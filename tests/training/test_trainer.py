@@ -315,6 +315,18 @@ def test_a_time_budget_counts_where_a_run_was_stopped_before_it_was_planned(tmp_
     assert resumed.state.iteration == resumed.state.total_iterations < 100_000
 
 
+def test_a_run_that_did_not_note_that_it_was_planned_is_not_planned_anew(tmp_path):
+    config = tiny_config(training__minutes=0.02, training__iterations=100_000, training__validate_every=100_000)
+    trainer = make_trainer(tmp_path, config)
+    trainer.run()
+    checkpoint = load_checkpoint(trainer.folder.last_checkpoint)
+    checkpoint = replace(checkpoint, state=replace(checkpoint.state, planned=None))
+    resumed = make_trainer(tmp_path, config, checkpoint=checkpoint)
+    assert resumed.state.total_iterations == trainer.state.total_iterations
+    assert resumed.run() is FinishReason.COMPLETED
+    assert resumed.state.iteration == trainer.state.iteration
+
+
 def test_a_time_budget_counts_however_few_iterations_are_set(tmp_path):
     config = tiny_config(training__minutes=0.01, training__iterations=2, training__validate_every=100_000)
     trainer = make_trainer(tmp_path, config)

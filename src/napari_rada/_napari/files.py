@@ -75,7 +75,7 @@ def _write(file: Path, layer: Any) -> list[Path]:
     grid, source, planes = grid_of(layer), source_of(layer), annotated_slices(layer)
     infos = [info for info in class_infos(layer) if info.is_named]
     inputs = [] if source is None else [source]
-    file = check_output(file, inputs) if planes else check_result(file, inputs)
+    file = check_output(file, inputs) if planes or infos else check_result(file, inputs)
     write_volume(file, _compact(np.asarray(full_resolution(layer))), grid, source)
     return [file, write_sidecar(file, planes or None, infos)] if planes or infos else [file]
 

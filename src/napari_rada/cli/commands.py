@@ -13,8 +13,9 @@ from napari_rada import io
 from napari_rada.cli.settings import config_from
 from napari_rada.cli.volumes import is_volume, predict_volume
 from napari_rada.config import parse_settings
+from napari_rada.data.case import looks_like_image
 from napari_rada.data.classes import MAX_LABEL, whole_numbers
-from napari_rada.errors import ConfigError, InputError
+from napari_rada.errors import ConfigError, InputError, NotEnoughMemoryError
 from napari_rada.events import FinishReason, Notice
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 
 MOST_CLASSES = 256
-"""A mask with more values is taken for an image."""
+"""A mask with more values is taken for an image where neighbours are hardly ever alike."""
 MOST_TOLD = 9
 """So many slices of a scan, and so many scans, are named."""
 
@@ -116,7 +117,7 @@ def predict(args: argparse.Namespace, console: Console, control: RunControl) -> 
     cases = io.find_cases(args.cases)
     outputs = _plan_outputs(cases, args)
     tidy = CleanUp(args.min_part, args.fill_holes)
-    _check_completable(cases, args.run_dir, config)
+    _check_completable(cases, args.run_dir, config, control)
 
     def predicted(files: CaseFiles) -> Prediction:
         case = files.load(non_finite=config.data.non_finite, listener=console)
@@ -147,7 +148,7 @@ def _predict_each(
         for files, out in zip(cases, outputs, strict=True):
             try:
                 prediction = predicted(files)
-            except InputError as error:
+            except (InputError, NotEnoughMemoryError) as error:
                 if len(cases) == 1:
                     raise
                 failed[files.name] = str(error)
@@ -167,7 +168,7 @@ def _predict_each(
         )
 
 
-def _check_completable(cases: Sequence[CaseFiles], run_dir: str, config: RunConfig) -> None:
+def _check_completable(cases: Sequence[CaseFiles], run_dir: str, config: RunConfig, control: RunControl) -> None:
     """Raise `InputError`, before the first of several scans is predicted, if one needs annotated slices and has none.
 
     A scan of the run's own has those of then.
@@ -179,6 +180,7 @@ def _check_completable(cases: Sequence[CaseFiles], run_dir: str, config: RunConf
     if not bare or not (run := TrainedNetworks.read(run_dir)).completes_only:
         return
     for files in bare:
+        control.check()
         try:
             own = find_case(run.folder, files.load(non_finite=config.data.non_finite), config)
         except InputError:  # told in its turn
@@ -377,11 +379,12 @@ def _mask_of(volume: Volume) -> NDArray[np.integer]:
     if whole is None:
         raise InputError(f"{volume.path} holds fractions or NaN; a mask with whole numbers is needed.")
     low, high = whole.min(), whole.max()
-    if low < 0 or high > MAX_LABEL or (classes := len(np.unique(whole))) > MOST_CLASSES:
-        what = f"values from {low:g} to {high:g}" if low < 0 or high > MAX_LABEL else f"{classes} different values"
+    out_of_range = low < 0 or high > MAX_LABEL
+    if out_of_range or ((classes := len(np.unique(whole))) > MOST_CLASSES and looks_like_image(whole)):
+        what = f"values from {low:g} to {high:g}" if out_of_range else f"{classes} different values"
         raise InputError(
             f"{volume.path} looks like an image, not a mask: it holds {what}; name a file with one value per class, "
-            f"from 0 to {MAX_LABEL} and at most {MOST_CLASSES} of them."
+            f"from 0 to {MAX_LABEL}."
         )
     return whole if whole.dtype.kind in "iu" else whole.astype(np.int32)
 

@@ -147,6 +147,20 @@ def as_cases(cases: Iterable[Case] | Case) -> list[Case]:
     return found
 
 
+def one_case(case: Case) -> Case:
+    """Return the one case that there is.
+
+    Raises
+    ------
+    InputError
+        If there are several, or none, or it is something else.
+    """
+    found = as_cases(case)
+    if len(found) != 1:
+        raise InputError(f"One case is needed, found {len(found)}; give them one after the other.")
+    return found[0]
+
+
 def check_trainable(cases: Sequence[Case]) -> ClassTable:
     """Check that the cases together can teach something and return their common class table (`merged_classes`).
 
@@ -221,7 +235,7 @@ def _values(labels: NDArray[Any], name: str) -> NDArray[np.int64]:
 def _classes_of(labels: NDArray[np.uint16], known: NDArray[np.int64], name: str) -> ClassTable:
     """Return the classes of labels (Z, Y, X), of which `known` are the annotated voxels."""
     found = np.unique(known)
-    if len(found) > FEW_VALUES and max(_alike(labels, axis) for axis in range(3)) < ALIKE:
+    if len(found) > FEW_VALUES and looks_like_image(labels):
         raise InputError(
             f"{name}: the labels hold {len(found)} different values and look like an image; name the image first and "
             "its labels after it, which have one value per class."
@@ -229,7 +243,12 @@ def _classes_of(labels: NDArray[np.uint16], known: NDArray[np.int64], name: str)
     return ClassTable.from_values(found)
 
 
-def _alike(labels: NDArray[np.uint16], axis: int) -> float:
+def looks_like_image(labels: NDArray[np.integer]) -> bool:
+    """Tell whether whole numbers (Z, Y, X) are hardly ever like their neighbours, as those of an image are."""
+    return max(_alike(labels, axis) for axis in range(3)) < ALIKE
+
+
+def _alike(labels: NDArray[np.integer], axis: int) -> float:
     """Share of the painted voxels that have the value of the one before them along an axis."""
     before, after = (np.moveaxis(labels, axis, 0)[part] for part in (slice(None, -1), slice(1, None)))
     painted = after > 0

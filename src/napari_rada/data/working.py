@@ -286,9 +286,12 @@ def coarsen(case: WorkingCase, factors: Factors, padding: Padding = (0, 0, 0)) -
     planes: dict[AnnotatedSlice, list[NDArray[np.int16]]] = {}
     for view, group in enumerate((*case.slices, case.empty)):
         merged = [AnnotatedSlice(s.axis, (s.index + padding[s.axis]) // factors[s.axis]) for s in group]
-        placed.append(tuple(dict.fromkeys(merged)))  # neighbours can fall into one plane
+        # Neighbours can fall into one plane; an empty one beside one that shows something then belongs to its view.
+        taken = {plane for planes_of_view in placed for plane in planes_of_view} if view == EMPTY else set()
+        placed.append(tuple(plane for plane in dict.fromkeys(merged) if plane not in taken))
         for fine, coarse in zip(group, merged, strict=True):
             planes.setdefault(coarse, []).append(case.truth[fine.selector()])
+        for coarse in placed[view]:
             views[coarse.selector()] |= np.uint8(1 << view)
     for coarse, together in planes.items():
         across = _without(factors, coarse.axis), _without(padding, coarse.axis)

@@ -50,8 +50,9 @@ def export_volume(source: Path | str, out: Path | str, *, listener: Listener = i
         listener(Notice(note))
     slices = read_sidecar(volume.path)
     write_volume(out, volume.array, volume.grid, volume.path)
-    if slices is not None:
-        write_sidecar(out, to_array(slices, volume), read_classes(volume.path))
+    classes = read_classes(volume.path)
+    if slices is not None or classes:
+        write_sidecar(out, None if slices is None else to_array(slices, volume), classes)
     return out
 
 

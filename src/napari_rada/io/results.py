@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_rada.errors import InputError
-from napari_rada.io.annotations import read_sidecar, sidecar_path, write_sidecar
+from napari_rada.io.annotations import sidecar_path, write_sidecar
 from napari_rada.io.files import check_output
 from napari_rada.io.formats import write_volume
 
@@ -37,7 +37,7 @@ def check_result(path: Path | str, inputs: Sequence[Path | str] = ()) -> Path:
         If it cannot: see `check_output`; also if a sidecar shows that the file at `path` is an annotation.
     """
     path = check_output(path, inputs)
-    if path.exists() and read_sidecar(path) is not None:
+    if path.exists() and sidecar_path(path).exists():
         raise InputError(
             f"{path} holds annotations, as {sidecar_path(path).name} beside it shows, and would be overwritten; "
             "choose another name."

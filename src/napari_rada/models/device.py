@@ -6,6 +6,7 @@ import os
 import re
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -124,19 +125,41 @@ def autocast(device: torch.device, *, always: bool = False) -> AbstractContextMa
     return nullcontext()
 
 
+class _Precision:
+    """The default precision, which is the whole process's: the first to come sets it, the last to go puts it back."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._before = Lock(), 0, torch.float32
+
+    def enter(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._before = torch.get_default_dtype()
+                torch.set_default_dtype(torch.float32)
+            self._inside += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                torch.set_default_dtype(self._before)
+
+
+_PRECISION = _Precision()
+
+
 @contextmanager
 def undisturbed() -> Iterator[None]:
     """Let nothing hold here that a caller chose for his own computations, then put it back.
 
     That is: another default precision, no gradients, errors of NumPy where numbers vanish.
     """
-    precision = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float32)
+    _PRECISION.enter()
     try:
         with torch.inference_mode(False), torch.enable_grad(), np.errstate(all="warn", under="ignore"):
             yield
     finally:
-        torch.set_default_dtype(precision)
+        _PRECISION.leave()
 
 
 @contextmanager

@@ -46,7 +46,7 @@ class TrainState:
     rung
         Steps taken to save memory (see `training.economy`).
     planned
-        Whether a time budget was turned into `total_iterations`.
+        Whether a time budget was turned into `total_iterations`; None where nobody noted it.
     validated
         Iteration after which the networks were validated last; where a stop cut a validation off, resuming makes up
         for it.
@@ -61,7 +61,7 @@ class TrainState:
     first: int = 0
     first_elapsed_s: float = 0.0
     rung: int = 0
-    planned: bool = False
+    planned: bool | None = None
     validated: int = 0
 
     def continued(self, iterations: int) -> TrainState:

@@ -113,6 +113,8 @@ class Trainer:
         records = device.type == "cuda" and recordable(self.settings, team.size) and economy.records
         loading = WARM_UP + 1 if records else 1
         self._timed = state.iteration + loading + TIMED_ITERATIONS
+        if state.planned is None:
+            state = replace(state, planned=state.iteration >= state.first + loading + TIMED_ITERATIONS)
         if self.settings.minutes is not None and not state.planned:  # none can be timed before
             state = replace(state, total_iterations=max(state.total_iterations, self._timed))
         self.state = replace(state, rung=economy.rung)
