@@ -221,6 +221,29 @@ def test_paint_of_every_earlier_session_is_kept(tmp_path, image, labels):
     assert kept == [1, 2, 3, 4, 5, 6, 7, 8, 10], "the last gives way where all names are taken"
 
 
+def test_new_labels_replace_no_file_of_earlier_ones(keeper, tmp_path, image, labels):
+    paint(labels, 1)
+    first = keeper.flush()
+    again = Labels(labels.data.copy(), name=labels.name, scale=image.scale, units=image.units)
+    later = LabelsKeeper(lambda: tmp_path, [image, again])
+    later.keep_apart(image, again)
+    later.set_layers(image, again)
+    paint(again, 2)
+    assert later.flush() != first
+    assert read_volume(first).array[0, 0, 0] == 1
+    assert not first.with_name(f"{first.name}.1").exists()
+
+
+@pytest.mark.parametrize("name", ["...", "左"])
+def test_a_scan_of_any_name_is_found_again(tmp_path, image, labels, name):
+    image.name = name
+    keeper = LabelsKeeper(lambda: tmp_path)
+    keeper.set_layers(image, labels)
+    paint(labels)
+    path = keeper.flush()
+    assert LabelsKeeper(lambda: tmp_path).earlier(image) == path
+
+
 def test_what_was_painted_before_on_a_scan_is_found(keeper, tmp_path, image, labels):
     assert keeper.earlier(image) is None
     paint(labels)

@@ -106,6 +106,15 @@ def test_what_can_be_predicted_is_not_lost_to_what_cannot(image):
     assert [name for name, *_rest in recorder.calls] == list("abcd")
 
 
+@pytest.mark.parametrize("problem", [InputError("too small"), MemoryError("no room"), OSError("no disk")])
+def test_a_problem_with_one_image_keeps_none_of_its_arrays(image, problem):
+    snapshots = [take_snapshot(image, name="a"), take_snapshot(image, name="b")]
+    recorder = Predicting(a=problem)
+    found = engine.predicting(lambda: recorder, Path("run"), snapshots, "cpu")(RunControl(), ignore)
+    assert found == [None, "mask of b"]
+    assert problem.__traceback__ is None
+
+
 @pytest.mark.parametrize("problem", [InputError("too small"), Stopped()])
 def test_where_nothing_is_predicted_the_first_problem_is_raised(image, problem):
     snapshots = [take_snapshot(image, name="a"), take_snapshot(image, name="b")]

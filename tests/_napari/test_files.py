@@ -12,9 +12,11 @@ from napari.components import ViewerModel
 from npe2 import PluginManager, PluginManifest
 
 from napari_rada._napari.layers import annotated_slices, case_from_layers, grid_of, new_labels_data, world_matrix
+from napari_rada.data.classes import ClassInfo
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import InputError
-from napari_rada.io import load_case
+from napari_rada.io import load_case, read_volume, write_volume
+from napari_rada.io.annotations import write_sidecar
 
 OBLIQUE = np.array([[1.18, 0.1, 0.0, -30.0], [-0.1, 1.18, 0.3, 12.0], [0.0, -0.13, 2.98, 5.0], [0, 0, 0, 1]])
 
@@ -109,6 +111,27 @@ def test_named_classes_travel_with_labels_in_which_nothing_is_ticked(viewer, sca
     case = load_case(scan, out)
     assert case.annotated, "slices are detected as without names"
     assert case.classes.classes[1].prompt == "A liver"
+
+
+def test_named_classes_do_not_take_the_slices_of_another_file_of_the_name(viewer, scan, tmp_path):
+    (layer,) = viewer.open(scan, plugin="napari-rada")
+    data, settings, _ = new_labels_data(layer)
+    data[1] = 1
+    settings["metadata"]["annotated_slices"] = [{"axis": 0, "index": 1}]
+    viewer.add_labels(data, **settings).save(str(tmp_path / "painted.nii.gz"), plugin="napari-rada")
+    described = (tmp_path / "painted.slices.json").read_bytes()
+    settings["metadata"] = {"classes": [{"value": 1, "name": "liver", "prompt": ""}]}
+    viewer.add_labels(data, **settings).save(str(tmp_path / "painted.nii"), plugin="napari-rada")
+    assert (tmp_path / "painted.slices.json").read_bytes() == described
+
+
+def test_an_image_beside_which_classes_are_named_stays_an_image(viewer, scan, tmp_path):
+    volume = read_volume(scan)
+    shades = np.linspace(-1, 1, volume.array.size).reshape(volume.array.shape)
+    write_volume(tmp_path / "map.nii.gz", shades, volume.grid)
+    write_sidecar(tmp_path / "map.nii.gz", None, [ClassInfo(1, "liver")])
+    (layer,) = viewer.open(tmp_path / "map.nii.gz", plugin="napari-rada")
+    assert layer._type_string == "image"
 
 
 def test_the_source_is_never_overwritten(viewer, scan):

@@ -804,6 +804,12 @@ def test_new_labels_tell_of_what_was_painted_before(data, saved_in, dock, viewer
     viewer.layers.remove("labels")
     widget.new_labels()
     assert widget.message.value() == f"An earlier annotation of this scan lies in {saved_in}; open it to go on."
+    earlier = saved_in.read_bytes()
+    widget.labels.value().name = "labels"  # as the layer before was called
+    paint(widget.labels.value())
+    widget.autosaver.flush()
+    assert widget.autosaver.path != saved_in
+    assert saved_in.read_bytes() == earlier, "what is named can be opened"
 
 
 def test_labels_that_do_not_lie_on_the_image_are_neither_saved_nor_complained_of(data, dock, viewer, engine, notified):

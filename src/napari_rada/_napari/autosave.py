@@ -8,6 +8,7 @@ import shutil
 import zlib
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import chain, count
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakKeyDictionary
@@ -16,7 +17,7 @@ import numpy as np
 from napari.layers import Labels
 
 from napari_rada import io
-from napari_rada._napari.kept_names import kept_name, name_once
+from napari_rada._napari.kept_names import keep_as, kept_name, name_once
 from napari_rada._napari.layers import (
     annotated_slices,
     class_infos,
@@ -166,6 +167,15 @@ class LabelsKeeper:
         here = [layer for layer in self._open if isinstance(layer, Labels) and lies_on(image, layer)]
         return _newest(set(files) - {autosave_path(folder, image, layer) for layer in here})
 
+    def keep_apart(self, image: Image, labels: Labels) -> None:
+        """Keep new labels under a name that no file of earlier ones has, so that none is replaced."""
+        others = [other for other in self._open if isinstance(other, Labels) and other.unique_id != labels.unique_id]
+        taken = {kept_name(other) for other in others}
+        for name in chain([str(labels.name)], (f"{labels.name} ({number})" for number in count(2))):
+            keep_as(labels, name, ())
+            if name not in taken and not autosave_path(self._folder(), image, labels).exists():
+                return
+
     def flush(self) -> Path | None:
         """Write the labels in this thread; returns and raises what the function of `take` does."""
         write = self.take()
@@ -239,7 +249,7 @@ def _digest(*parts: str) -> str:
 
 def _safe(name: str) -> str:
     """Return the start of a name without what file systems or shells take for something else, and without hyphens."""
-    return re.sub(r"[^A-Za-z0-9_.]+", "_", name).lstrip(".")[:40]
+    return re.sub(r"[^A-Za-z0-9_.]+", "_", name).lstrip(".")[:40] or "_"
 
 
 def _mark(labels: NDArray[Any], planes: tuple[AnnotatedSlice, ...], classes: tuple[ClassInfo, ...]) -> Mark:

@@ -271,8 +271,8 @@ def _each(
     for position, snapshot in enumerate(snapshots):
         try:
             found.append(predict(snapshot))
-        except RadaError as problem:
-            problems.append(problem)
+        except (RadaError, MemoryError, OSError) as problem:
+            problems.append(_bare(problem))
             told.append(f"'{snapshot.name}' was not predicted: {problem}")
             found.append(None)
         except Stopped as problem:
@@ -286,6 +286,12 @@ def _each(
     for sentence in told:
         listener(Notice(sentence))
     return found
+
+
+def _bare(problem: Exception) -> Exception:
+    """Return a problem without the frames that hold the arrays of its scan."""
+    problem.__context__ = problem.__cause__ = None
+    return problem.with_traceback(None)
 
 
 def explaining(

@@ -75,9 +75,11 @@ def _write(file: Path, layer: Any) -> list[Path]:
     grid, source, planes = grid_of(layer), source_of(layer), annotated_slices(layer)
     infos = [info for info in class_infos(layer) if info.is_named]
     inputs = [] if source is None else [source]
-    file = check_output(file, inputs) if planes or infos else check_result(file, inputs)
+    # A sidecar with slices stays where none are ticked: it is that of another file of this name, or they would be lost.
+    described = bool(planes) or (bool(infos) and read_sidecar(file) is None)
+    file = check_output(file, inputs) if described else check_result(file, inputs)
     write_volume(file, _compact(np.asarray(full_resolution(layer))), grid, source)
-    return [file, write_sidecar(file, planes or None, infos)] if planes or infos else [file]
+    return [file, write_sidecar(file, planes or None, infos)] if described else [file]
 
 
 def _files(path: Paths) -> list[Path]:
@@ -97,7 +99,7 @@ def _layer_of_file(file: Path) -> LayerData:
         settings["metadata"][SLICES_KEY] = slices_metadata(to_array(slices, volume))
     if infos:
         settings["metadata"][CLASSES_KEY] = classes_metadata(infos)
-    if slices is not None or infos or _looks_like_labels(volume):
+    if slices is not None or (infos and _is_whole(volume.array)) or _looks_like_labels(volume):
         return (volume.array.astype(label_dtype(volume.array, *(info.value for info in infos))), settings, "labels")
     settings["metadata"] |= note_voxels(volume.array)
     return (volume.array, settings, "image")

@@ -21,6 +21,7 @@ from napari_rada._napari.layers import (
     is_output,
     lies_on,
     open_images,
+    source_of,
 )
 from napari_rada._napari.pairing import image_of, note_image
 from napari_rada._napari.preview import add_layers
@@ -154,9 +155,11 @@ def labels_of_run(viewer: ViewerModel, image: Image, run_dir: Path) -> Labels | 
     from napari_rada.training.snapshot import load_labels_names
 
     try:
-        name = load_labels_names(RunFolder.open(run_dir)).get(str(image.name))
+        names = load_labels_names(RunFolder.open(run_dir))
     except RunFolderError:
         return None
+    only = next(iter(names.values())) if len(names) == 1 else None  # also if the image was renamed since
+    name = names.get(str(image.name), only)
     return None if name is None else open_labels(viewer, image, name)
 
 
@@ -179,5 +182,7 @@ def _shows(layer: Image, case: Case, run_dir: Path) -> bool:
         return False
     if source is not None:
         return source.resolve() == case.source.resolve()
-    copied = case.source.resolve().is_relative_to(run_dir.resolve())
+    source = source_of(layer)  # of a copy of a layer that was read from the file
+    held = source is not None and source.resolve() == case.source.resolve()
+    copied = held or case.source.resolve().is_relative_to(run_dir.resolve())
     return copied and np.array_equal(np.asarray(full_resolution(layer), dtype=np.float32), case.image)

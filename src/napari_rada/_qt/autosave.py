@@ -65,6 +65,10 @@ class Autosaver(QObject):
         """Return where labels of an image lie that no open layer shows, if there are any."""
         return self._keeper.earlier(image)
 
+    def keep_apart(self, image: Image, labels: Labels) -> None:
+        """Save new labels beside the files of earlier ones, and over none of them."""
+        self._keeper.keep_apart(image, labels)
+
     def touch(self) -> None:
         """Note what may be an edit; what follows within a few seconds is saved together."""
         if not self._timer.isActive():

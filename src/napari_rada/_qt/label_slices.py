@@ -136,6 +136,7 @@ class LabelSlicesWidget(Dock):
                 raise InputError("There is no Image layer; open a scan first.")
             data, earlier = new_labels_data(self.image.value()), self.autosaver.earlier(self.image.value())
             (layer,) = add_layers(self.viewer, [data])
+            self.autosaver.keep_apart(self.image.value(), layer)
             self.viewer.layers.selection.active = layer
             self.labels.setValue(layer)
             if earlier is not None:
