@@ -458,6 +458,29 @@ def test_labels_that_were_renamed_after_start_come_back_beside_others_of_their_f
     assert train.labels.value() is labels, "it is open under its other name"
 
 
+def test_labels_that_were_renamed_before_start_come_back_as_they_were_painted_last(
+    viewer, dock, engine, wait, monkeypatch, tmp_path
+):
+    """The run remembers the name of Start, under which they are kept from then on."""
+    monkeypatch.setattr("napari_rada._qt.autosave.data_folder", lambda: tmp_path / "data" / "runs")
+    image, labels = add_layers(viewer, case_to_layer_data(ball_case("liver")))
+    train, slices = dock(TrainWidget), dock(LabelSlicesWidget, load_engine=engine.load)
+    for widget in (train, slices):
+        widget.image.setValue(image)
+        widget.labels.setValue(labels)
+    labels.data_setitem(tuple(np.array([index]) for index in (1, 1, 1)), 1)
+    slices.autosaver.flush()
+    labels.name = "renamed"
+    train.settings.setValue(tiny_config(training__iterations=1))
+    train.folder.setValue(tmp_path / "run")
+    train.start()
+    wait(lambda: train.state is RunState.IDLE, timeout_s=60)
+    labels.data_setitem(tuple(np.array([index]) for index in (3, 3, 3)), 1)
+    slices.autosaver.flush()
+    (found,) = load_run(RunFolder.open(tmp_path / "run")).cases
+    np.testing.assert_array_equal(found.labels, labels.data)
+
+
 @pytest.fixture
 def scan_run(tmp_path):
     """A run on a scan that lies in a file."""
