@@ -285,9 +285,9 @@ def voxel_rows() -> None:
 
         return make
 
-    ROWS["voxel_nan"] = Row(changed(np.nan), "1 voxels that are NaN or infinite; set data.non_finite=replace")
-    ROWS["voxel_infinite"] = Row(changed(np.inf), "1 voxels that are NaN or infinite")
-    ROWS["voxel_too_large_for_float32"] = Row(changed(1e300), "1 voxels that are NaN or infinite")
+    ROWS["voxel_nan"] = Row(changed(np.nan), "is NaN or infinite in 1 of")
+    ROWS["voxel_infinite"] = Row(changed(np.inf), "is NaN or infinite in 1 of")
+    ROWS["voxel_too_large_for_float32"] = Row(changed(1e300), "is NaN or infinite in 1 of")
     for name, data, answer in (
         ("all_nan", np.full(SCAN, np.nan, np.float32), "every voxel of the image is NaN or infinite"),
         ("constant", np.full(SCAN, 7, np.int16), "a constant image cannot be segmented"),

@@ -44,8 +44,8 @@ def with_value(array: Any, value: float) -> Any:
 IMAGES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "2D": (lambda a: a[..., 0], "has 2 dimensions (24, 22); a single 3D volume is needed"),
     "4D": (lambda a: np.stack([a, a], -1), "has 4 dimensions (24, 22, 20, 2); a single 3D volume is needed"),
-    "NaN": (lambda a: with_value(a, np.nan), "1 voxels that are NaN or infinite; set data.non_finite=replace"),
-    "infinite": (lambda a: with_value(a, np.inf), "1 voxels that are NaN or infinite; set data.non_finite=replace"),
+    "NaN": (lambda a: with_value(a, np.nan), "NaN or infinite in 1 of 10560 voxels; set data.non_finite"),
+    "infinite": (lambda a: with_value(a, np.inf), "NaN or infinite in 1 of 10560 voxels; set data.non_finite"),
     "constant": (np.zeros_like, "a constant image cannot be segmented"),
     "shape": (lambda a: a[:-1], "has shape (24, 22, 20) but"),
 }

@@ -192,8 +192,8 @@ def test_a_scan_that_cannot_be_predicted_does_not_hold_up_the_others(
     assert ran.status == 2
     found = json.loads(ran.out)
     assert [entry["name"] for entry in found["predictions"]] == ["ball", "again"]
-    assert "voxels that are NaN or infinite" in found["failed"]["bad"]
-    assert "note: bad is left out: bad: the image holds 1 voxels that are NaN" in ran.err
+    assert "is NaN or infinite in 1 of" in found["failed"]["bad"]
+    assert "note: bad is left out: bad: the image is NaN or infinite in 1 of" in ran.err
     assert "error: 1 of 3 scans could not be predicted: bad; mend what is said of each above, and predict" in ran.err
     assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == ["again_mask.nii.gz", "ball_mask.nii.gz"]
 

@@ -203,7 +203,7 @@ def _checked_image(image: NDArray[Any], name: str, non_finite: NonFinite) -> NDA
             raise InputError(f"{name}: every voxel of the image is NaN or infinite; there is nothing to see in it.")
         if non_finite == "refuse":
             raise InputError(
-                f"{name}: the image holds {int((~finite).sum())} voxels that are NaN or infinite; set "
+                f"{name}: the image is NaN or infinite in {int((~finite).sum())} of {finite.size} voxels; set "
                 "data.non_finite=replace to replace them by the smallest finite value."
             )
         volume = np.where(finite, volume, volume[finite].min())

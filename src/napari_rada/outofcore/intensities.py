@@ -117,7 +117,7 @@ def _check_values(whole: Tally, name: str, non_finite: NonFinite) -> None:
     bad = whole.voxels - whole.finite
     if bad and (non_finite == "refuse" or not whole.finite):
         raise InputError(
-            f"{name}: the image holds {bad} voxels that are NaN or infinite; set data.non_finite=replace to "
+            f"{name}: the image is NaN or infinite in {bad} of {whole.voxels} voxels; set data.non_finite=replace to "
             "replace them by the smallest finite value."
         )
     if whole.low == whole.high:
