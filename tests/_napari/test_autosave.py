@@ -250,6 +250,8 @@ def test_what_was_painted_before_on_a_scan_is_found(keeper, tmp_path, image, lab
     path = keeper.flush()
     assert LabelsKeeper(lambda: tmp_path).earlier(image) == path
     assert LabelsKeeper(lambda: tmp_path, [image, labels]).earlier(image) is None, "it is open"
+    assert LabelsKeeper(lambda: tmp_path / "run").earlier(image) is None
+    assert LabelsKeeper(lambda: tmp_path / "run").earlier(image, [tmp_path]) == path, "before there was a run"
     assert LabelsKeeper(lambda: tmp_path).earlier(Image(image.data[1:], name="scan")) is None
     assert LabelsKeeper(lambda: tmp_path).earlier(Image(image.data[0], name="flat")) is None
 

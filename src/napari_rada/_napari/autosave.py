@@ -157,15 +157,20 @@ class LabelsKeeper:
         self._taken += 1
         return partial(self._write, self._taken, labels, Annotation.of(labels), path)
 
-    def earlier(self, image: Image) -> Path | None:
-        """Return the latest file of labels on an image that is not that of an open layer: what was painted before."""
-        folder = self._folder()
-        try:
-            files = _kept(folder, [_key(folder, image)])
-        except InputError:
-            return None  # nothing is kept on an image that is no volume, or has an axis that is no length
+    def earlier(self, image: Image, further: Iterable[Path] = ()) -> Path | None:
+        """Return the latest file of labels on an image that is not that of an open layer: what was painted before.
+
+        It is looked for in the folder of the moment, and in `further` ones.
+        """
         here = [layer for layer in self._open if isinstance(layer, Labels) and lies_on(image, layer)]
-        return _newest(set(files) - {autosave_path(folder, image, layer) for layer in here})
+        found: set[Path] = set()
+        for folder in (self._folder(), *further):
+            try:
+                files = _kept(folder, [_key(folder, image)])
+            except InputError:
+                return None  # nothing is kept on an image that is no volume, or has an axis that is no length
+            found |= set(files) - {autosave_path(folder, image, layer) for layer in here}
+        return _newest(found)
 
     def keep_apart(self, image: Image, labels: Labels) -> None:
         """Keep new labels under a name that no file of earlier ones has, so that none is replaced."""

@@ -63,7 +63,7 @@ class Autosaver(QObject):
 
     def earlier(self, image: Image) -> Path | None:
         """Return where labels of an image lie that no open layer shows, if there are any."""
-        return self._keeper.earlier(image)
+        return self._keeper.earlier(image, [data_folder().parent])
 
     def keep_apart(self, image: Image, labels: Labels) -> None:
         """Save new labels beside the files of earlier ones, and over none of them."""
