@@ -14,6 +14,7 @@ from tests.engine import CENTRE, ball, ball_case, tiny_config
 from napari_rada import pipeline
 from napari_rada._napari.autosave import Annotation, autosave_path, latest_autosave
 from napari_rada._napari.files import read_layers
+from napari_rada._napari.kept_names import kept_name
 from napari_rada._napari.layers import (
     case_to_layer_data,
     new_labels_data,
@@ -21,7 +22,8 @@ from napari_rada._napari.layers import (
     suffix_beside,
     take_snapshot,
 )
-from napari_rada._napari.run_files import classes_of_run, load_run, open_image
+from napari_rada._napari.run_files import classes_of_run, load_run, open_image, show_scans
+from napari_rada._napari.voxels import are_as_read
 from napari_rada.data.classes import ClassInfo
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import RunFolderError
@@ -129,6 +131,23 @@ def test_an_image_whose_voxels_were_replaced_is_kept_by_the_run(tmp_path):
     viewer = ViewerModel()
     viewer.add_layer(image)
     assert open_image(viewer, loaded.cases[0], tmp_path / "run") is image
+
+
+def test_what_is_shown_again_is_kept_under_the_name_of_then(run):
+    """Also where the viewer numbers it, because another layer has its name."""
+    viewer = ViewerModel()
+    loaded = load_run(RunFolder.open(run))
+    _, shown = next(iter(show_scans(viewer, loaded).items()))
+    name = kept_name(shown)
+    assert name == shown.name
+    viewer.layers.remove(shown)
+    other = viewer.add_labels(np.ones((2, 2, 2), dtype=np.uint8), name=name)
+    image, again = next(iter(show_scans(viewer, loaded).items()))
+    assert again.name != name
+    assert kept_name(again) == name
+    assert kept_name(other) is None
+    assert are_as_read(image.metadata, image.data)
+    assert not are_as_read(image.metadata, image.data.copy())
 
 
 def test_a_run_whose_cases_are_gone_is_told(run, tmp_path):

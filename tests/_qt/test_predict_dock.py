@@ -136,7 +136,7 @@ def test_a_bad_scan_costs_the_others_nothing(widget, viewer, wait, engine, qtbot
     widget.predict()
     wait(lambda: not widget.job.is_running)
     assert widget.mask_layer is viewer.layers["good mask"]
-    assert "'bad' was not predicted: bad: the image holds" in widget.message.value()
+    assert "'bad' was not predicted: bad: the image is NaN or infinite in" in widget.message.value()
     assert widget.message.value().startswith("Added 'good mask'")
     session_of(viewer).set_config(tiny_config(data__non_finite="replace"))
     widget.predict()
@@ -291,6 +291,11 @@ def test_a_slice_is_accepted_into_the_labels_that_the_run_learned_from(ready, vi
     assert "into 'labels'" in ready.message.value()
     assert labels.data[2].any()
     assert not further.data.any()
+    labels.data[2] = 0
+    scan.name = "renamed"
+    ready.accept()
+    assert labels.data[2].any()
+    assert not further.data.any()
 
 
 def test_nothing_is_accepted_into_the_labels_of_another_image(ready, viewer, wait, notified):
@@ -303,8 +308,9 @@ def test_nothing_is_accepted_into_the_labels_of_another_image(ready, viewer, wai
     ready.predict()
     wait(lambda: not ready.job.is_running)
     go_to(viewer, other, AnnotatedSlice(0, 2))
+    viewer.layers.selection.active = theirs
     ready.accept()
-    assert "No Labels layer belongs to 'other'; press New labels" in ready.message.value()
+    assert "No Labels layer belongs to 'other'; press New labels" in ready.message.value(), "also where their brush is"
     ready.labels.setValue(theirs)
     ready.accept()
     assert "'scan labels' belongs to 'scan', not to 'other'" in ready.message.value()
