@@ -20,7 +20,7 @@ from napari_rada._napari.layers import (
 from napari_rada._napari.setting_fields import as_text, as_yaml
 from napari_rada._napari.voxels import file_holds
 from napari_rada.errors import InputError
-from napari_rada.io import file_name, find_cases, read_volume, to_file
+from napari_rada.io import file_name, find_cases, read_volume, to_file, write_slices
 from napari_rada.io.annotations import read_classes
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def _case_words(scan: Scan) -> str:
     if scan.labels is None:
         return str(_image_file(scan.image))
     files = [_image_file(scan.image), _labels_file(scan.image, scan.labels)]
-    slices = ";".join(f"{axis}:{index}" for axis, index in to_file(scan.planes, files[1]))
+    slices = ";".join(write_slices(to_file(scan.planes, files[1])))
     return ",".join([*map(str, files), slices])
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 MOST_CLASSES = 256
 """A mask with more values is taken for an image where neighbours are hardly ever alike."""
 MOST_TOLD = 9
-"""So many slices of a scan, and so many scans, are named."""
+"""So many scans are named."""
 
 
 def propagate(args: argparse.Namespace, console: Console, control: RunControl) -> bool:
@@ -251,19 +251,12 @@ def _save(prediction: Prediction, out: Outputs, inputs: Sequence[Path | str], co
 
 def _annotated(cases: Sequence[Case]) -> dict[str, list[str]]:
     """Return the slices of each case that were learned from, as ``axis:index`` in the axes of its file."""
-    return {
-        case.name: [f"{io.file_axis(case.source, plane.axis)}:{plane.index}" for plane in case.annotated]
-        for case in cases
-        if case.is_labelled
-    }
+    return {case.name: io.write_slices(io.to_file(case.annotated, case.source)) for case in cases if case.is_labelled}
 
 
 def _told(annotated: Mapping[str, Sequence[str]]) -> str:
     """Name the slices that were learned from: people name them, or they are detected."""
-    told = []
-    for name, planes in list(annotated.items())[:MOST_TOLD]:
-        more = f" and {len(planes) - MOST_TOLD} more" if len(planes) > MOST_TOLD else ""
-        told.append(f"{name} {', '.join(planes[:MOST_TOLD])}{more}")
+    told = [f"{name} {io.named_briefly(planes)}" for name, planes in list(annotated.items())[:MOST_TOLD]]
     return f"Annotated slices (axis:index in the file): {'; '.join(told)}"
 
 

@@ -224,8 +224,8 @@ def _whole(
     truth = np.full(shape, UNKNOWN, dtype=np.int16)
     views = np.zeros(shape, dtype=np.uint8)
     placed: list[tuple[AnnotatedSlice, ...]] = []
-    views_of, empty = split_slices(case)
-    for view, group in enumerate((*views_of, empty)):
+    groups, empty = split_slices(case)
+    for view, group in enumerate((*groups, empty)):
         inside = [s for s in group if box[0][s.axis] <= s.index < box[1][s.axis]]
         placed.append(tuple(AnnotatedSlice(s.axis, s.index - box[0][s.axis]) for s in inside))
         for plane in placed[-1]:

@@ -14,7 +14,7 @@ import numpy as np
 from napari_rada.data.case import Case
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import InputError, RadaError
-from napari_rada.io import check_result, check_same_grid, read_volume, save_labels, stem_of, to_file
+from napari_rada.io import check_result, check_same_grid, read_volume, save_labels, stem_of, to_file, write_slices
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -130,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RadaError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    sys.stdout.write(";".join(f"{axis}:{index}" for axis, index in to_file(case.annotated, case.source)) + "\n")
+    sys.stdout.write(";".join(write_slices(to_file(case.annotated, case.source))) + "\n")
     return 0
 
 

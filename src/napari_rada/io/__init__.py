@@ -1,6 +1,14 @@
 """Files to cases and predictions to files: the only code that knows file formats."""
 
-from napari_rada.io.annotations import FileSlice, parse_slices, read_sidecar, sidecar_path, to_file
+from napari_rada.io.annotations import (
+    FileSlice,
+    named_briefly,
+    parse_slices,
+    read_sidecar,
+    sidecar_path,
+    to_file,
+    write_slices,
+)
 from napari_rada.io.cases import check_same_grid, load_case
 from napari_rada.io.cohort import CaseFiles, find_cases, load_cases, split_labels
 from napari_rada.io.files import check_folder, check_new, check_output, file_name, format_of, stem_of, suffix_of
@@ -24,6 +32,7 @@ __all__ = [
     "load_case",
     "load_cases",
     "lost_in",
+    "named_briefly",
     "parse_slices",
     "read_sidecar",
     "read_volume",
@@ -37,5 +46,6 @@ __all__ = [
     "stem_of",
     "suffix_of",
     "to_file",
+    "write_slices",
     "write_volume",
 ]

@@ -19,7 +19,7 @@ from napari_rada.io.volume import file_axis
 from napari_rada.text import read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from napari_rada.io.volume import Volume
@@ -28,9 +28,22 @@ FileSlice: TypeAlias = tuple[int, int]
 """(axis, index) in the file's own voxel axes."""
 
 SIDECAR_SUFFIX = ".slices.json"
+MOST_TOLD = 9
+"""So many slices are named in a sentence."""
 KEY, CLASSES, FORMAT = "annotated_slices", "classes", "format"
 CLASS_EXAMPLE = '{"value": 1, "name": "liver", "prompt": ""}'
 EXAMPLE = '{"annotated_slices": [{"axis": 0, "index": 91}]}'
+
+
+def write_slices(slices: Iterable[FileSlice]) -> list[str]:
+    """Write slices as `parse_slices` reads each of them: ``axis:index``."""
+    return [f"{axis}:{index}" for axis, index in slices]
+
+
+def named_briefly(slices: Sequence[str]) -> str:
+    """Name written slices in a sentence, of many the first ones."""
+    more = f" and {len(slices) - MOST_TOLD} more" if len(slices) > MOST_TOLD else ""
+    return f"{', '.join(slices[:MOST_TOLD])}{more}"
 
 
 def parse_slices(text: str) -> tuple[FileSlice, ...]:

@@ -22,7 +22,16 @@ from napari_rada.data.slices import (
 )
 from napari_rada.errors import InputError, check_choice
 from napari_rada.events import Listener, Notice, ignore
-from napari_rada.io.annotations import FileSlice, parse_slices, read_classes, read_sidecar, to_array, to_file
+from napari_rada.io.annotations import (
+    FileSlice,
+    named_briefly,
+    parse_slices,
+    read_classes,
+    read_sidecar,
+    to_array,
+    to_file,
+    write_slices,
+)
 from napari_rada.io.files import Format, format_of, stem_of
 from napari_rada.io.formats import read_volume
 from napari_rada.io.volume import Volume, file_axis
@@ -31,9 +40,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_rada.data.classes import ClassInfo
-
-MOST_TOLD = 9
-"""So many slices are named."""
 
 
 def load_case(
@@ -183,12 +189,10 @@ def _ignored(labels: Volume, named: Sequence[AnnotatedSlice]) -> str | None:
     found = detect_slices(painted)
     if not found or (painted & ~annotated_mask(labels.grid.shape, found)).any():
         return None
-    seem = [f"{axis}:{index}" for axis, index in to_file(found, labels.path)]
-    more = f" and {len(seem) - MOST_TOLD} more" if len(seem) > MOST_TOLD else ""
+    seem = named_briefly(write_slices(to_file(found, labels.path)))
     return (
         f"{int(outside.sum())} of {int(painted.sum())} painted voxels of {labels.path.name} lie outside the annotated "
-        f"slices that are named and are ignored; painted seem {', '.join(seem[:MOST_TOLD])}{more} (axis:index in the "
-        "file)."
+        f"slices that are named and are ignored; painted seem {seem} (axis:index in the file)."
     )
 
 
