@@ -117,7 +117,6 @@ def predict(args: argparse.Namespace, console: Console, control: RunControl) -> 
     cases = io.find_cases(args.cases)
     outputs = _plan_outputs(cases, args)
     tidy = CleanUp(args.min_part, args.fill_holes)
-    _check_completable(cases, args.run_dir, config, control)
 
     def predicted(files: CaseFiles) -> Prediction:
         case = files.load(non_finite=config.data.non_finite, listener=console)
@@ -151,8 +150,8 @@ def _predict_each(
             except (InputError, NotEnoughMemoryError) as error:
                 if len(cases) == 1:
                     raise
-                failed[files.name] = str(error)
-                console(Notice(f"{files.name} is left out: {error}"))
+                failed[files.name] = str(error).removeprefix(f"{files.name}: ")
+                console(Notice(f"{files.name} is left out: {failed[files.name]}"))
                 continue
             _save(prediction, out, files.files, console)
             done.append({**_summary(prediction), **asdict(out)})
@@ -166,27 +165,6 @@ def _predict_each(
             f"{len(failed)} of {len(cases)} scans could not be predicted: {', '.join(failed)}; mend what is said of "
             "each above, and predict those alone."
         )
-
-
-def _check_completable(cases: Sequence[CaseFiles], run_dir: str, config: RunConfig, control: RunControl) -> None:
-    """Raise `InputError`, before the first of several scans is predicted, if one needs annotated slices and has none.
-
-    A scan of the run's own has those of then.
-    """
-    from napari_rada.training.snapshot import find_case
-    from napari_rada.training.trained import TrainedNetworks
-
-    bare = [files for files in cases if not files.labels] if len(cases) > 1 else []
-    if not bare or not (run := TrainedNetworks.read(run_dir)).completes_only:
-        return
-    for files in bare:
-        control.check()
-        try:
-            own = find_case(run.folder, files.load(non_finite=config.data.non_finite), config)
-        except InputError:  # told in its turn
-            continue
-        if own is None:
-            run.check_unannotated(files.name)
 
 
 def evaluate(args: argparse.Namespace, console: Console, control: RunControl) -> bool:
