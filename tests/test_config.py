@@ -57,6 +57,10 @@ def test_a_file_leaves_out_what_its_preset_says(preset: str, tmp_path: Path) -> 
     assert load_config(path) == RunConfig.from_preset(preset).with_settings({"seed": 7, "training.iterations": 12})
 
 
+def test_settings_are_read_from_a_path_that_is_a_text(tmp_path: Path) -> None:
+    assert load_config(str(written(tmp_path, "preset: quick\nseed: 7\n"))) == RunConfig.from_preset("quick", seed=7)
+
+
 def test_a_file_without_preset_starts_from_standard(tmp_path: Path) -> None:
     assert load_config(written(tmp_path, "seed: 0\n")) == RunConfig.from_preset("standard")
 

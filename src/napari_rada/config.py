@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
@@ -25,7 +26,6 @@ from napari_rada.text import dump_yaml, parse_yaml, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
 PresetName: TypeAlias = Literal["quick", "standard", "paper"]
 
@@ -156,7 +156,7 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, str]:
     return settings
 
 
-def load_config(path: Path) -> RunConfig:
+def load_config(path: Path | str) -> RunConfig:
     """Read a YAML file written by `RunConfig.to_yaml` or by hand; what it leaves out comes from its preset.
 
     Raises
@@ -164,6 +164,7 @@ def load_config(path: Path) -> RunConfig:
     ConfigError
         If it is not readable or not valid.
     """
+    path = Path(path)
     raw = _read(path)
     with _named(path):
         preset = RunConfig.from_preset(str(raw.get("preset", "standard")))

@@ -92,6 +92,11 @@ def propagate(
 ) -> Prediction:
     """Complete the annotated slices of a case to a volume, without training: seconds.
 
+    Parameters
+    ----------
+    config
+        As for `train`. The groups `data`, `propagation` and `inference` count; nothing is trained.
+
     Raises
     ------
     InputError

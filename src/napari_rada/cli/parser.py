@@ -191,7 +191,7 @@ def _add_weights(commands: Any) -> None:
 
 
 def _add_pretrain(commands: Any) -> None:
-    text = "Train the network that completes annotated slices, on synthetic scans: hours."
+    text = "Train the network that completes annotated slices, on synthetic scans: half an hour."
     parser = _command(commands, "pretrain", "pretrain:run", text)
     parser.add_argument("-o", "--out", metavar="FILE", required=True, help="weights to write (safetensors)")
     length = parser.add_mutually_exclusive_group()
