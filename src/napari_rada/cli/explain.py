@@ -18,8 +18,8 @@ def add_explain(commands: Any, command: Callable[[Any, str, str, str], argparse.
     """Add the command's arguments."""
     text = "Write where the networks of a run, and their guidance, look for a class (Grad-CAM)."
     parser = command(commands, "explain", "explain:explain", text)
-    parser.add_argument("run_dir", metavar="RUN_DIR")
-    parser.add_argument("image", metavar="IMAGE")
+    parser.add_argument("run_dir", metavar="RUN_DIR", help="folder of a trained run")
+    parser.add_argument("image", metavar="IMAGE", help="the scan, NIfTI or TIFF")
     parser.add_argument("--class", metavar="NAME", required=True, dest="class_name", help="name or label value")
     parser.add_argument("-o", "--out", metavar="OUT", required=True, help="volume to write, 0 to 1")
     add_overwrite(parser)

@@ -17,7 +17,7 @@ def add_handover(commands: Any, command: Any) -> None:
     add_overwrite(parser)
     text = "Write a run as one HTML page: settings, annotated slices, curves, volumes, the slice to annotate next."
     parser = command(commands, "report", "handover:report", text)
-    parser.add_argument("run_dir", metavar="RUN_DIR")
+    parser.add_argument("run_dir", metavar="RUN_DIR", help="folder of a trained run")
     parser.add_argument("-o", "--out", metavar="FILE.html", help="page to write (RUN_DIR/report.html)")
     add_overwrite(parser)
     parser.add_argument("--device", metavar="D", help="auto, cpu, cuda, cuda:N or mps (auto)")

@@ -105,8 +105,8 @@ def _add_demo(commands: Any) -> None:
 def _add_propagate(commands: Any) -> None:
     text = "Complete three annotated slices to a mask, without training: seconds."
     parser = _command(commands, "propagate", "commands:propagate", text)
-    parser.add_argument("image", metavar="IMAGE")
-    parser.add_argument("labels", metavar="LABELS", help="sparse labels; several files joined by ;")
+    parser.add_argument("image", metavar="IMAGE", help="the scan, NIfTI or TIFF")
+    parser.add_argument("labels", metavar="LABELS", help="sparse labels; several files joined by ; (in quotes)")
     parser.add_argument("-o", "--out", metavar="OUT", required=True, help="mask to write")
     parser.add_argument("--probability", metavar="P", help="also write the probability")
     parser.add_argument("--disagreement", metavar="D", help="also write where the opinions of method combined disagree")
@@ -137,7 +137,7 @@ def _add_train(commands: Any) -> None:
 
 def _add_predict(commands: Any) -> None:
     parser = _command(commands, "predict", "commands:predict", "Predict scans with a trained run.")
-    parser.add_argument("run_dir", metavar="RUN_DIR")
+    parser.add_argument("run_dir", metavar="RUN_DIR", help="folder of a trained run")
     parser.add_argument("cases", metavar="IMAGE", nargs="+", help=CASE_HELP)
     parser.add_argument("-o", "--out", metavar="OUT", required=True, help="mask to write; for several images a folder")
     parser.add_argument("--probability", metavar="P", help="also write the probability; for several images a folder")
@@ -155,15 +155,15 @@ def _add_predict(commands: Any) -> None:
 def _add_evaluate(commands: Any) -> None:
     text = "Compare a mask with a reference: Dice, Jaccard, HD95 and ASD in mm, per class."
     parser = _command(commands, "evaluate", "commands:evaluate", text)
-    parser.add_argument("prediction", metavar="PRED")
-    parser.add_argument("reference", metavar="REF")
+    parser.add_argument("prediction", metavar="PRED", help="mask to judge")
+    parser.add_argument("reference", metavar="REF", help="true mask of the same scan")
 
 
 def _add_suggest(commands: Any) -> None:
     text = "Name the slice to annotate next: axis, index in the file's own axes, score."
     parser = _command(commands, "suggest", "commands:suggest", text)
-    parser.add_argument("run_dir", metavar="RUN_DIR")
-    parser.add_argument("image", metavar="IMAGE")
+    parser.add_argument("run_dir", metavar="RUN_DIR", help="folder of a trained run")
+    parser.add_argument("image", metavar="IMAGE", help="the scan, NIfTI or TIFF")
     parser.add_argument("--labels", metavar="L", help="sparse labels of the image, if it is not one of the run's")
     _add_slices(parser)
     _add_device(parser)
@@ -185,7 +185,7 @@ def _add_weights(commands: Any) -> None:
         )
     fetching.add_argument("names", metavar="NAME", nargs="*", help="files, or CLIP models (ViT-B-16-quickgelu)")
     fetching.add_argument("-y", "--yes", action="store_true", help="agree to size, licence and host without a question")
-    taking.add_argument("file", metavar="FILE")
+    taking.add_argument("file", metavar="FILE", help="the file to take")
     taking.add_argument("--name", metavar="NAME", help="which file of the list it is, if it is called otherwise")
     checking.add_argument("names", metavar="NAME", nargs="*", help="files; by default all that are here")
 
@@ -197,7 +197,7 @@ def _add_pretrain(commands: Any) -> None:
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--hours", metavar="H", type=float, help="train for about this long")
     length.add_argument("--steps", metavar="N", type=int, default=1000, help="steps of two scans each (%(default)s)")
-    parser.add_argument("--seed", metavar="S", type=int, default=0)
+    parser.add_argument("--seed", metavar="S", type=int, default=0, help="of the synthetic scans (%(default)s)")
     parser.add_argument("--resume", action="store_true", help="go on from FILE.state")
 
 
