@@ -64,6 +64,10 @@ def test_values_are_written_as_one_types():
         "[1, 2.5]",
         "[no]",
     ]
+    assert [as_text(value) for value in (0.00123456789, [-1234567.5, 3e-05])] == [
+        "0.00123456789",
+        "[-1234567.5, 3e-05]",
+    ]
     typed = {"unset": "null", "none": "none", "Yes": "true", "no": "false", " ": "null", "[1, 2]": "[1, 2]"}
     assert {text: as_yaml(text) for text in typed} == typed
     assert as_text(["a, {name}", "b"]) == '["a, {name}", b]'

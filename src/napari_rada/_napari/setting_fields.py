@@ -90,7 +90,7 @@ def as_text(value: object) -> str:
         return "[" + ", ".join(_inner_text(part) for part in value) + "]"
     if isinstance(value, dict):
         return "{" + ", ".join(f"{_inner_text(key)}: {_inner_text(part)}" for key, part in value.items()) + "}"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return repr(float(value)).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 def _inner_text(value: object) -> str:
