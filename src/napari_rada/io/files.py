@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import threading
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
@@ -131,21 +132,20 @@ def check_new(path: Path | str) -> Path:
 
 @contextmanager
 def log_caught(name: str) -> Iterator[list[str]]:
-    """Collect what a library logs instead of showing it: what is wrong with a file is told once, by our own error."""
-    logger = logging.getLogger(name)
+    """Collect what a library logs in this thread instead of showing it: what is wrong with a file our own error tells.
+
+    Other threads may read files at the same time, and each hears of its own.
+    """
+    logger, here = logging.getLogger(name), threading.get_ident()
     messages: list[str] = []
-    handler = _Collector(messages)
-    before, logger.handlers, propagated, logger.propagate = logger.handlers, [handler], logger.propagate, False
+
+    def is_for_others(record: logging.LogRecord) -> bool:
+        if record.thread == here:
+            messages.append(record.getMessage())
+        return record.thread != here
+
+    logger.addFilter(is_for_others)
     try:
         yield messages
     finally:
-        logger.handlers, logger.propagate = before, propagated
-
-
-class _Collector(logging.Handler):
-    def __init__(self, messages: list[str]) -> None:
-        super().__init__()
-        self._messages = messages
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._messages.append(record.getMessage())
+        logger.removeFilter(is_for_others)
