@@ -81,3 +81,16 @@ def test_pause_after_stop_does_not_hold() -> None:
 
 def test_stopping_is_no_user_error() -> None:
     assert not issubclass(Stopped, RadaError)
+
+
+def test_a_checkpoint_asked_for_just_after_the_worker_looked_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    class AskedAfterwards(threading.Event):
+        def is_set(self) -> bool:
+            found = super().is_set()
+            self.set()
+            return found
+
+    monkeypatch.setattr("napari_rada.control.threading.Event", AskedAfterwards)
+    control = RunControl()
+    assert not control.take_checkpoint_request()
+    assert control.take_checkpoint_request()

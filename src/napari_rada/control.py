@@ -43,7 +43,8 @@ class RunControl:
     def take_checkpoint_request(self) -> bool:
         """Tell whether a checkpoint was asked for since the last call."""
         asked = self._save.is_set()
-        self._save.clear()
+        if asked:  # one that comes from now on must stay
+            self._save.clear()
         return asked
 
     @property
