@@ -67,7 +67,6 @@ def propagated_closely(work: Work, made: Sequence[Made]) -> Probability:
         If a stop was requested.
     """
     probability = in_box(made, work.control)
-    # An array of its own wherever there are close-ups: it was brought from a coarser grid.
     for one in worth_it(work, made[0].case) if work.config.data.close_ups else []:
         work.control.check()
         alone = _others_as_one(work, one)

@@ -32,11 +32,6 @@ class BrushLock:
         self._tool = STILL
         self._busy = False
 
-    @property
-    def is_on(self) -> bool:
-        """True while painting is confined."""
-        return self._on
-
     def set_on(self, on: bool) -> None:
         """Confine painting, or let it go."""
         self._on = on

@@ -45,17 +45,17 @@ class History:
             return False
         return True
 
-    def losses(self, kind: LossKind, network: int, max_points: int = MAX_POINTS) -> Series:
-        """Return iterations and losses of one network, averaged over neighbours if there are more than `max_points`."""
+    def losses(self, kind: LossKind, network: int) -> Series:
+        """Return iterations and losses of one network, averaged over neighbours if there are more than `MAX_POINTS`."""
         x = np.array([step.iteration for step in self.steps], dtype=np.float64)
         y = np.array([getattr(step, kind)[network] for step in self.steps], dtype=np.float64)
-        return decimate(x, y, max_points)
+        return decimate(x, y, MAX_POINTS)
 
-    def rate(self, kind: Literal["beta", "learning_rate"], max_points: int = MAX_POINTS) -> Series:
+    def rate(self, kind: Literal["beta", "learning_rate"]) -> Series:
         """Return iterations and β or learning rate."""
         x = np.array([step.iteration for step in self.steps], dtype=np.float64)
         y = np.array([getattr(step, kind) for step in self.steps], dtype=np.float64)
-        return decimate(x, y, max_points)
+        return decimate(x, y, MAX_POINTS)
 
     def dice(self) -> Series:
         """Return iterations and Dice on held-out annotated voxels."""

@@ -416,7 +416,7 @@ def new_labels_data(image_layer: Image) -> LayerData:
 
 
 def prediction_to_layer_data(
-    prediction: Prediction, image_layer: Image, outputs: Sequence[str] = (MASK,), *, name: str | None = None
+    prediction: Prediction, image_layer: Image, outputs: Sequence[str] = (MASK,)
 ) -> list[LayerData]:
     """Turn a prediction into new layers that lie exactly on the image layer.
 
@@ -425,8 +425,6 @@ def prediction_to_layer_data(
     outputs
         Any of `mask`, `probability` (one layer per foreground class) and `disagreement`; what the prediction does
         not have is left out.
-    name
-        What layer names start with, by default the image layer's name.
 
     Raises
     ------
@@ -434,7 +432,7 @@ def prediction_to_layer_data(
         If the image layer's voxels are not those that were predicted.
     """
     _check_voxels(prediction.mask.shape, image_layer, "The prediction", "predict again")
-    stem = name or str(image_layer.name)
+    stem = str(image_layer.name)
     place = placement_of_layer(image_layer, **{PROVENANCE_KEY: dict(prediction.provenance)})
     layers: list[LayerData] = []
     if MASK in outputs:

@@ -86,7 +86,7 @@ class RunButtons(QWidget):
         """Take the colours of another theme."""
         emphasise(self.start, colours)
 
-    def _button(self, text: str, tip: str, row: int, column: int, width: int = 1) -> QPushButton:
+    def _button(self, text: str, tip: str, row: int, column: int) -> QPushButton:
         button = QPushButton(text)
         button.setToolTip(tip)
         layout = self.layout()
@@ -95,7 +95,7 @@ class RunButtons(QWidget):
             layout.setContentsMargins(0, 0, 0, 0)
             layout.setSpacing(4)
         assert isinstance(layout, QGridLayout)
-        layout.addWidget(button, row, column, 1, width)
+        layout.addWidget(button, row, column)
         return button
 
     def _on_pause_clicked(self) -> None:

@@ -122,7 +122,7 @@ def report(args: argparse.Namespace, console: Console, control: RunControl) -> b
 
 def list_methods(args: argparse.Namespace, console: Console, control: RunControl) -> bool:
     """Name the methods."""
-    propagations = list(dict.fromkeys(("auto", *PROPAGATIONS)))
+    propagations = ["auto", *PROPAGATIONS]
     found = {
         "propagation": {"names": propagations, "stages": [VIEWS, HELD_OUT]},
         "training": {"names": list(PRESETS), "stages": [*STAGES, LABELLED_ONLY]},

@@ -146,12 +146,11 @@ def make_working_case(
     classes: ClassTable,
     *,
     max_voxels: int | None = None,
-    spacing: Spacing | None = None,
     crop_margin: float | None = None,
     percentiles: tuple[float, float] = (1.0, 99.0),
     window: tuple[float, float] | None = None,
 ) -> WorkingCase:
-    """Normalise a case, crop it, and coarsen it to a spacing or until it has at most `max_voxels` voxels.
+    """Normalise a case, crop it, and coarsen it until it has at most `max_voxels` voxels.
 
     Parameters
     ----------
@@ -160,8 +159,6 @@ def make_working_case(
         keeps the whole volume. Unlabelled cases are never cropped.
     max_voxels
         None keeps the full grid.
-    spacing
-        mm along (z, y, x) that the working grid shall have, whatever `max_voxels` says; see `grid_factors`.
     percentiles
         Intensities mapped to 0 and 1; values beyond are clipped.
     window
@@ -171,7 +168,6 @@ def make_working_case(
         case,
         classes,
         max_voxels=max_voxels,
-        spacing=spacing,
         crop_margin=crop_margin,
         percentiles=percentiles,
         window=window,
@@ -193,6 +189,7 @@ def make_working_cases(
 ) -> list[WorkingCase]:
     """Make the working case, or the two in which the annotated slices are `aligned`; see `make_working_case`.
 
+    With a `spacing`, mm along (z, y, x), the grid has it whatever `max_voxels` says; see `grid_factors`.
     Aligned slices lie just before the middle of their blocks in the first and just after it in the second. Because
     of the padding such a grid can have one voxel more along an axis than `max_voxels` counts. Where nothing is
     coarsened both would be the same, and there is one. With `finer_voxels` each has the case on a grid of at most so

@@ -57,9 +57,8 @@ class CohortSplit(_Frozen):
 
     @model_validator(mode="after")
     def _apart(self) -> CohortSplit:
-        for name, other in (("test", self.train), ("test", self.unlabelled)):
-            if both := sorted(set(self.test) & set(other)):
-                raise ValueError(f"{both} are both seen in training and in {name}")
+        if both := sorted(set(self.test) & {*self.train, *self.unlabelled}):
+            raise ValueError(f"{both} are both seen in training and in test")
         return self
 
 

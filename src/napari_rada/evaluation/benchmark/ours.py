@@ -208,7 +208,7 @@ def make_own(
         method: OwnPropagation | OwnTraining = OwnTraining(name, config, LABELLED_ONLY in stages)
     elif base in ("auto", *PROPAGATIONS):
         unknown = set(stages) - {VIEWS, HELD_OUT}
-        way = {} if base == "auto" and base not in PROPAGATIONS else {"propagation.method": base}
+        way = {} if base == "auto" else {"propagation.method": base}
         config = RunConfig.from_preset("quick", device=device).with_settings({**way, **settings})
         method = OwnPropagation(name, config, VIEWS in stages, HELD_OUT in stages)
     else:
