@@ -8,6 +8,7 @@ from napari.layers import Labels
 from napari.settings import get_settings
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QAbstractItemView, QApplication, QCheckBox, QToolButton
+from tests._qt.driving import click
 
 from napari_rada._napari.autosave import autosave_path
 from napari_rada._napari.job import RunState
@@ -29,11 +30,6 @@ AXIAL, CORONAL, SAGITTAL = AnnotatedSlice(0, 6), AnnotatedSlice(1, 7), Annotated
 @pytest.fixture
 def widget(dock, engine) -> LabelSlicesWidget:
     return dock(LabelSlicesWidget, load_engine=engine.load)
-
-
-def click(qtbot, button) -> None:
-    assert button.isEnabled()
-    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
 def test_it_says_where_one_is_and_turns_the_viewer(widget, viewer, qtbot):

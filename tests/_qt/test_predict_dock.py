@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from qtpy.QtCore import Qt
+from tests._qt.driving import click
 from tests.engine import ball_case, tiny_config
 
 from napari_rada import pipeline
@@ -34,11 +34,6 @@ from napari_rada.training.snapshot import save_snapshot
 def widget(viewer, dock, engine) -> PredictWidget:
     session_of(viewer).add_run(Path("runs/first"), "first")
     return dock(PredictWidget, load_engine=engine.load)
-
-
-def click(qtbot, button) -> None:
-    assert button.isEnabled()
-    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
 def test_outputs_are_new_layers_with_the_images_geometry(widget, viewer, qtbot, wait, engine):

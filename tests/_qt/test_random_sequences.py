@@ -6,6 +6,7 @@ import random
 import threading
 
 import pytest
+from tests._qt.driving import any_task_running
 
 from napari_rada._napari.job import RunState
 from napari_rada._qt.train import TrainWidget
@@ -42,9 +43,3 @@ def test_fifty_random_sequences_leave_nothing_behind(viewer, engine, qtbot, wait
     wait(lambda: not [t for t in set(threading.enumerate()) - before if not t.daemon and "Dummy" not in t.name])
     opened = viewer.window.dock_widgets if hasattr(viewer.window, "dock_widgets") else viewer.window._dock_widgets
     assert not [name for name in opened if name.startswith("train")]
-
-
-def any_task_running() -> bool:
-    from superqt.utils._qthreading import WorkerBase
-
-    return any(worker.is_running for worker in WorkerBase._worker_set)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from napari.layers import Layer
-from qtpy.QtCore import Qt
 from qtpy.QtGui import QGuiApplication
+from tests._qt.driving import any_task_running, click
 from tests.engine import CENTRE, ball, ball_case, tiny_config
 
 from napari_rada import pipeline
@@ -52,11 +52,6 @@ def widget(viewer, dock, engine, tmp_path) -> TrainWidget:
 
 def mark(viewer) -> None:
     viewer.layers["labels"].metadata["annotated_slices"] = [{"axis": a, "index": i} for a, i in PLANES]
-
-
-def click(qtbot, button) -> None:
-    assert button.isEnabled()
-    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
 def test_a_run_from_start_to_finish(widget, viewer, qtbot, wait, engine, tmp_path):
@@ -250,12 +245,6 @@ def test_closing_the_window_stops_the_run(widget, viewer, wait, engine):
     wait(lambda: widget.state is RunState.TRAINING)
     viewer.close()
     wait(lambda: not any_task_running())
-
-
-def any_task_running() -> bool:
-    from superqt.utils._qthreading import WorkerBase
-
-    return any(worker.is_running for worker in WorkerBase._worker_set)
 
 
 def test_colours_follow_the_theme(widget, viewer):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from napari._app_model import get_app_model
-from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QDockWidget
+from tests._qt.driving import any_task_running, click
 
 from napari_rada import presets
 from napari_rada._napari.job import RunState
@@ -37,11 +37,6 @@ def viewer(make_napari_viewer, monkeypatch):
     """A window on the screen, and a quick preset that is quicker still."""
     monkeypatch.setitem(presets.PRESETS, "quick", TINY)
     return make_napari_viewer(show=True, strict_qt="raise")
-
-
-def click(qtbot, button) -> None:
-    assert button.isEnabled()
-    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
 @pytest.fixture
@@ -168,9 +163,3 @@ def test_the_window_closes_while_training(viewer, open_dock, wait, tmp_path):
     viewer.close()
     wait(lambda: (tmp_path / "run" / "checkpoints" / "last.pt").exists())
     wait(lambda: not any_task_running())
-
-
-def any_task_running() -> bool:
-    from superqt.utils._qthreading import WorkerBase
-
-    return any(worker.is_running for worker in WorkerBase._worker_set)
