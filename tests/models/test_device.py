@@ -1,4 +1,5 @@
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -164,6 +165,22 @@ def test_of_two_computations_at_a_time_the_last_puts_back_what_a_caller_chose() 
         assert torch.get_default_dtype() == torch.float64
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+def test_of_two_computations_at_a_time_the_last_leaves_later_ones_their_threads(monkeypatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    chosen = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other, ThreadPoolExecutor(1) as later:
+            first, second = computing(1), computing(None)
+            one.submit(first.__enter__).result()
+            other.submit(second.__enter__).result()
+            one.submit(first.__exit__, None, None, None).result()
+            other.submit(second.__exit__, None, None, None).result()
+            assert later.submit(torch.get_num_threads).result() == 3
+    finally:
+        torch.set_num_threads(chosen)
 
 
 def test_what_a_caller_chose_for_his_own_computations_does_not_hold() -> None:

@@ -7,7 +7,7 @@ import re
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -17,8 +17,9 @@ from napari_rada.errors import ConfigError
 from napari_rada.models.trial import trial
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+T = TypeVar("T")
 
 BUILT_FOR = re.compile(r"(?P<kind>sm|compute)_(?P<major>\d+)(?P<minor>\d)[a-z]?")
 """What PyTorch calls the graphics cards that it was built for."""
@@ -125,27 +126,30 @@ def autocast(device: torch.device, *, always: bool = False) -> AbstractContextMa
     return nullcontext()
 
 
-class _Precision:
-    """The default precision, which is the whole process's: the first to come sets it, the last to go puts it back."""
+class _WholeProcess(Generic[T]):
+    """A choice that is the whole process's: the first to come notes it, the last to go puts it back."""
 
-    def __init__(self) -> None:
-        self._lock, self._inside, self._before = Lock(), 0, torch.float32
+    def __init__(self, get: Callable[[], T], put: Callable[[T], None]) -> None:
+        self._get, self._put = get, put
+        self._lock, self._inside, self._before = Lock(), 0, get()
 
-    def enter(self) -> None:
+    @contextmanager
+    def kept(self) -> Iterator[None]:
         with self._lock:
             if self._inside == 0:
-                self._before = torch.get_default_dtype()
-                torch.set_default_dtype(torch.float32)
+                self._before = self._get()
             self._inside += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if self._inside == 0:
+                    self._put(self._before)
 
-    def leave(self) -> None:
-        with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
-                torch.set_default_dtype(self._before)
 
-
-_PRECISION = _Precision()
+_PRECISION = _WholeProcess(torch.get_default_dtype, torch.set_default_dtype)
+_THREADS = _WholeProcess(torch.get_num_threads, torch.set_num_threads)
 
 
 @contextmanager
@@ -154,12 +158,10 @@ def undisturbed() -> Iterator[None]:
 
     That is: another default precision, no gradients, errors of NumPy where numbers vanish.
     """
-    _PRECISION.enter()
-    try:
+    with _PRECISION.kept():
+        torch.set_default_dtype(torch.float32)
         with torch.inference_mode(False), torch.enable_grad(), np.errstate(all="warn", under="ignore"):
             yield
-    finally:
-        _PRECISION.leave()
 
 
 @contextmanager
@@ -168,16 +170,17 @@ def computing(threads: int | None) -> Iterator[None]:
 
     That is: denormals are flushed, and freed memory is kept for the next array. It is `undisturbed`.
     """
-    before, flushed = torch.get_num_threads(), _denormals_are_flushed()
-    torch.set_flush_denormal(True)
-    if threads is not None:
-        torch.set_num_threads(min(threads, os.cpu_count() or threads))  # more would wait for each other
-    try:
-        with freed_memory_kept(), undisturbed():
-            yield
-    finally:
-        torch.set_num_threads(before)
-        torch.set_flush_denormal(flushed)
+    with _THREADS.kept():
+        before, flushed = torch.get_num_threads(), _denormals_are_flushed()  # this thread's own
+        torch.set_flush_denormal(True)
+        if threads is not None:
+            torch.set_num_threads(min(threads, os.cpu_count() or threads))  # more would wait for each other
+        try:
+            with freed_memory_kept(), undisturbed():
+                yield
+        finally:
+            torch.set_num_threads(before)
+            torch.set_flush_denormal(flushed)
 
 
 def _denormals_are_flushed() -> bool:
