@@ -3,6 +3,8 @@ import os
 import stat
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -43,6 +45,15 @@ def test_the_temporary_name_keeps_the_suffix(tmp_path):
         assert temporary.name.endswith(".nii.gz")
         assert temporary.parent == tmp_path
         temporary.write_bytes(b"x")
+
+
+def test_threads_that_write_one_file_each_write_a_whole_one(tmp_path):
+    path = tmp_path / "a.txt"
+    with ThreadPoolExecutor(1) as other, written_whole(path) as mine:
+        mine.write_text("mine")
+        other.submit(write_text, path, "other").result()
+        assert path.read_text() == "other"
+    assert path.read_text() == "mine"
 
 
 @pytest.mark.parametrize("stage", ["write", "flush", "rename"])
@@ -169,6 +180,6 @@ def test_a_path_that_is_too_long_for_windows_says_so(tmp_path, monkeypatch):
     path = tmp_path / "a.txt"
     monkeypatch.setattr(Path, "replace", refuse)
     monkeypatch.setattr(durable, "LONGEST", len(str(path)))
-    more = len(f"{PREFIX}-{os.getpid()}-")
+    more = len(f"{PREFIX}-{os.getpid()}-{threading.get_native_id()}-")
     with pytest.raises(InputError, match=rf"its path is too long by {more} characters for Windows\); choose another"):
         write_text(path, "new")

@@ -12,6 +12,7 @@ import errno
 import glob
 import os
 import re
+import threading
 import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -52,7 +53,7 @@ def written_whole(path: Path, error: type[RadaError] = InputError, remedy: str =
     RadaError
         Of the type `error`; what lay under `path` before is untouched then.
     """
-    temporary = path.with_name(f"{PREFIX}-{os.getpid()}-{path.name}")
+    temporary = path.with_name(f"{PREFIX}-{os.getpid()}-{threading.get_native_id()}-{path.name}")
     try:
         _remove_leftovers(path.parent, path.name)
         yield temporary
