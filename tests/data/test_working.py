@@ -19,6 +19,7 @@ from napari_rada.data.working import (
     coarsen,
     coarsening_factors,
     foreground_box,
+    grid_factors,
     make_working_case,
     make_working_cases,
     overlap,
@@ -134,6 +135,16 @@ def test_coarsening_stops_as_soon_as_it_fits(
     before = [[f // 2 if a == axis else f for a, f in enumerate(factors)] for axis in range(3) if factors[axis] > 1]
     sizes = [np.prod([-(-n // f) for n, f in zip(shape, undone, strict=True)]) for undone in before]
     assert not sizes or max(sizes) > most
+
+
+@pytest.mark.parametrize(
+    ("shape", "target", "factors"),
+    [((64, 64, 64), (6.0, 2.0, 0.5), (8, 2, 1)), ((40, 16, 15), (100.0, 8.0, 8.0), (4, 2, 1))],
+)
+def test_a_spacing_is_met_as_far_as_eight_voxels_are_left(
+    shape: tuple[int, int, int], target: tuple[float, float, float], factors: tuple[int, int, int]
+) -> None:
+    assert grid_factors(shape, (1.0, 1.0, 1.0), 10, target) == factors
 
 
 def test_the_finest_axis_is_coarsened_first() -> None:

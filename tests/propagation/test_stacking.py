@@ -124,9 +124,10 @@ def test_a_pool_of_equals_is_what_each_says() -> None:
     np.testing.assert_allclose(pooled([said, said], Pool(np.array(USUAL), np.zeros(3))), said, atol=1e-6)
 
 
-def test_a_pool_sums_to_one_and_excludes_what_all_exclude() -> None:
-    first, second = (np.array(values, dtype=np.float32)[:, None] for values in ([0.2, 0.8, 0.0], [0.9, 0.1, 0.0]))
-    pool = pooled([first, second], Pool(np.array([1.0, 0.3]), np.zeros(3)))
+def test_a_pool_sums_to_one_and_excludes_what_all_exclude_and_no_more() -> None:
+    said = ([0.2, 0.8, 0.0, 0.0], [0.5, 0.1, 0.0, 0.4])
+    first, second = (np.array(values, dtype=np.float32)[:, None] for values in said)
+    pool = pooled([first, second], Pool(np.array([1.0, 0.3]), np.zeros(4)))
     assert pool.sum() == pytest.approx(1.0)
     assert pool[2] == 0.0
-    assert pool[1] > pool[0]
+    assert pool[1] > pool[0] > pool[3] > 0.0
