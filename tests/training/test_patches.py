@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,9 +11,11 @@ import torch
 
 from napari_rada.data.classes import UNKNOWN
 from napari_rada.training.patches import OUTSIDE, PatchSampler
-from napari_rada.training.volumes import Volume
+from napari_rada.training.volumes import HeldOutView, Volume
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari_rada.settings import Augment
 
 SHAPE = (20, 20, 20)
@@ -42,14 +45,16 @@ def sampler(
     augment: Augment = "none",
     spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
     patch: tuple[int, int, int] = (8, 8, 8),
+    volumes: Sequence[Volume] = (),
+    prior_dropout: float = 0.0,
 ) -> PatchSampler:
     return PatchSampler(
-        [volume(spacing)],
+        volumes or [volume(spacing)],
         patch,
         num_classes=2,
         centred=centred,
         augment=augment,
-        prior_dropout=0.0,
+        prior_dropout=prior_dropout,
         rng=np.random.default_rng(0),
     )
 
@@ -104,3 +109,24 @@ def test_quarter_turns_stay_in_planes_of_square_pixels_and_square_patches(
     draws = sampler(augment="flips", spacing=spacing, patch=patch).draw(100, 0)
     assert {draw.place.plane for draw in draws if draw.place.turns} == planes
     assert {axis for draw in draws for axis in draw.place.flips} == {0, 1, 2}
+
+
+@pytest.mark.parametrize(("views", "folds"), [((0, 2), {0, 2}), ((), {3})])
+def test_networks_are_given_the_propagation_without_a_view_where_one_can_be_held_out(
+    views: tuple[int, ...], folds: set[int]
+) -> None:
+    batch = sampler(volumes=[given(views)]).batch(50, 0)
+    assert set(batch.prior_BCDHW.unique().tolist()) == set(batch.cues_BJDHW.unique().tolist()) == folds
+
+
+def test_networks_that_have_to_do_without_a_propagation_are_given_no_opinion() -> None:
+    batch = sampler(volumes=[given((0, 2))], prior_dropout=1.0).batch(5, 0)
+    assert (batch.prior_BCDHW == 0.5).all()
+    assert (batch.cues_BJDHW == 0.0).all()
+
+
+def given(views: tuple[int, ...]) -> Volume:
+    """Return a scan whose propagations and cues are the numbers of their folds; some views can be held out."""
+    folds = np.broadcast_to(np.arange(4, dtype=np.float16)[:, None, None, None, None], (4, 2, *SHAPE))
+    nothing = HeldOutView((), np.empty((0, 3), np.intp), np.empty(0, np.int16), np.empty((2, 0), np.float32))
+    return replace(volume(), prior=folds, cues=folds[:, :1], held_out=dict.fromkeys(views, nothing))

@@ -41,6 +41,11 @@ def test_the_paper_divides_the_rate_by_ten_every_2500(iteration, rate):
     assert math.isclose(schedules.learning_rate(iteration, 6000, 0.01, StepDecay()), rate)
 
 
+def test_a_rate_below_the_least_is_not_raised():
+    decay = StepDecay(minimum=1e-3)
+    assert [schedules.learning_rate(t, 6000, 1e-5, decay) for t in (1, 6000)] == [1e-5, 1e-5]
+
+
 def test_cosine_decay_warms_up_and_ends_low():
     decay = CosineDecay(warmup=0.1, final=0.01)
     rates = [schedules.learning_rate(t, 100, 1.0, decay) for t in range(1, 101)]

@@ -97,7 +97,7 @@ def test_a_propagation_without_folds_gives_the_cues_of_all_slices() -> None:
 
 
 @pytest.mark.parametrize("architecture", ["vnet", "completer"])
-def test_a_volume_holds_the_cues_of_every_fold(architecture: Architecture) -> None:
+def test_a_volume_holds_the_propagation_and_the_cues_of_every_fold(architecture: Architecture) -> None:
     case, pseudo = propagated("combined")
     volume = make_volume(case, pseudo, PAIRS, model=ModelConfig(architecture=architecture, completion=True))
     assert volume.cues is not None
@@ -105,6 +105,9 @@ def test_a_volume_holds_the_cues_of_every_fold(architecture: Architecture) -> No
     assert len(volume.cues) == len(volume.prior) == 4
     for fold, view in enumerate((0, 1, 2, None)):
         np.testing.assert_array_equal(volume.cues[fold], cues_without(case, pseudo, view, architecture))
+        without = pseudo.probability if view is None else pseudo.held_out[view]
+        assert without is not None
+        np.testing.assert_array_equal(volume.prior[fold], without.astype(np.float16))
 
 
 def test_networks_that_work_from_the_image_alone_are_given_none() -> None:
