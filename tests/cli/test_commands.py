@@ -155,18 +155,18 @@ def test_train_a_cohort_and_predict_it(
 ) -> None:
     other = np.asanyarray(nib.load(scan.image).dataobj)[::-1].copy()
     save_nifti("mirrored.nii.gz", other)
-    (tmp_path / "cases.csv").write_text(f"name,image,labels\none,{scan.image},{scan.labels}\ntwo,mirrored.nii.gz,\n")
+    (tmp_path / "cases.csv").write_text(f"name,image,labels\none,{scan.image},{scan.labels}\ntwo?,mirrored.nii.gz,\n")
     assert run_cli("train", tmp_path, "-o", tmp_path / "run", *tiny).status == 0
     out = tmp_path / "masks"
     ran = run_cli("predict", tmp_path / "run", tmp_path, "-o", out, "--disagreement", tmp_path / "doubt", "--json")
     assert ran.status == 0
-    assert sorted(path.name for path in out.iterdir()) == ["one_mask.nii.gz", "two_mask.nii.gz"]
+    assert sorted(path.name for path in out.iterdir()) == ["one_mask.nii.gz", "two__mask.nii.gz"]
     assert sorted(path.name for path in (tmp_path / "doubt").iterdir()) == [
         "one_disagreement.nii.gz",
-        "two_disagreement.nii.gz",
+        "two__disagreement.nii.gz",
     ]
     found = json.loads(ran.out)["predictions"]
-    assert [entry["name"] for entry in found] == ["one", "two"]
+    assert [entry["name"] for entry in found] == ["one", "two?"]
     assert found[0]["mask"] == str(out / "one_mask.nii.gz")
     assert found[0]["probability"] is None
     table = tmp_path / "cases.csv"

@@ -21,6 +21,7 @@ from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import InputError, RunFolderError, Stopped
 from napari_rada.report.page import write_report
 from napari_rada.report.pictures import LONGEST, slice_picture
+from napari_rada.training.run_folder import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,16 @@ def test_the_legend_names_no_network_that_does_not_take_part(run, tmp_path):
     assert len(named(write_report(run, tmp_path / "three.html", device="cpu"))) == 6
     pipeline.train([ball_case()], tmp_path / "run", tiny_config(model__networks=1))
     assert named(write_report(tmp_path / "run", device="cpu")) == ["network 1, supervised"]
+
+
+def test_curves_of_many_iterations_are_thinned_and_end_where_the_run_does(run, monkeypatch):
+    shown = []
+    monkeypatch.setattr("napari_rada.report.page.MAX_POINTS", 2)
+    monkeypatch.setattr("napari_rada.report.page.line_chart", lambda series, *_, **__: shown.append(series[0].x) or "")
+    write_report(run, device="cpu")
+    steps = [float(step.iteration) for step in RunFolder.open(run).steps()]
+    assert shown[0][-1] == steps[-1]
+    assert 2 <= len(shown[0]) < len(steps)
 
 
 def named(page):

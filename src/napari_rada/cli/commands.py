@@ -301,7 +301,7 @@ def output_folder(path: Path | str) -> Path:
 
 
 def _file_name(case: CaseFiles, kind: str) -> str:
-    return f"{case.name}_{kind}{io.suffix_of(case.image)}"
+    return f"{io.file_name(case.name)}_{kind}{io.suffix_of(case.image)}"
 
 
 def _slices(args: argparse.Namespace) -> tuple[io.FileSlice, ...] | None:

@@ -12,6 +12,7 @@ import torch
 from napari_rada.durable import written_whole
 from napari_rada.errors import ConfigError, InputError
 from napari_rada.models.completer import pack_completer
+from napari_rada.models.device import computing
 from napari_rada.pretraining.trainer import PretrainConfig, Pretrainer
 
 if TYPE_CHECKING:
@@ -67,11 +68,8 @@ def pretrain(
         _save_state(state, trainer)
         on_progress(progress)
 
-    torch.set_flush_denormal(True)
-    try:
+    with computing(threads=None):
         finished = trainer.run(control, checked, hours)
-    finally:
-        torch.set_flush_denormal(False)
     _save_state(state, trainer)
     if finished:
         with written_whole(out) as temporary:

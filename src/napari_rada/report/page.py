@@ -143,7 +143,7 @@ def _head(folder: RunFolder, cases: Sequence[Case]) -> str:
 
 def _curves(folder: RunFolder, networks: int) -> str:
     steps, validations = folder.steps(), folder.validations()
-    steps = steps[:: max(1, len(steps) // MAX_POINTS)]
+    steps = steps[:: -max(1, len(steps) // MAX_POINTS)][::-1]  # the last one, too
     x = [float(step.iteration) for step in steps]
     losses = [
         Series(f"network {n + 1}, {kind}", x, [getattr(s, kind)[n] for s in steps], colour, dashed=kind == "cross")
