@@ -216,11 +216,29 @@ def test_a_closed_stream_is_no_error(closed: str) -> None:
     assert bool(done.stdout) is (closed == "2>&-")
 
 
+BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+SHORT = ["hyperparameters --preset quick", "--help", "--version", "weights --help"]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such pipes")
-def test_a_reader_that_goes_away_is_no_error() -> None:
+@pytest.mark.parametrize("arguments", SHORT)
+def test_a_reader_that_goes_away_is_no_error(arguments: str) -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    command = [*COMMAND, "hyperparameters", "--preset", "quick"]
-    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)  # noqa: S603
+    command = [*COMMAND, *arguments.split()]
+    done = subprocess.run(  # noqa: S603 - our own interpreter
+        command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False, env=BUFFERED
+    )
     os.close(writing)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no such device here")
+@pytest.mark.parametrize("arguments", SHORT)
+def test_an_output_that_cannot_be_written_is_told_once(arguments: str) -> None:
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = subprocess.run(  # noqa: S603 - our own interpreter
+            [*COMMAND, *arguments.split()], stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=BUFFERED
+        )
+    assert done.returncode == 2
+    assert done.stderr == "napari-rada: error: No space left on device.\n"

@@ -17,6 +17,7 @@ from napari_rada.cli.parser import make_parser
 from napari_rada.errors import ElsewhereError, RadaError, Stopped
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
 DONE, BAD_INPUT, STOPPED, UNREAD = 0, 2, 3, 141
@@ -35,9 +36,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, TextIOWrapper):  # redirected to a file it may not know every letter of a path
             stream.reconfigure(errors="backslashreplace")
     try:
-        args = make_parser().parse_args(argv)
+        args = _parsed(argv)
     except RadaError as error:
         return _refuse(str(error)) if leads() else BAD_INPUT
+    except OSError as error:
+        return _refused_by_system(error)
 
     from napari_rada.cli.console import Console
     from napari_rada.cli.signals import stop_on_signals
@@ -53,19 +56,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RadaError as error:
         console.close()
         return _refuse(str(error))
-    except BrokenPipeError:  # `napari-rada … | head`; the other end has what it wanted
-        _drop_output()
-        return UNREAD
+    except BrokenPipeError as error:
+        return _refused_by_system(error)
     except OSError as error:
         console.close()
-        where = f"{error.filename}: " if error.filename else ""
-        return _refuse(f"{where}{error.strerror or error}.")
+        return _refused_by_system(error)
     except Stopped:
         completed = False
     console.close()
     if not completed and leads():
         sys.stderr.write("napari-rada: stopped\n")
     return DONE if completed else STOPPED
+
+
+def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the arguments; ``--help`` and ``--version`` are printed to their end, and end the process."""
+    try:
+        return make_parser().parse_args(argv)
+    except SystemExit:
+        sys.stdout.flush()
+        raise
 
 
 def _stand_in_for_closed_streams() -> None:
@@ -81,8 +91,19 @@ def _drop_output() -> None:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except BrokenPipeError:
+        except OSError:
             os.dup2(nowhere, stream.fileno())
+
+
+def _refused_by_system(error: OSError) -> int:
+    """Say what the system refuses, but not to a reader that went away, as that of ``napari-rada … | head``."""
+    if isinstance(error, BrokenPipeError):
+        status = UNREAD
+    else:
+        where = f"{error.filename}: " if error.filename else ""
+        status = _refuse(f"{where}{error.strerror or error}.")
+    _drop_output()
+    return status
 
 
 def _refuse(message: str) -> int:
