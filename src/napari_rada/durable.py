@@ -15,7 +15,7 @@ import re
 import threading
 import time
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, BinaryIO, cast
 
 from napari_rada.errors import InputError, RadaError
 
@@ -67,6 +67,43 @@ def written_whole(path: Path, error: type[RadaError] = InputError, remedy: str =
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def sink(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file for torch, which of a full disk only tells that its archive came out wrong.
+
+    Raises
+    ------
+    OSError
+        What the operating system said.
+    """
+    with path.open("wb") as file:
+        remembering = _Sink(file)
+        try:
+            yield cast("IO[bytes]", remembering)
+        except RuntimeError:
+            if remembering.problem is None:
+                raise
+            raise remembering.problem from None
+
+
+class _Sink:
+    """Remembers why the disk refused a write."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.problem: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as problem:
+            self.problem = problem
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
 def write_text(path: Path, text: str, error: type[RadaError] = InputError, remedy: str = REMEDY) -> None:

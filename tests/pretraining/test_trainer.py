@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import os
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from napari_rada import durable
 from napari_rada.cli import main
 from napari_rada.control import RunControl
 from napari_rada.errors import ConfigError, InputError
@@ -151,6 +153,13 @@ def test_the_command_s_run_writes_weights_with_their_provenance(tmp_path):
         pretrain(out, TINY, control=RunControl(), on_progress=lambda progress: None)
 
 
+class Full:
+    """A file on a full disk."""
+
+    def write(self, data):
+        raise OSError(28, "No space left on device")
+
+
 @pytest.mark.parametrize("hours", [float("nan"), float("inf"), 0.0, -1.0])
 @pytest.mark.parametrize("resume", [False, True])
 def test_hours_that_are_no_time_are_refused(tmp_path, hours, resume):
@@ -184,3 +193,41 @@ def test_resuming_needs_a_state_that_is_ours(tmp_path):
     out.with_name(out.name + ".state").write_bytes(b"junk")
     with pytest.raises(InputError, match="damaged or not ours"):
         pretrain(out, TINY, resume=True, control=RunControl(), on_progress=lambda progress: None)
+
+
+def test_a_resumed_command_says_what_makes_no_difference(tmp_path, capsys, monkeypatch):
+    out = tmp_path / "weights.safetensors"
+    asked = []
+    monkeypatch.setattr("napari_rada.cli.pretrain.pretrain", lambda *args, **kwargs: asked.append((args, kwargs)))
+    assert main(["pretrain", "-o", str(out), "--resume", "--steps", "7", "--seed", "5"]) == 3
+    told = "A resumed pre-training keeps its seed and length; --seed, --steps made no difference."
+    assert told in capsys.readouterr().err
+    main(["pretrain", "-o", str(out), "--resume"])
+    assert "note" not in capsys.readouterr().err
+    main(["pretrain", "-o", str(out)])
+    assert [call[0][1] for call in asked] == [replace(PretrainConfig(), seed=5, steps=7), *[PretrainConfig()] * 2]
+
+
+def test_a_full_disk_is_one_sentence_and_keeps_the_state_before(tmp_path, monkeypatch):
+    out = tmp_path / "weights.safetensors"
+    state = out.with_name(out.name + ".state")
+    kept, write = [], durable._Sink.write
+
+    def full_after_the_first(self, data):
+        if kept:
+            self._file = Full()
+        return write(self, data)
+
+    monkeypatch.setattr(durable._Sink, "write", full_after_the_first)
+    with pytest.raises(InputError, match=r"cannot be written \(No space left on device\); the state before is kept"):
+        pretrain(out, TINY, control=RunControl(), on_progress=lambda progress: kept.append(state.read_bytes()))
+    assert state.read_bytes() == kept[0]
+    monkeypatch.undo()
+    assert pretrain(out, TINY, resume=True, control=RunControl(), on_progress=lambda progress: None)
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_the_first_step(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
+    monkeypatch.setattr(Pretrainer, "run", None)
+    with pytest.raises(InputError, match="not writable"):
+        pretrain(tmp_path / "weights.safetensors", TINY, control=RunControl(), on_progress=lambda progress: None)

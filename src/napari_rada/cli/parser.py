@@ -196,8 +196,8 @@ def _add_pretrain(commands: Any) -> None:
     parser.add_argument("-o", "--out", metavar="FILE", required=True, help="weights to write (safetensors)")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--hours", metavar="H", type=float, help="train for about this long")
-    length.add_argument("--steps", metavar="N", type=int, default=1000, help="steps of two scans each (%(default)s)")
-    parser.add_argument("--seed", metavar="S", type=int, default=0, help="of the synthetic scans (%(default)s)")
+    length.add_argument("--steps", metavar="N", type=int, help="steps of two scans each (1000)")
+    parser.add_argument("--seed", metavar="S", type=int, help="of the synthetic scans (0)")
     parser.add_argument("--resume", action="store_true", help="go on from FILE.state")
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_rada.cli.console import duration
-from napari_rada.errors import InputError
+from napari_rada.events import Notice
 from napari_rada.pretraining.run import STATE_SUFFIX, pretrain
-from napari_rada.pretraining.trainer import PretrainConfig
+from napari_rada.pretraining.trainer import TIMED_STEPS, PretrainConfig
 
 if TYPE_CHECKING:
     import argparse
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def run(args: argparse.Namespace, console: Console, control: RunControl) -> bool:
     """Train on synthetic scans and write the weights."""
     out = Path(args.out)
-    if not out.parent.is_dir():
-        raise InputError(f"{out.parent} is not a folder; make it first, or choose another place for the weights.")
+    if args.resume and (idle := _idle(args)):
+        console(Notice(f"A resumed pre-training keeps its seed and length; {', '.join(idle)} made no difference."))
     reached: list[Progress] = []
 
     def on_progress(progress: Progress) -> None:
@@ -34,10 +34,21 @@ def run(args: argparse.Namespace, console: Console, control: RunControl) -> bool
             f"scans (propagation {progress.propagation_dice:.4f}), {duration(left)} left\n"
         )
 
-    config = PretrainConfig(seed=args.seed, steps=args.steps)
+    given = {name: getattr(args, name) for name in ("seed", "steps") if getattr(args, name) is not None}
+    config = PretrainConfig(**given)
     if not pretrain(out, config, hours=args.hours, resume=args.resume, control=control, on_progress=on_progress):
         sys.stderr.write(f"stopped; go on with --resume, from {out}{STATE_SUFFIX}\n")
         return False
     data = {"file": out, "history": [progress._asdict() for progress in reached]}
     console.result(data, f"{out}: {out.stat().st_size / 1e6:.1f} MB")
     return True
+
+
+def _idle(args: argparse.Namespace) -> list[str]:
+    """Name the given flags that a resumed pre-training does not look at."""
+    flags = {
+        "--seed": args.seed,
+        "--steps": args.steps,
+        f"--hours after the first {TIMED_STEPS} steps": args.hours,
+    }
+    return [name for name, value in flags.items() if value is not None]

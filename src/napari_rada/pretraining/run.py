@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from napari_rada.durable import written_whole
+from napari_rada.durable import sink, written_whole
 from napari_rada.errors import ConfigError, InputError
+from napari_rada.io.files import check_folder
 from napari_rada.models.completer import pack_completer
 from napari_rada.models.device import computing
 from napari_rada.pretraining.trainer import PretrainConfig, Pretrainer
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from napari_rada.pretraining.trainer import Progress
 
 STATE_SUFFIX = ".state"
+KEPT = "the state before is kept, if there was one: free some space, then resume"
 
 
 def pretrain(
@@ -55,10 +57,12 @@ def pretrain(
     ConfigError
         If `hours` is no time.
     InputError
-        If `out` or its state exists and `resume` was not asked for, or the state to resume from cannot be used.
+        If `out` or its state exists and `resume` was not asked for, the state to resume from cannot be used, or their
+        folder is missing or cannot be written.
     """
     if hours is not None and not 0.0 < hours < inf:
         raise ConfigError(f"Training cannot last {hours:g} hours; give a number above 0.")
+    check_folder(out.parent)
     state = out.with_name(out.name + STATE_SUFFIX)
     if not resume and (out.exists() or state.exists()):
         raise InputError(f"{out if out.exists() else state} exists; choose another name, or resume.")
@@ -93,8 +97,8 @@ def provenance(trainer: Pretrainer) -> dict[str, Any]:
 
 
 def _save_state(path: Path, trainer: Pretrainer) -> None:
-    with written_whole(path) as temporary:
-        torch.save(trainer.state_dict(), temporary)
+    with written_whole(path, remedy=KEPT) as temporary, sink(temporary) as file:
+        torch.save(trainer.state_dict(), file)
 
 
 def _resumed(path: Path) -> Pretrainer:

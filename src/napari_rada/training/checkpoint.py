@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import zipfile
 from dataclasses import asdict, dataclass
-from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from napari_rada.durable import RESUME, written_whole
+from napari_rada.durable import RESUME, sink, written_whole
 from napari_rada.errors import RunFolderError
 from napari_rada.training.optimiser import restore_optimiser
 
@@ -116,32 +116,8 @@ def _write(path: Path, content: dict[str, Any]) -> None:
             f"The weights after iteration {content['state']['iteration']} are not finite and were not saved; "
             f"{LEARN_SLOWER}."
         )
-    with written_whole(path, RunFolderError, RESUME) as temporary, temporary.open("wb") as file:
-        sink = _Sink(file)
-        try:
-            torch.save(content, cast("IO[bytes]", sink))
-        except RuntimeError:
-            if sink.problem is None:
-                raise
-            raise sink.problem from None
-
-
-class _Sink:
-    """Remembers why the disk refused a write: torch itself only tells that its archive came out wrong."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.problem: OSError | None = None
-
-    def write(self, data: bytes) -> int:
-        try:
-            return self._file.write(data)
-        except OSError as problem:
-            self.problem = problem
-            raise
-
-    def flush(self) -> None:
-        self._file.flush()
+    with written_whole(path, RunFolderError, RESUME) as temporary, sink(temporary) as file:
+        torch.save(content, file)
 
 
 @dataclass(frozen=True, eq=False)
