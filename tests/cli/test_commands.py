@@ -279,6 +279,18 @@ def test_evaluate(run_cli: Callable[..., Any], scan: Any, save_nifti: Callable[.
     assert found[0]["hd95_mm"] == pytest.approx(2.0)
 
 
+def test_a_shortage_of_memory_is_one_sentence(
+    run_cli: Callable[..., Any], scan: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short(*args: object, **options: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("napari_rada.evaluation.metrics.evaluate_masks", short)
+    ran = run_cli("evaluate", scan.dense, scan.dense)
+    assert (ran.status, ran.err.count("\n")) == (2, 1)
+    assert ran.err.startswith("napari-rada: error: Memory ran out (")
+
+
 def test_evaluate_takes_values_that_a_header_scales(
     run_cli: Callable[..., Any], scan: Any, save_nifti: Callable[..., str]
 ) -> None:

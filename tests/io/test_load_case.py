@@ -11,7 +11,7 @@ import tifffile
 from napari_rada import io
 from napari_rada.data.grid import Grid
 from napari_rada.data.slices import AnnotatedSlice
-from napari_rada.errors import InputError
+from napari_rada.errors import InputError, NotEnoughMemoryError
 from napari_rada.events import Notice
 
 if TYPE_CHECKING:
@@ -294,3 +294,24 @@ def test_bad_paths(tmp_path: Path, name: str, gist: str) -> None:
     (tmp_path / "scan.png").write_bytes(b"png")
     with pytest.raises(InputError, match=gist):
         io.load_case(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".tif"])
+@pytest.mark.parametrize("where", ["while it is read", "afterwards"])
+def test_an_image_without_room_for_it_is_not_called_damaged(
+    image: Path, tmp_path: Path, image_ijk: Any, monkeypatch: pytest.MonkeyPatch, suffix: str, where: str
+) -> None:
+    def short(*args: object, **options: object) -> None:
+        raise MemoryError
+
+    if suffix == ".tif":
+        image = tmp_path / "scan.tif"
+        tifffile.imwrite(image, image_ijk.T, photometric="minisblack")
+    if where == "afterwards":
+        monkeypatch.setattr("napari_rada.io.cases.Case.create", short)
+    elif suffix == ".tif":
+        monkeypatch.setattr(tifffile.TiffPageSeries, "asarray", short)
+    else:
+        monkeypatch.setattr("napari_rada.io.nifti._voxels", short)
+    with pytest.raises(NotEnoughMemoryError, match="Memory ran out"):
+        io.load_case(image)

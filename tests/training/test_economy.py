@@ -221,6 +221,16 @@ def test_a_shortage_before_training_is_one_sentence(
     assert pipeline.resume(tmp_path / "run").iteration == 4
 
 
+@pytest.mark.parametrize("kind", ["numpy", "CPU"])
+def test_a_shortage_while_a_checkpoint_is_read_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    train(tmp_path / "run")
+    monkeypatch.setattr(torch, "load", lambda *args, **options: (_ for _ in ()).throw(SHORTAGES[kind]()))
+    with pytest.raises(NotEnoughMemoryError, match="Memory ran out"):
+        pipeline.resume(tmp_path / "run")
+
+
 def test_the_ladder_of_a_graphics_card_ends_on_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
     rungs = ladder(CONFIG.with_settings({"training.patch": [80, 112, 112]}), CUDA)

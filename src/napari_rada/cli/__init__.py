@@ -45,11 +45,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     from napari_rada.cli.console import Console
     from napari_rada.cli.signals import stop_on_signals
     from napari_rada.control import RunControl
+    from napari_rada.memory import shortage_explained
 
     console, control = Console(as_json=args.json, silent=not leads()), RunControl()
     try:
         with stop_on_signals(control, in_a_job=processes() > 1), team_for(args) as args.team:
-            completed = args.run(args, console, control)
+            completed = shortage_explained(args.run)(args, console, control)
     except ElsewhereError:  # the process that failed says so
         console.close()
         return BAD_INPUT

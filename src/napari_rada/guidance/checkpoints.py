@@ -10,6 +10,7 @@ import torch
 
 from napari_rada.errors import WeightsError
 from napari_rada.guidance.torchscript import is_torchscript, read_torchscript
+from napari_rada.memory import is_out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,7 +47,10 @@ def read_weights(path: Path | str) -> Weights:
         raise WeightsError(f"The weight file {path} does not exist; check the path, or use `napari-rada weights`.")
     try:
         content = _read(path)
-    except Exception as error:  # noqa: BLE001 - torch, safetensors and zipfile raise many kinds for a damaged file
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        # torch, safetensors and zipfile raise many kinds for a damaged file
         reason = " ".join(str(error).split())[:120]
         raise WeightsError(
             f"{path} is damaged or no file of plain weights ({reason}); fetch it again, or name another file."

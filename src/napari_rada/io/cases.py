@@ -35,6 +35,7 @@ from napari_rada.io.annotations import (
 from napari_rada.io.files import Format, format_of, stem_of
 from napari_rada.io.formats import read_volume
 from napari_rada.io.volume import Volume, file_axis
+from napari_rada.memory import shortage_explained
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from napari_rada.data.classes import ClassInfo
 
 
+@shortage_explained
 def load_case(
     image: Path | str,
     labels: Path | str | Sequence[Path | str] | None = None,
@@ -79,6 +81,8 @@ def load_case(
     ------
     InputError
         With one sentence that says what is wrong and how to mend it.
+    NotEnoughMemoryError
+        If there is no room for it.
     """
     check_choice("conflicts", conflicts, get_args(Winner))
     planes = _named_in_file(slices)

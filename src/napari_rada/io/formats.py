@@ -11,6 +11,7 @@ from napari_rada.errors import InputError, RadaError
 from napari_rada.io.files import Format, check_output, check_readable, format_of
 from napari_rada.io.nifti import read_nifti, write_nifti
 from napari_rada.io.tiff import read_tiff, write_tiff
+from napari_rada.memory import shortage_explained
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from napari_rada.io.volume import Volume
 
 
+@shortage_explained
 def read_volume(path: Path | str) -> Volume:
     """Read a 3D image or label file: NIfTI (.nii, .nii.gz) or a TIFF stack (.tif, .tiff).
 
@@ -30,6 +32,8 @@ def read_volume(path: Path | str) -> Volume:
     ------
     InputError
         If the file is missing, damaged, of another format, not 3D, or in colour.
+    NotEnoughMemoryError
+        If there is no room for it.
     """
     path = Path(path)
     check_readable(path)

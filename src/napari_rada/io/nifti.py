@@ -47,7 +47,7 @@ def read_nifti(path: Path) -> Volume:
         check_announced(path, size, DEFLATE_RATIO if is_compressed(path) else 1)
         with log_caught("nibabel.global"), np.errstate(all="ignore"):
             array = _voxels(image, path).reshape(image.shape[:3])
-    except InputError:
+    except (InputError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001 - nibabel raises many kinds for a damaged file
         raise _unreadable(path, error) from None
@@ -139,7 +139,7 @@ def _open(path: Path) -> nib.Nifti1Image:
             with _unpacked(path) as file:
                 check_front(file)
             image = nib.load(path, mmap=False)
-    except InputError:
+    except (InputError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001 - nibabel raises many kinds for a damaged file
         raise _unreadable(path, error) from None

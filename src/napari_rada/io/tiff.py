@@ -189,7 +189,7 @@ def _opened(path: Path) -> Iterator[tuple[tifffile.TiffFile, list[str]]]:
             check_pages(file, path.stat().st_size)
         with log_caught("tifffile") as messages, np.errstate(all="ignore"), tifffile.TiffFile(path) as tif:
             yield tif, messages
-    except InputError:
+    except (InputError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001 - tifffile raises many kinds for a damaged file
         reason = " ".join(str(error).split()) or type(error).__name__

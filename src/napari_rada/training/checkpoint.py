@@ -11,6 +11,7 @@ import torch
 
 from napari_rada.durable import RESUME, sink, written_whole
 from napari_rada.errors import RunFolderError
+from napari_rada.memory import is_out_of_memory
 from napari_rada.training.optimiser import restore_optimiser
 
 if TYPE_CHECKING:
@@ -182,8 +183,10 @@ def load_checkpoint(path: Path, otherwise: str = "") -> Checkpoint:
     try:
         _check_sums(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 - torch raises many kinds for a damaged file
-        raise RunFolderError(
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise RunFolderError(  # torch raises many kinds for a damaged file
             f"The checkpoint {path} is damaged or not ours ({type(error).__name__}); restore it from a copy{otherwise}."
         ) from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
