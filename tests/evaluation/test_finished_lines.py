@@ -47,9 +47,10 @@ def test_a_file_that_cannot_be_mended_keeps_what_it_holds(tmp_path: Path, monkey
     assert path.read_text(encoding="utf-8") == "1\n2\nthr"
 
 
-def test_another_file_is_left_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"name\n2\n", b"name\n", b"\xff\xfe\n", b"name\r\n"])
+def test_another_file_is_left_alone(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "lines"
-    path.write_text("name\n2\n", encoding="utf-8")
+    path.write_bytes(content)
     with pytest.raises(InputError, match="line 1 is no result of this benchmark; name another folder"):
         read_lines(path, int)
-    assert path.read_text(encoding="utf-8") == "name\n2\n"
+    assert path.read_bytes() == content

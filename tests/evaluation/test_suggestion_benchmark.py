@@ -161,3 +161,10 @@ def test_slices_can_be_propagated_alone(tmp_path, capsys):
 def test_bad_input_is_one_line(tmp_path, capsys):
     assert main(["--datasets", str(tmp_path / "nowhere.yaml")]) == 2
     assert "nowhere.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flags", [("--limit", "0"), ("--rounds", "-1"), ("--seed", "-1"), ("--seed", "x")])
+def test_numbers_that_cannot_be_are_refused(capsys, flags):
+    with pytest.raises(SystemExit, match="2"):
+        main(["--datasets", "sets.yaml", *flags])
+    assert f"argument {flags[0]}: {flags[1]} is not possible here; give a whole number from" in capsys.readouterr().err

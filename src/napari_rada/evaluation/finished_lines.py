@@ -29,14 +29,14 @@ def read_lines(path: Path, parse: Callable[[str], RowT]) -> list[RowT]:
     InputError
         If the file holds something else, or cannot be mended.
     """
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
     lines = text.splitlines()
     rows: list[RowT] = []
     for number, line in enumerate(lines, start=1):
         try:
             rows.append(parse(line))
         except (ValueError, TypeError, KeyError, AttributeError):
-            if number < len(lines):
+            if number < len(lines) or text.endswith("\n"):
                 raise InputError(
                     f"{path}: line {number} is no result of this benchmark; name another folder."
                 ) from None

@@ -33,6 +33,7 @@ from napari_rada.config import RunConfig, parse_settings
 from napari_rada.data.case import Case
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import RadaError
+from napari_rada.evaluation.arguments import at_least
 from napari_rada.evaluation.benchmark.datasets import load_datasets
 from napari_rada.evaluation.benchmark.methods import Conditions
 from napari_rada.evaluation.benchmark.ours import under
@@ -180,10 +181,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--split", choices=("reported", "settings"), default="reported", help="which scans (%(default)s)"
     )
-    parser.add_argument("--limit", metavar="N", type=int, help="take the first N scans of each data set only")
+    parser.add_argument("--limit", metavar="N", type=at_least(1), help="take the first N scans of each data set only")
     parser.add_argument("--propagation", action="store_true", help="propagate, and train nothing")
-    parser.add_argument("--rounds", metavar="K", type=int, default=3, help="slices to add one by one (%(default)s)")
-    parser.add_argument("--seed", metavar="S", type=int, default=0, help="of the random choice (%(default)s)")
+    parser.add_argument(
+        "--rounds", metavar="K", type=at_least(0), default=3, help="slices to add one by one (%(default)s)"
+    )
+    parser.add_argument("--seed", metavar="S", type=at_least(0), default=0, help="of the random choice (%(default)s)")
     parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="change a setting of quick")
     parser.add_argument(
         "--strategy", choices=STRATEGIES, action="append", help="choose slices in this way alone; may be repeated"

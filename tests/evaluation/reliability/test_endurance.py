@@ -61,3 +61,12 @@ def test_the_commands_print_their_figures(command: list[str], text: str, capsys:
     shown = capsys.readouterr().out
     assert shown.startswith(text)
     assert "slope" in shown
+
+
+@pytest.mark.parametrize(
+    "command", ["kills --count 0", "rounds --count 1", "endurance --iterations 1", "fuzz --seed -1"]
+)
+def test_numbers_that_show_nothing_are_refused(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(command.split())
+    assert "is not possible here; give a whole number from" in capsys.readouterr().err

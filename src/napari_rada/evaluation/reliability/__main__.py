@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_rada.errors import RadaError
+from napari_rada.evaluation.arguments import at_least
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,17 +27,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     kills = commands.add_parser("kills", help="kill training and prediction at random moments")
-    kills.add_argument("--count", type=int, default=30, metavar="N", help="kills to make (%(default)s)")
-    kills.add_argument("--iterations", type=int, default=200, metavar="N", help="of the killed run (%(default)s)")
+    kills.add_argument("--count", type=at_least(1), default=30, metavar="N", help="kills to make (%(default)s)")
+    kills.add_argument(
+        "--iterations", type=at_least(1), default=200, metavar="N", help="of the killed run (%(default)s)"
+    )
     kills.set_defaults(run=_kills)
     endurance = commands.add_parser("endurance", help="train long and watch memory, file handles and threads")
-    endurance.add_argument("--iterations", type=int, default=2000, metavar="N", help="(%(default)s)")
+    endurance.add_argument("--iterations", type=at_least(2), default=2000, metavar="N", help="(%(default)s)")
     endurance.set_defaults(run=_endurance)
     rounds = commands.add_parser("rounds", help="train and predict again and again, and watch the same")
-    rounds.add_argument("--count", type=int, default=20, metavar="N", help="rounds (%(default)s)")
+    rounds.add_argument("--count", type=at_least(2), default=20, metavar="N", help="rounds (%(default)s)")
     rounds.set_defaults(run=_rounds)
     fuzz = commands.add_parser("fuzz", help="read files that were damaged at random")
-    fuzz.add_argument("--count", type=int, metavar="N", help="files to read; by default as many as the time allows")
+    fuzz.add_argument(
+        "--count", type=at_least(1), metavar="N", help="files to read; by default as many as the time allows"
+    )
     fuzz.add_argument("--seconds", type=float, default=120.0, metavar="S", help="(%(default)s)")
     fuzz.set_defaults(run=_fuzz)
     scale = commands.add_parser("scale", help="predict volumes of growing size chunk by chunk")
@@ -48,10 +53,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     scale.add_argument("--memory", type=float, default=0.1, metavar="GIB", help="for sums (%(default)s)")
     scale.set_defaults(run=_scale)
     distributed = commands.add_parser("distributed", help="train in two processes and compare with one")
-    distributed.add_argument("--iterations", type=int, default=40, metavar="N", help="of each run (%(default)s)")
+    distributed.add_argument(
+        "--iterations", type=at_least(1), default=40, metavar="N", help="of each run (%(default)s)"
+    )
     distributed.set_defaults(run=_distributed)
     for command in (kills, endurance, rounds, fuzz, scale, distributed):
-        command.add_argument("--seed", type=int, default=0, metavar="S", help="(%(default)s)")
+        command.add_argument("--seed", type=at_least(0), default=0, metavar="S", help="(%(default)s)")
         command.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args(argv)
     try:
