@@ -209,6 +209,24 @@ def test_a_changed_file_is_not_used(store: WeightStore, brought: Path, monkeypat
     assert not store.verify(entry).ok
 
 
+def test_known_weights_of_a_cache_that_is_read_only_are_used(
+    store: WeightStore, brought: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_clip(store, monkeypatch)
+    entry = entry_named(ALPHA)
+    store.import_file(entry, brought)
+    os.utime(store.path(entry), ns=(1, 1))  # as a copy of the folder has
+    record = store.folder / "checksums.json"
+    before = record.read_text()
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
+    assert weights.find(CLIP_MODELS[0], cache=store.folder.parent) is not None
+    assert store.verify(entry).source == "recorded"
+    assert record.read_text() == before
+    record.unlink()
+    with pytest.raises(WeightsError, match="is not writable"):
+        store.verify(entry)
+
+
 def test_a_clip_base_that_open_clip_fetched_is_used_where_it_lies(
     store: WeightStore, brought: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ import os
 import shutil
 import time
 import zipfile
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -139,7 +140,7 @@ class WeightStore:
         Raises
         ------
         WeightsError
-            If there is no such file.
+            If there is no such file, or a checksum that is known nowhere cannot be recorded.
         Stopped
             If a stop was requested.
         """
@@ -156,7 +157,9 @@ class WeightStore:
             expected, source = record.sha256, "recorded"
         found = Verification(path, sha256, expected, source)
         if found.ok:
-            self._record(path, sha256)
+            # A checksum that was known before may stay unrecorded: caches that people share are often read-only.
+            with nullcontext() if source == "new" else suppress(WeightsError):
+                self._record(path, sha256)
         return found
 
     def trust(self, entry: WeightEntry, path: Path | None = None, *, listener: Listener = ignore) -> Path:
