@@ -152,5 +152,5 @@ def test_what_is_shown_again_is_kept_under_the_name_of_then(run):
 
 def test_a_run_whose_cases_are_gone_is_told(run, tmp_path):
     (tmp_path / "config.yaml").write_text((run / "config.yaml").read_text())
-    with pytest.raises(RunFolderError, match="missing or damaged"):
+    with pytest.raises(RunFolderError, match="holds no run yet"):
         load_run(RunFolder.open(tmp_path))

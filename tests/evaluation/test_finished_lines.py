@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from pathlib import Path
 
 import pytest
 
 from napari_rada.errors import InputError
 from napari_rada.evaluation.finished_lines import append_line, read_lines
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def test_what_was_added_is_read_in_order(tmp_path: Path) -> None:
@@ -45,6 +43,12 @@ def test_a_file_that_cannot_be_mended_keeps_what_it_holds(tmp_path: Path, monkey
     with pytest.raises(InputError, match="cannot be written"):
         read_lines(path, int)
     assert path.read_text(encoding="utf-8") == "1\n2\nthr"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no such device here")
+def test_a_line_that_a_full_disk_refuses_is_told_with_its_file() -> None:
+    with pytest.raises(InputError, match=r"/dev/full cannot be written \(No space left on device\); free some space"):
+        append_line(Path("/dev/full"), "1")
 
 
 @pytest.mark.parametrize("content", [b"name\n2\n", b"name\n", b"\xff\xfe\n", b"name\r\n"])

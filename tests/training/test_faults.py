@@ -172,10 +172,27 @@ def test_a_clock_that_jumps_changes_nothing(
     assert all((model[name] == values).all() for name, values in whole.items())
 
 
+def test_a_disk_that_is_full_before_a_run_began_promises_no_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = Path.write_text
+
+    def refuse(path: Path, *args: Any, **options: Any) -> int:
+        if path.name.endswith(".csv"):
+            raise OSError(28, "No space left on device")
+        return write(path, *args, **options)
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    with pytest.raises(RunFolderError, match=r"losses.csv cannot be written .*; choose another place, or free some"):
+        pipeline.train([ball_case()], tmp_path / "run", CONFIG)
+
+
 def test_a_run_that_was_cut_off_before_it_began_can_be_started_again(tmp_path: Path) -> None:
     pipeline.train([ball_case()], tmp_path / "run", CONFIG)
     (tmp_path / "run" / "cases.json").unlink()
     shutil.rmtree(tmp_path / "run" / "checkpoints")
+    with pytest.raises(RunFolderError, match="cut off before its cases were written; start it again, in the same"):
+        pipeline.resume(tmp_path / "run")
     assert pipeline.train([ball_case()], tmp_path / "run", CONFIG).iteration == 6
 
 

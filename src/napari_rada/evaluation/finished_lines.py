@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from napari_rada.durable import write_text
+from napari_rada.durable import reason_of, write_text
 from napari_rada.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,6 +46,18 @@ def read_lines(path: Path, parse: Callable[[str], RowT]) -> list[RowT]:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Add a line to a file, which is made if it is not there."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(line + "\n")
+    """Add a line to a file, which is made if it is not there.
+
+    Raises
+    ------
+    InputError
+        If the disk refuses.
+    """
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+    except OSError as problem:
+        raise InputError(
+            f"{path} cannot be written ({reason_of(problem)}); free some space, then run the same command again: what "
+            "was finished before is kept."
+        ) from None

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_rada.config import RunConfig, load_complete_config
-from napari_rada.durable import ODD_NAMES, RESUME, reason_of, remove_leftovers, write_text
+from napari_rada.durable import ODD_NAMES, REMEDY, RESUME, reason_of, remove_leftovers, write_text
 from napari_rada.errors import ConfigError, RunFolderError
 from napari_rada.events import StepLogged, Validated
 from napari_rada.text import read_json
@@ -80,8 +80,8 @@ class RunFolder:
                 f"The run folder {path} cannot be written ({reason_of(error)}); choose one that can."
             ) from None
         write_text(folder.config_file, config.to_yaml(), RunFolderError)
-        _write_rows(folder.losses_file, [LOSS_COLUMNS])
-        _write_rows(folder.validation_file, [VALIDATION_COLUMNS])
+        _write_rows(folder.losses_file, [LOSS_COLUMNS], REMEDY)
+        _write_rows(folder.validation_file, [VALIDATION_COLUMNS], REMEDY)
         write_text(folder.environment_file, json.dumps(environment(), indent=2), RunFolderError)
         return folder
 
@@ -249,7 +249,7 @@ class RunFolder:
             (self.validation_file, parent.validation_file, VALIDATION_COLUMNS),
         ):
             kept = [row for row in _complete_rows(theirs, columns) if int(row[0]) <= iteration]
-            _write_rows(mine, [columns, *kept])
+            _write_rows(mine, [columns, *kept], REMEDY)
 
     def log(self, message: str) -> None:
         """Append a line with the time to the log."""
@@ -265,7 +265,7 @@ class RunFolder:
         for path, columns in ((self.losses_file, LOSS_COLUMNS), (self.validation_file, VALIDATION_COLUMNS)):
             held = [line.split(",") for line in self._held.pop(path, "").splitlines()]
             rows = [*_complete_rows(path, columns), *held]
-            _write_rows(path, [columns, *(row for row in rows if int(row[0]) <= iteration)])
+            _write_rows(path, [columns, *(row for row in rows if int(row[0]) <= iteration)], RESUME)
 
     def _append_row(self, path: Path, row: tuple[float, ...]) -> None:
         cells = [str(value) if isinstance(value, int) else f"{value:.6g}" for value in row]
@@ -313,8 +313,8 @@ def _is_whole(row: Sequence[str], columns: Sequence[str]) -> bool:
         return False
 
 
-def _write_rows(path: Path, rows: Iterable[Sequence[str]]) -> None:
-    write_text(path, "".join(",".join(row) + "\n" for row in rows), RunFolderError, RESUME)
+def _write_rows(path: Path, rows: Iterable[Sequence[str]], remedy: str) -> None:
+    write_text(path, "".join(",".join(row) + "\n" for row in rows), RunFolderError, remedy)
 
 
 def _step(row: list[str], total: int) -> StepLogged:

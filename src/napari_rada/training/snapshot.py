@@ -181,6 +181,11 @@ def _annotated(folder: RunFolder, entry: dict[str, Any], case: Case, classes: Cl
 
 
 def _content(folder: RunFolder) -> dict[str, Any]:
+    if not (folder.cases_file.exists() or folder.last_checkpoint.exists()):
+        raise RunFolderError(
+            f"{folder.path} holds no run yet: it was cut off before its cases were written; start it again, in the same"
+            " folder and without resuming."
+        )
     try:
         content = read_json(folder.cases_file)
     except (OSError, ValueError):
