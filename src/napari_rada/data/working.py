@@ -19,6 +19,7 @@ import numpy as np
 
 from napari_rada.data.classes import UNKNOWN, ClassTable
 from napari_rada.data.intensity import normalise
+from napari_rada.data.reach import reach
 from napari_rada.data.resampling import Factors, Padding, block_mean, majority, upsample, upsample_planes
 from napari_rada.data.slices import AnnotatedSlice
 
@@ -312,8 +313,9 @@ def coarsen(case: WorkingCase, factors: Factors, padding: Padding = (0, 0, 0)) -
 def foreground_box(case: Case, margin: float | None, value: int | None = None) -> Box:
     """Box around the annotated foreground, or one value of it, widened by `margin`; the whole volume if there is none.
 
-    Along an axis that no slice with foreground runs along nobody has seen where the structure ends, and the box is as
-    long as the volume. Empty annotated slices bound the structure and lie inside the box or are of no use.
+    Slips of the brush do not widen it (`reach`). Along an axis that no slice with foreground runs along nobody has seen
+    where the structure ends, and the box is as long as the volume. Empty annotated slices bound the structure and lie
+    inside the box or are of no use.
     """
     shape = case.grid.shape
     if margin is None or case.labels is None:
@@ -321,16 +323,14 @@ def foreground_box(case: Case, margin: float | None, value: int | None = None) -
     structure = case.labels != 0 if value is None else case.labels == value
     if not structure.any():
         return (0, 0, 0), shape
-    start, end = [], []
+    start, end, ends = [], [], reach(case, structure)
     shown = {plane.axis for plane in case.annotated if structure[plane.selector()].any()}
     for axis in range(3):
         if shown <= {axis}:
             start.append(0)
             end.append(shape[axis])
             continue
-        other = tuple(a for a in range(3) if a != axis)
-        found = np.flatnonzero(structure.any(axis=other))
-        first, last = int(found[0]), int(found[-1]) + 1
+        first, last = ends[axis][0], ends[axis][1] + 1
         least = ceil(MIN_CROP_MARGIN * min(case.grid.spacing) / case.grid.spacing[axis])
         width = max(least, round(margin * (last - first)))
         start.append(max(0, first - width))
