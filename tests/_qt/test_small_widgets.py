@@ -26,7 +26,7 @@ from napari_rada._qt.layer_combo import LayerCombo
 from napari_rada._qt.loss_plot import LossPlot
 from napari_rada._qt.message import Message, breakable
 from napari_rada._qt.progress import ProgressLine, duration
-from napari_rada._qt.run_settings import PresetCombo, RunLength, viewer_config
+from napari_rada._qt.run_settings import PresetCombo, RunLength, RunSettings, viewer_config
 from napari_rada._qt.theme import READABLE, colours_of, contrast
 from napari_rada.config import RunConfig
 from napari_rada.errors import ConfigError
@@ -177,6 +177,25 @@ def test_a_preset_keeps_its_own_length_unless_changed(qtbot):
     assert config.training == RunConfig.from_preset("paper").training
     with pytest.raises(ConfigError):
         viewer_config("quick", {"training.iterations": 0})
+
+
+def test_what_was_chosen_by_hand_stays_for_several_scans(qtbot):
+    settings = RunSettings()
+    qtbot.addWidget(settings)
+    alone = settings.value()
+    settings.set_cohort(True)
+    assert settings.value().training.iterations != alone.training.iterations
+    settings.set_cohort(False)
+    assert settings.value() == alone
+    settings.length.amount.setValue(5000)
+    settings.guidance.setCurrentIndex(settings.guidance.findData("none"))
+    settings.set_cohort(True)
+    assert (settings.value().training.iterations, settings.value().guidance.source) == (5000, "none")
+    settings.length.setValue(minutes=3)
+    settings.set_cohort(False)
+    assert settings.value().training.minutes == 3
+    settings.preset.setValue("standard")
+    assert settings.value().guidance.source != "none", "another preset brings its own"
 
 
 def test_the_folder_of_weights_in_the_preferences_reaches_the_run(monkeypatch, tmp_path):

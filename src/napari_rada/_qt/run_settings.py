@@ -117,11 +117,12 @@ class RunSettings(QWidget):
         self.advanced.setValue(changes)
 
     def set_cohort(self, several: bool) -> None:
-        """Show what the preset has for one scan or for several; what was changed under Advanced stays."""
+        """Show what the preset has for one scan or for several; what was chosen by hand stays."""
         if several == self._cohort:
             return
+        chosen = self._chosen_by_hand()
         self._cohort = several
-        self._show_preset(self.preset.value())
+        self._show_preset(self.preset.value(), chosen)
 
     def setColours(self, colours: Colours) -> None:
         """Take the colours of another theme."""
@@ -135,11 +136,20 @@ class RunSettings(QWidget):
         self.advanced.setValue({})
         self._show_preset(name)
 
-    def _show_preset(self, name: str) -> None:
+    def _chosen_by_hand(self) -> dict[str, Any]:
+        """Return length and guidance where they are not what the preset has."""
+        name = self.preset.value()
         base = viewer_config(name, cohort=self._cohort)
-        self.length.set_data(base)
-        self.guidance.setCurrentIndex(self.guidance.findData(base.guidance.source))
-        self.advanced.set_base(base)
+        shown = {"guidance.source": self.guidance.currentData(), **self.length.value()}
+        return {
+            key: value for key, value in shown.items() if viewer_config(name, {key: value}, cohort=self._cohort) != base
+        }
+
+    def _show_preset(self, name: str, chosen: dict[str, Any] | None = None) -> None:
+        shown = viewer_config(name, chosen or {}, cohort=self._cohort)
+        self.length.set_data(shown)
+        self.guidance.setCurrentIndex(self.guidance.findData(shown.guidance.source))
+        self.advanced.set_base(viewer_config(name, cohort=self._cohort))
         self.valueChanged.emit()
 
     def _on_changed(self, value: object = None) -> None:
