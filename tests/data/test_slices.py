@@ -11,6 +11,7 @@ from napari_rada.data.slices import (
     AnnotatedSlice,
     PaintedSlice,
     annotated_mask,
+    crossings,
     detect_slices,
     looks_sparse,
     merge_slices,
@@ -88,6 +89,14 @@ def test_selector_and_mask_agree() -> None:
     mask = annotated_mask(SHAPE, [plane])
     assert mask.sum() == SHAPE[0] * SHAPE[2]
     assert mask[plane.selector()].all()
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_crossings_are_what_other_slices_share(axis: int) -> None:
+    plane = AnnotatedSlice(axis, 3)
+    others = [AnnotatedSlice(0, 5), AnnotatedSlice(1, 7), AnnotatedSlice(2, 9)]
+    shared = annotated_mask(SHAPE, [other for other in others if other.axis != axis])
+    assert np.array_equal(crossings(SHAPE, plane, others), shared[plane.selector()])
 
 
 @pytest.mark.parametrize(

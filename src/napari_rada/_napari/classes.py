@@ -142,7 +142,8 @@ class ClassModel:
         labels = full_resolution(self.layer)
         for row in self._annotation.rows:
             if row.voxels and row.plane.index < shape[row.plane.axis]:
-                found |= {int(value) for value in np.unique(np.asarray(labels[row.plane.selector()]))}
+                values = np.asarray(labels[row.plane.selector()])
+                found |= {int(value) for value in np.unique(values[values != 0])}
         return found
 
     def _colour(self, value: int) -> str:

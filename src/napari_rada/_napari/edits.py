@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_rada._napari.layers import annotated_slices, full_resolution, is_lazy, shape_of
-from napari_rada.data.slices import AnnotatedSlice, annotated_mask
+from napari_rada.data.slices import AnnotatedSlice, crossings
 from napari_rada.errors import InputError
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def write_plane(layer: Labels, plane: AnnotatedSlice, values: NDArray[Any]) -> i
             "right-click it and convert its data type."
         )
     others = [other for other in annotated_slices(layer) if other != plane]
-    free = ~annotated_mask(shape_of(layer), others)[plane.selector()]
+    free = ~crossings(shape_of(layer), plane, others)
     if layer.preserve_labels:
         free &= present == 0
     rows, columns = np.nonzero(free & (present != values))

@@ -105,14 +105,15 @@ def detect_slices(labels: Labels) -> tuple[AnnotatedSlice, ...]:
     labels
         (z, y, x), 0 where nothing was painted.
     """
-    painted = labels != 0
+    box = _box_of(labels)
+    painted = labels[box] != 0
     left = painted.copy()
     paint = [left.sum(axis=tuple(other for other in range(3) if other != axis)) for axis in range(3)]
     found: list[AnnotatedSlice] = []
     while True:
         plane = max((AnnotatedSlice(axis, int(paint[axis].argmax())) for axis in range(3)), key=lambda p: _at(paint, p))
         if _at(paint, plane) < FEWEST:
-            return tuple(sorted(found))
+            return tuple(sorted(AnnotatedSlice(p.axis, p.index + box[p.axis].start) for p in found))
         left_here = left[plane.selector()]
         if not ((_in_block(painted[plane.selector()]) == 4) & (_in_block(left_here) >= 2)).any():
             paint[plane.axis][plane.index] = 0
@@ -123,6 +124,17 @@ def detect_slices(labels: Labels) -> tuple[AnnotatedSlice, ...]:
         paint[second] -= left_here.sum(axis=0)
         paint[plane.axis][plane.index] = 0
         left[plane.selector()] = False
+
+
+def _box_of(labels: Labels) -> tuple[slice, slice, slice]:
+    """Return the smallest box around all paint: looking for slices in it alone is quick enough after every stroke."""
+    first = np.flatnonzero([plane.any() for plane in labels])
+    if not first.size:
+        return (slice(0, 1),) * 3
+    along = slice(int(first[0]), int(first[-1]) + 1)
+    shadow = np.any(labels[along], axis=0)
+    second, third = np.flatnonzero(shadow.any(axis=1)), np.flatnonzero(shadow.any(axis=0))
+    return along, slice(int(second[0]), int(second[-1]) + 1), slice(int(third[0]), int(third[-1]) + 1)
 
 
 def looks_sparse(painted: NDArray[np.bool_]) -> bool:
@@ -152,6 +164,16 @@ def annotated_mask(shape: Shape, slices: Iterable[AnnotatedSlice]) -> NDArray[np
     mask = np.zeros(shape, dtype=bool)
     for plane in slices:
         mask[plane.selector()] = True
+    return mask
+
+
+def crossings(shape: Shape, plane: AnnotatedSlice, others: Iterable[AnnotatedSlice]) -> NDArray[np.bool_]:
+    """Mark the voxels of a plane, 2D, that lie in any of the other slices, too."""
+    axes = [axis for axis in range(3) if axis != plane.axis]
+    mask = np.zeros([shape[axis] for axis in axes], dtype=bool)
+    for other in others:
+        if other.axis != plane.axis:
+            np.moveaxis(mask, axes.index(other.axis), 0)[other.index] = True
     return mask
 
 
