@@ -54,6 +54,26 @@ def test_the_current_slice_is_marked_once(widget, viewer, qtbot):
     assert widget.panel.table.value() == AnnotatedSlice(1, 3)
 
 
+def test_a_slice_that_only_others_cross_is_marked_with_a_warning(widget, viewer):
+    widget.detect()
+    widget.go_to(AnnotatedSlice(0, 4))
+    assert np.any(viewer.layers["labels"].data[4])
+    widget.mark_current_slice()
+    assert AnnotatedSlice(0, 4) in widget.annotated
+    assert widget.message.value().startswith("Marked, but only lines of other slices are painted here")
+    widget._on_remove_requested(AnnotatedSlice(0, 4))
+    viewer.layers["labels"].data_setitem((np.array([4]), np.array([2]), np.array([2])), 1)
+    widget.mark_current_slice()
+    assert widget.message.value() == ""
+
+
+def test_what_is_no_volume_is_told_before_the_slice_that_is_not_shown(widget, viewer):
+    widget.image.setValue(viewer.add_image(np.zeros((8, 9)), name="flat"))
+    for ask in (widget.mark_current_slice, widget.copy_nearest, widget.copy_preview):
+        ask()
+        assert widget.message.value().startswith("Layer 'flat' is 2D (8, 9); a 3D volume is needed.")
+
+
 def test_the_dock_says_what_is_shown_beside_a_layer_in_other_units(widget, viewer):
     scan = viewer.layers["scan"]
     widget.go_to(CORONAL)

@@ -16,7 +16,7 @@ from napari_rada._napari.layers import (
     set_annotated_slices,
     shape_of,
 )
-from napari_rada.data.slices import AnnotatedSlice, detect_slices
+from napari_rada.data.slices import AnnotatedSlice, crossings, detect_slices
 from napari_rada.errors import InputError
 
 if TYPE_CHECKING:
@@ -115,6 +115,12 @@ class AnnotationModel:
         self._write(set(self.complete) - {plane})
         self._dismissed |= {plane}
         self.rescan()
+
+    def shows_only_crossings(self, plane: AnnotatedSlice) -> bool:
+        """Tell whether a plane is painted nowhere but where others of the list cross it."""
+        others = [row.plane for row in self._rows if row.plane != plane]
+        painted = np.asarray(full_resolution(self.layer)[plane.selector()]) != 0
+        return bool(painted.any() and not painted[~crossings(shape_of(self.layer), plane, others)].any())
 
     def _write(self, planes: Iterable[AnnotatedSlice]) -> None:
         set_annotated_slices(self.layer, sorted(planes))

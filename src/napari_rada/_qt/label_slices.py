@@ -65,6 +65,10 @@ if TYPE_CHECKING:
 
 AUTO_PROPAGATE_MS = 500
 """Quiet time after the annotated slices changed before the preview follows by itself."""
+ONLY_CROSSINGS = (
+    "Marked, but only lines of other slices are painted here, and all around them counts as background; if the "
+    "structure reaches this slice, untick it and paint there."
+)
 
 
 class _Question(NamedTuple):
@@ -155,7 +159,7 @@ class LabelSlicesWidget(Dock):
     def mark_current_slice(self) -> None:
         """Mark the slice shown as annotated, painted or empty."""
         with self.telling_errors():
-            plane, model = self._checked_plane(), self._checked_model()
+            model, plane = self._checked_model(), self._checked_plane()
             brush = self._brush_elsewhere()
             if brush is not None:
                 self._check_painted(brush, plane)
@@ -164,6 +168,8 @@ class LabelSlicesWidget(Dock):
                 self.message.setValue(f"Marked in '{model.layer.name}'; the brush is in '{brush.name}'.", "warning")
             elif not np.any(full_resolution(model.layer)[plane.selector()]):
                 self.message.setValue("Marked as empty: no structure reaches this slice. Untick it to paint there.")
+            elif model.shows_only_crossings(plane):
+                self.message.setValue(ONLY_CROSSINGS, "warning")
 
     def suggest(self) -> None:
         """Show a slice worth annotating: on an axis that has none, then where the propagation is in doubt."""
@@ -186,16 +192,14 @@ class LabelSlicesWidget(Dock):
     def copy_nearest(self) -> None:
         """Paint the nearest annotated slice of this plane into the one that is shown; Ctrl+Z takes it back."""
         with self.telling_errors():
-            plane = self._checked_plane()
-            model = self._checked_model()
+            model, plane = self._checked_model(), self._checked_plane()
             nearest = copy_nearest(model.layer, plane)
             self.message.setValue(f"Copied slice {nearest.index}; correct it, then mark this slice as annotated.")
 
     def copy_preview(self) -> None:
         """Paint the latest preview into the slice that is shown; Ctrl+Z takes it back."""
         with self.telling_errors():
-            plane = self._checked_plane()
-            model = self._checked_model()
+            model, plane = self._checked_model(), self._checked_plane()
             if self._preview is None:
                 raise InputError("There is no preview of these labels yet; propagate first.")
             accept_plane(model.layer, self._preview[1].mask, plane)
