@@ -231,6 +231,15 @@ def test_runs_are_proposed_beside_the_scan_where_one_can_write(widget, viewer, t
     assert widget.folder.value().parent == data_folder()
 
 
+def test_no_run_is_proposed_inside_another(viewer, dock, wait, tmp_path):
+    widget = dock(TrainWidget)
+    pipeline.train([ball_case()], tmp_path / "runs" / "first", tiny_config(training__iterations=1))
+    viewer.layers.clear()
+    widget.load_run(tmp_path / "runs" / "first")
+    wait(lambda: not widget.loading_job.is_running)
+    assert widget.folder.value().parent == tmp_path / "runs"
+
+
 def test_closing_the_dock_stops_the_run(widget, viewer, wait, engine):
     engine.iterations = 100_000
     widget.start()

@@ -11,6 +11,7 @@ from qtpy.QtCore import QStandardPaths
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLineEdit, QToolButton, QWidget
 
 from napari_rada.errors import InputError
+from napari_rada.training.run_folder import RunFolder
 
 
 class FolderEdit(QWidget):
@@ -68,8 +69,14 @@ def data_folder() -> Path:
 
 def folder_for_runs(source: Path | None) -> Path:
     """Return where runs on an image go: beside its file if one can write there, else among the user's data."""
-    beside = None if source is None else source.parent / "rada-runs"
+    beside = None if source is None else _beside(source)
     return beside if beside is not None and can_be_made(beside) else data_folder()
+
+
+def _beside(image: Path) -> Path:
+    """Return a folder beside an image, or beside the run that keeps it as a copy of its own: no run holds others."""
+    run = RunFolder(image.parent.parent)
+    return run.path.parent if run.is_run and image.parent == run.annotations else image.parent / "rada-runs"
 
 
 def can_be_made(folder: Path) -> bool:
