@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from napari.layers import Image
 
 from napari_rada._napari.layers import grid_of
@@ -16,6 +17,15 @@ def test_an_array_is_known_from_one_that_takes_its_place(volume):
     image = Image(volume, metadata=metadata)
     assert are_as_read(image.metadata, image.data)
     image.data = image.data.copy()
+    assert not are_as_read(image.metadata, image.data)
+
+
+@pytest.mark.parametrize("shape", [(12, 14, 16), (60, 128, 128)])
+def test_a_change_in_place_is_seen(shape):
+    voxels = np.random.default_rng(0).normal(size=shape).astype(np.float32)[:, ::-1]
+    image = Image(voxels, metadata=note_voxels(voxels))
+    image.data[image.data > 1] = 0
+    assert image.data is voxels
     assert not are_as_read(image.metadata, image.data)
 
 
