@@ -15,7 +15,7 @@ from napari_rada._napari.job import RunState
 from napari_rada._napari.layers import check_aligned, placement_of_grid
 from napari_rada._napari.session import session_of
 from napari_rada._napari.windows import CT_WINDOWS
-from napari_rada._qt import shortcuts
+from napari_rada._qt import autosave, shortcuts
 from napari_rada._qt.label_slices import LabelSlicesWidget
 from napari_rada.config import RunConfig
 from napari_rada.data.grid import Grid
@@ -839,6 +839,22 @@ def test_labels_that_do_not_lie_on_the_image_are_neither_saved_nor_complained_of
         widget.autosaver.flush()
     assert not data.exists()
     assert not notified
+
+
+def test_labels_that_could_not_be_saved_are_saved_later_and_no_longer_told(
+    saved_in, data, dock, viewer, engine, wait, notified, monkeypatch
+):
+    monkeypatch.setattr(autosave, "RETRY_MS", 50)
+    data.mkdir()
+    (data / "autosave").write_text("a file where the folder should be")
+    widget = dock(LabelSlicesWidget, load_engine=engine.load)
+    paint(viewer.layers["labels"])
+    wait(lambda: "could not be saved by themselves" in widget.message.value())
+    (data / "autosave").unlink()
+    wait(lambda: widget.autosaver.path is not None)
+    assert widget.autosaver.path.exists(), "without another stroke"
+    assert widget.message.value() == ""
+    assert len(notified) == 1
 
 
 def test_a_folder_that_cannot_be_made_is_told_once(saved_in, data, dock, viewer, engine, wait, notified):

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 SAVE_MS = 3000
 """Time after the first stroke, tick or class that is not saved yet until the labels are saved."""
+RETRY_MS = 10 * SAVE_MS
+"""Time until it is tried again where they could not be, if nothing is painted meanwhile."""
 
 
 class Autosaver(QObject):
@@ -37,6 +39,8 @@ class Autosaver(QObject):
     """The labels are in this file."""
     failed = Signal(str)
     """They could not be saved; the sentence says why. The same reason is told once."""
+    mended = Signal(str)
+    """They are saved after all; the sentence is what was told before."""
 
     def __init__(self, session: Session, layers: Iterable[Layer], parent: QObject) -> None:
         super().__init__(parent)
@@ -50,7 +54,7 @@ class Autosaver(QObject):
         self._timer.setInterval(SAVE_MS)
         self._timer.timeout.connect(self._on_due)
         self.job.succeeded.connect(self._on_saved)
-        self.job.failed.connect(self._on_failed)
+        self.job.failed.connect(self._on_not_written)
         self.destroyed.connect(partial(_flush, self._keeper))  # a closed window takes its docks with it, untold
         application = QCoreApplication.instance()
         assert application is not None
@@ -71,8 +75,8 @@ class Autosaver(QObject):
 
     def touch(self) -> None:
         """Note what may be an edit; what follows within a few seconds is saved together."""
-        if not self._timer.isActive():
-            self._timer.start()
+        if not self._timer.isActive() or self._timer.interval() > SAVE_MS:
+            self._timer.start(SAVE_MS)
 
     def flush(self) -> None:
         """Save at once, in this thread, what is not saved yet."""
@@ -84,7 +88,7 @@ class Autosaver(QObject):
 
     def _on_due(self) -> None:
         if self.job.is_running:
-            self._timer.start()
+            self._timer.start(SAVE_MS)
             return
         try:
             write = self._keeper.take()
@@ -96,13 +100,21 @@ class Autosaver(QObject):
 
     def _on_saved(self, path: Path | None) -> None:
         if path is not None:
-            self.path, self._told = path, ""
+            self.path, told, self._told = path, self._told, ""
             self.saved.emit(path)
+            if told:
+                self.mended.emit(told)
 
-    def _on_failed(self, sentence: str) -> None:
+    def _on_failed(self, reason: str) -> None:
+        sentence = f"The labels could not be saved by themselves: {reason}"
         if sentence != self._told:
             self._told = sentence
-            self.failed.emit(f"The labels could not be saved by themselves: {sentence}")
+            self.failed.emit(sentence)
+
+    def _on_not_written(self, reason: str) -> None:
+        self._on_failed(reason)
+        if not self._timer.isActive():
+            self._timer.start(RETRY_MS)
 
 
 def _flush(keeper: LabelsKeeper) -> None:

@@ -308,6 +308,7 @@ class LabelSlicesWidget(Dock):
         self.lock.held_back.connect(self._on_held_back)
         self.autosaver.saved.connect(self._on_saved)
         self.autosaver.failed.connect(self.show_error)
+        self.autosaver.mended.connect(self.message.takeBack)
         self.session.annotation_changed.connect(self._on_annotation_changed)
         self.job.event.connect(self._on_event)
         self.job.succeeded.connect(self._on_propagated)

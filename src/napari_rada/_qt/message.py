@@ -51,6 +51,11 @@ class Message(QLabel):
         self._sentence, self._kind = sentence, kind
         self._draw()
 
+    def takeBack(self, sentence: str) -> None:
+        """Hide the line if it still shows this sentence, which is so no longer."""
+        if sentence == self._sentence:
+            self.setValue("")
+
     def setColours(self, colours: Colours) -> None:
         """Take the colours of another theme."""
         self._colours = colours
