@@ -30,7 +30,7 @@ from napari_rada._qt.run_settings import PresetCombo, RunLength, RunSettings, vi
 from napari_rada._qt.theme import READABLE, colours_of, contrast
 from napari_rada.config import RunConfig
 from napari_rada.errors import ConfigError
-from napari_rada.events import StepLogged
+from napari_rada.events import StepLogged, Validated
 
 
 @pytest.fixture
@@ -297,6 +297,22 @@ def test_a_plot_of_nothing_positive_draws_without_a_warning(qtbot):
     qtbot.waitExposed(plot)
     plot.show()
     qtbot.wait(50)
+
+
+def test_the_axis_of_dice_ends_where_dice_does(qtbot):
+    plot = LossPlot()
+    qtbot.addWidget(plot)
+    plot.setColours(colours_of("dark"))
+    history = History()
+    for iteration in (1, 2):
+        history.add(StepLogged(iteration, 2, (0.5, 0.5, 0.5), (0.0, 0.0, 0.0), 0.0, 0.01, 1.0, 9.0))
+        history.add(Validated(iteration, 0.924, 0.924, best=True))
+    plot.set_data(history)
+    plot.show()
+    qtbot.waitExposed(plot)
+    qtbot.wait(50)
+    low, high = plot.dice.box.viewRange()[1]
+    assert low < 0.924 < high <= 1.02
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ class LossPlot(QWidget):
         self.losses = CurvePlot(LOSS_HEIGHT, log=True)
         self.dice = CurvePlot(DICE_HEIGHT)
         self.dice.box.setXLink(self.losses.box)
-        self.dice.box.setLimits(minYRange=0.04)
+        self.dice.box.setLimits(yMin=-0.02, yMax=1.02, minYRange=0.04)  # a point at 0 or 1 is seen whole
         self.dice.hide()
         self.legend = QLabel()
         self.legend.setWordWrap(True)
