@@ -24,6 +24,7 @@ from napari_rada._napari.session import session_of
 from napari_rada._qt.dock import WIDTH
 from napari_rada._qt.folder_edit import data_folder
 from napari_rada._qt.label_slices import LabelSlicesWidget
+from napari_rada._qt.predict import PredictWidget
 from napari_rada._qt.train import TrainWidget
 from napari_rada.data.grid import Grid
 from napari_rada.data.slices import AnnotatedSlice
@@ -229,6 +230,18 @@ def test_runs_are_proposed_beside_the_scan_where_one_can_write(widget, viewer, t
     monkeypatch.setattr("os.access", lambda *arguments: False)
     widget.image.setValue(layer)
     assert widget.folder.value().parent == data_folder()
+
+
+def test_it_begins_with_the_image_whose_labels_are_painted_in(viewer, dock, engine):
+    mark(viewer)
+    scan, labels = viewer.layers["scan"], viewer.layers["labels"]
+    note_image(labels, scan)
+    viewer.add_image(scan.data * 2, name="opened later", scale=scan.scale, affine=scan.affine, units=scan.units)
+    viewer.layers.selection.active = labels
+    for kind in (LabelSlicesWidget, TrainWidget, PredictWidget):
+        assert dock(kind, load_engine=engine.load).image.value() is scan
+    viewer.layers.selection.active = scan
+    assert dock(PredictWidget, load_engine=engine.load).image.value() is viewer.layers["opened later"]
 
 
 def test_no_run_is_proposed_inside_another(viewer, dock, wait, tmp_path):

@@ -107,6 +107,12 @@ def brush_layer(viewer: ViewerModel) -> Labels | None:
     return next((layer for layer in paintable(viewer) if layer == active), None)
 
 
+def brushed_image(viewer: ViewerModel) -> Image | None:
+    """Return the image whose labels are painted in, None if there is none."""
+    brush = brush_layer(viewer)
+    return None if brush is None else image_of(brush, open_images(viewer))
+
+
 def _scan(image: Image, labels: Labels | None) -> Scan:
     planes = annotated_slices(labels) if labels is not None else ()
     return Scan(image, labels if planes else None, planes)

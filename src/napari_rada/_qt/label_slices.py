@@ -25,7 +25,7 @@ from napari_rada._napari.layers import (
     shape_of,
     take_snapshot,
 )
-from napari_rada._napari.pairing import image_of, own_labels
+from napari_rada._napari.pairing import brushed_image, image_of, own_labels
 from napari_rada._napari.planes import check_untilted, describe, viewed_axis
 from napari_rada._napari.preview import add_layers, show_preview
 from napari_rada._napari.windows import apply_window, shown_window
@@ -97,7 +97,7 @@ class LabelSlicesWidget(Dock):
         self._pump = JobPump(self.job, self)
         self.suggestion_job = Job("suggestion", spawn)
         self._suggestion_pump = JobPump(self.suggestion_job, self)
-        self.image = LayerCombo(napari_viewer, Image, empty="no image open")
+        self.image = LayerCombo(napari_viewer, Image, empty="no image open", first=brushed_image(napari_viewer))
         self.labels = LayerCombo(napari_viewer, Labels, empty="no labels yet", fits=self._lies_on_image)
         self.labels.setPlaceholderText("no labels of this image")
         self.navigator = SliceNavigator(napari_viewer)

@@ -27,6 +27,8 @@ class LayerCombo(QuietCombo):
     ----------
     fits
         If given, only layers of which it is true, and no outputs, are chosen by themselves; there may be none.
+    first
+        The layer to begin with, where it is not the topmost one.
     """
 
     valueChanged = Signal(object)
@@ -40,6 +42,7 @@ class LayerCombo(QuietCombo):
         empty: str = "",
         optional: bool = False,
         fits: Callable[[Any], bool] | None = None,
+        first: Any = None,
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
@@ -58,6 +61,8 @@ class LayerCombo(QuietCombo):
             emitter.connect(self._on_layers_changed)
         self.currentIndexChanged.connect(self._on_index_changed)
         self._on_layers_changed()
+        if first is not None:
+            self.setValue(first)
 
     def value(self) -> Any:
         """Return the chosen layer or None."""

@@ -32,7 +32,7 @@ from napari_rada._napari.layers import (
     suffix_beside,
     take_snapshot,
 )
-from napari_rada._napari.pairing import brush_layer, check_owner, image_of, may_label, scans_of
+from napari_rada._napari.pairing import brush_layer, brushed_image, check_owner, image_of, may_label, scans_of
 from napari_rada._napari.planes import check_untilted, describe, go_to, viewed_axis, viewed_slice
 from napari_rada._napari.preferences import preferences
 from napari_rada._napari.preview import add_layers
@@ -100,7 +100,7 @@ class PredictWidget(Dock):
         self.handover_job = Job("report", spawn)
         self._handover_pump = JobPump(self.handover_job, self)
         self.run = RunCombo(self.session)
-        self.image = LayerCombo(napari_viewer, Image, empty="no image open")
+        self.image = LayerCombo(napari_viewer, Image, empty="no image open", first=brushed_image(napari_viewer))
         self.labels = LayerCombo(napari_viewer, Labels, empty="as in the run", optional=True)
         self.several = QCheckBox("All selected image layers")
         self.outputs = OutputChoice()

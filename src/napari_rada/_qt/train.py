@@ -16,7 +16,7 @@ from napari_rada._napari.history import History
 from napari_rada._napari.job import Job, RunState
 from napari_rada._napari.kept_names import keep_as
 from napari_rada._napari.layers import check_aligned, open_images, selected_images, shape_of, source_of, take_snapshot
-from napari_rada._napari.pairing import check_owner, may_label, scans_of
+from napari_rada._napari.pairing import brushed_image, check_owner, may_label, scans_of
 from napari_rada._napari.recipes import Scan, train_command, train_script
 from napari_rada._napari.run_files import show_scans
 from napari_rada._qt.cohort_panel import CohortPanel
@@ -92,7 +92,7 @@ class TrainWidget(Dock):
         self._checking_pump = JobPump(self.checking_job, self)
         self.loading_job = Job("loading", spawn)
         self._loading_pump = JobPump(self.loading_job, self)
-        self.image = LayerCombo(napari_viewer, Image, empty="no image open")
+        self.image = LayerCombo(napari_viewer, Image, empty="no image open", first=brushed_image(napari_viewer))
         self.labels = LayerCombo(napari_viewer, Labels, empty="no labels yet", fits=self._may_label)
         self.labels.setPlaceholderText("no labels of this image")
         self.settings = RunSettings()
