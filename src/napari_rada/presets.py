@@ -79,6 +79,7 @@ COHORT: dict[str, dict[str, Any]] = {
         "model.filters": 12,
         "training.iterations": 900,
         "training.patch_voxels": 210_000,
+        "training.self_training": True,
         "training.learning_rate": 5e-3,
         "training.augment": "deform",
         "training.cross.beta_max": 0.2,

@@ -286,6 +286,11 @@ class TrainingConfig(Group):
     unlabelled_patches: int = Field(
         2, ge=0, le=64, description="Unlabelled patches per batch; 0 leaves scans without labels out."
     )
+    self_training: bool = Field(
+        False,
+        description="Networks learn from the annotated scans alone first and label the others; then new ones learn "
+        "from all, in as many iterations. Without it networks teach each other on scans without labels from the start.",
+    )
     patch: tuple[int, int, int] = Field((80, 112, 112), description="Patch size in voxels along (z, y, x).")
     patch_voxels: int | None = Field(
         None,

@@ -48,6 +48,7 @@ ORIGINS: dict[str, tuple[Source, str]] = {
     "training.minutes": ("ours", "no time budget"),
     "training.labelled_patches": ("paper", "batch of 4"),
     "training.unlabelled_patches": ("paper", "batch of 4"),
+    "training.self_training": ("paper", "networks teach each other on unlabelled volumes"),
     "training.patch": ("paper", "of LA2018; KiTS19 has 128x128x64, LiTS 176x176x64"),
     "training.patch_voxels": ("ours", "the patch is given"),
     "training.learning_rate": ("paper", ""),

@@ -66,7 +66,7 @@ def clean_up(prediction: Prediction, what: CleanUp, known: NDArray[np.bool_] | N
     for value in values if what.min_part_ml > 0 else ():
         mask[_small_parts(mask == value, least)] = 0
     for value in values if what.largest_part else ():
-        mask[_but_the_largest(mask == value)] = 0
+        mask[but_the_largest(mask == value)] = 0
     for value in values if what.fill_holes else ():
         mask[ndimage.binary_fill_holes(mask == value) & (mask == 0)] = value
     if known is not None:
@@ -82,8 +82,8 @@ def _small_parts(structure: NDArray[np.bool_], least: float) -> NDArray[np.bool_
     return np.asarray(small[parts])
 
 
-def _but_the_largest(structure: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Mark all connected parts but the one with the most voxels."""
+def but_the_largest(structure: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Mark all connected parts of a structure (z, y, x) but the one with the most voxels."""
     parts, count = ndimage.label(structure)
     sizes = np.bincount(parts.ravel(), minlength=count + 1)
     sizes[0] = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -51,6 +51,8 @@ class TrainState:
     validated
         Iteration after which the networks were validated last; where a stop cut a validation off, resuming makes up
         for it.
+    taught_by_itself
+        Whether the networks have begun anew, on scans that earlier ones labelled (`training.self_training`).
     """
 
     iteration: int
@@ -64,6 +66,7 @@ class TrainState:
     rung: int = 0
     planned: bool | None = None
     validated: int = 0
+    taught_by_itself: bool = False
 
     def continued(self, iterations: int) -> TrainState:
         """Return the state from which training goes on for `iterations` more, on another annotation."""
@@ -75,6 +78,11 @@ class TrainState:
             first_elapsed_s=self.elapsed_s,
             validated=self.iteration,
         )
+
+    def begun_anew(self, iterations: int) -> TrainState:
+        """Return the state from which new networks learn for `iterations`, from what these label (`self_training`)."""
+        figures = {name: getattr(self, name) for name in ("dice", "propagation_dice", "best_dice")}
+        return replace(self.continued(iterations), taught_by_itself=True, **figures)
 
 
 def save_checkpoint(

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 
 from napari_rada.allocator import give_back
 from napari_rada.errors import RadaError, RunFolderError, Stopped
-from napari_rada.events import FinishReason, RunFinished, StageProgress
+from napari_rada.events import FinishReason, Notice, RunFinished, Stage, StageProgress
 from napari_rada.memory import release
 from napari_rada.models.device import computing
-from napari_rada.training.checkpoint import TrainState
+from napari_rada.models.triple_view import TripleViewModel
+from napari_rada.training.checkpoint import Checkpoint, TrainState, load_checkpoint, save_weights
 from napari_rada.training.economy import Rung, ladder, run_within_memory
 from napari_rada.training.exchange import prepared
 from napari_rada.training.guiding import prepare_guide
+from napari_rada.training.self_training import halves, labelled_by, teaches_itself
 from napari_rada.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from napari_rada.data.classes import ClassTable
     from napari_rada.events import Event, Listener
     from napari_rada.models.guided import Guide
-    from napari_rada.training.checkpoint import Checkpoint
     from napari_rada.training.run_folder import RunFolder
     from napari_rada.training.team import Team
     from napari_rada.training.volumes import Volume
@@ -75,11 +76,10 @@ class Job:
                 self.told(RunFinished(FinishReason.STOPPED, state.iteration))
                 return FinishReason.STOPPED, state
             give_back()
-            trainer, reason = self._run(volumes, guide, checkpoint)
-            state = trainer.state
-            del trainer
+            state, reason = self._run(volumes, guide, checkpoint)
             if self.device.type != "cpu":
                 release()  # a prediction needs the card's memory, of which recordings keep their own
+        self.told(RunFinished(reason, state.iteration))
         return reason, state
 
     def told(self, event: Event) -> None:
@@ -103,7 +103,64 @@ class Job:
 
     def _run(
         self, volumes: Sequence[Volume], guide: Guide | None, checkpoint: Checkpoint | None
-    ) -> tuple[Trainer, FinishReason]:
+    ) -> tuple[TrainState, FinishReason]:
+        """Train on all volumes at once; or, where networks teach themselves, on the annotated ones first."""
+        if not teaches_itself(self.config, volumes):
+            return self._trained(self.config, volumes, guide, checkpoint)
+        first, second = halves(self.config)
+        if checkpoint is None or not checkpoint.state.taught_by_itself:
+            annotated = [volume for volume in volumes if volume.is_labelled]
+            to_come = 0 if second.training.minutes else second.training.iterations
+            state, reason = self._trained(first, annotated, guide, checkpoint, to_come)
+            if reason is not FinishReason.COMPLETED:
+                return state, reason
+            checkpoint = self._begun_anew(state, guide)
+        try:
+            with self.team.together():
+                volumes = self._labelled(volumes, guide)
+        except Stopped:
+            return checkpoint.state, FinishReason.STOPPED
+        return self._trained(second, volumes, guide, checkpoint)
+
+    def _begun_anew(self, state: TrainState, guide: Guide | None) -> Checkpoint:
+        """Keep the best networks as teacher, and make new ones the last checkpoint."""
+        state, weights = state.begun_anew(self.config.training.iterations), self._networks(guide).state_dict()
+        if self.team.leads:
+            best, last = self.folder.best_checkpoint, self.folder.last_checkpoint
+            teacher = load_checkpoint(best if best.exists() else last)
+            save_weights(self.folder.teacher_checkpoint, teacher.state, teacher.model)
+            save_weights(last, state, weights)
+        self.team.any(False)
+        return Checkpoint(state, weights, None)
+
+    def _labelled(self, volumes: Sequence[Volume], guide: Guide | None) -> list[Volume]:
+        """Let the teacher label the volumes that nobody annotated."""
+        teacher = self._networks(guide)
+        load_checkpoint(self.folder.teacher_checkpoint).fill(teacher)
+        teacher.place_on(self.device)
+        bare = [position for position, volume in enumerate(volumes) if not volume.is_labelled]
+        found, total = list(volumes), len(bare)
+        for number, position in enumerate(bare):
+            self.told(StageProgress(Stage.PREDICT, number, total, volumes[position].name))
+            found[position] = labelled_by(teacher, volumes[position], self.config, self.control)
+        self.told(StageProgress(Stage.PREDICT, total, total))
+        scans = "1 scan" if total == 1 else f"{total} scans"
+        self.told(Notice(f"The networks labelled {scans} without annotated slices; new networks learn from all."))
+        return found
+
+    def _networks(self, guide: Guide | None) -> TripleViewModel:
+        return TripleViewModel(len(self.classes), self.config.model, self.config.seed, guide)
+
+    def _trained(
+        self,
+        config: RunConfig,
+        volumes: Sequence[Volume],
+        guide: Guide | None,
+        checkpoint: Checkpoint | None,
+        to_come: int = 0,
+    ) -> tuple[TrainState, FinishReason]:
+        """Train with these settings on these volumes, within the memory that there is."""
+
         def make(rung: Rung, start: Checkpoint | None) -> Trainer:
             return Trainer(
                 volumes,
@@ -117,13 +174,15 @@ class Job:
                 economy=rung.economy,
                 guide=guide,
                 team=self.team,
+                to_come=to_come,
             )
 
-        rungs = ladder(self.config, self.device, self.team.size)
+        rungs = ladder(config, self.device, self.team.size)
         try:
-            return run_within_memory(make, rungs, self.folder, checkpoint, self.told, self.team)
+            trainer, reason = run_within_memory(make, rungs, self.folder, checkpoint, self.told, self.team)
         except RadaError as error:
             if self.team.leads:
                 with suppress(RunFolderError):  # the folder itself may be what is wrong
                     self.folder.log(f"failed: {error}")
             raise
+        return trainer.state, reason

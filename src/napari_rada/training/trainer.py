@@ -21,7 +21,6 @@ from napari_rada.events import (
     Notice,
     Paused,
     Resumed,
-    RunFinished,
     StepLogged,
     TrainingStarted,
     Validated,
@@ -82,6 +81,8 @@ class Trainer:
         The encoded prompts; None trains without guidance.
     team
         The processes that train this run together; only the one that leads writes to `folder`.
+    to_come
+        Iterations of the run after those of this trainer, for what is told.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Trainer:
         economy: Economy = AS_CONFIGURED,
         guide: Guide | None = None,
         team: Team = ALONE,
+        to_come: int = 0,
     ) -> None:
         self.volumes = volumes
         self.config = config
@@ -108,6 +110,7 @@ class Trainer:
         self.listener = listener
         self.economy = economy
         self.team = team
+        self.to_come = to_come
         self.rows = Rows()
         state = checkpoint.state if checkpoint else TrainState(0, self.settings.iterations)
         records = device.type == "cuda" and recordable(self.settings, team.size) and economy.records
@@ -152,7 +155,7 @@ class Trainer:
             torch.manual_seed(self.config.seed)
             if self._checkpoint and self._checkpoint.training:
                 self._checkpoint.restore(self.optimiser, self.sampler.rng, self.device)
-            self.listener(TrainingStarted(self.state.iteration + 1, self.state.total_iterations, str(self.device)))
+            self.listener(TrainingStarted(self.state.iteration + 1, self._in_all, str(self.device)))
             try:
                 with self.batches.cut_ahead() if cuts_ahead(self.device) else nullcontext():
                     reason = self._loop()
@@ -161,7 +164,6 @@ class Trainer:
                 held = self.folder.settle()
         for name in held:
             self.listener(Notice(f"{name} is open in another program, so that its last lines could not be written."))
-        self.listener(RunFinished(reason, self.state.iteration))
         return reason
 
     def _loop(self) -> FinishReason:
@@ -202,10 +204,8 @@ class Trainer:
         if iteration % self.settings.log_every == 0:
             absent = (math.nan,) * (NUM_VIEWS - len(summary.supervised))
             supervised, cross = summary.supervised + absent, summary.cross + absent
-            remaining = self._pace.seconds(self.state) * (self.state.total_iterations - iteration)
-            event = StepLogged(
-                iteration, self.state.total_iterations, supervised, cross, beta, rate, self.state.elapsed_s, remaining
-            )
+            remaining = self._pace.seconds(self.state) * (self._in_all - iteration)
+            event = StepLogged(iteration, self._in_all, supervised, cross, beta, rate, self.state.elapsed_s, remaining)
             if self.team.leads:
                 self.folder.log_step(event)
             self.listener(event)
@@ -217,6 +217,11 @@ class Trainer:
         if self.device.type != "cpu" or self.team.size > 1 or self.settings.compile != "none":
             return nullcontext()
         return whole_or_not_at_all(self.model, self.sampler.rng, self.control)
+
+    @property
+    def _in_all(self) -> int:
+        """Planned iterations of the run."""
+        return self.state.total_iterations + self.to_come
 
     @property
     def share(self) -> Share:
@@ -297,8 +302,9 @@ class Trainer:
         with autocast(self.device, always=self._mixed):
             logits_NBCDHW = recomputed(self.model, inputs) if self.economy.recompute else self._networks(inputs)
         logits_NBCDHW = logits_NBCDHW.float()
-        labelled = self.share.own_labelled
-        first = 0 if self.settings.cross.on_labelled else labelled
+        own = self.share.own_labelled
+        labelled = len(batch.image_BDHW) if self.state.taught_by_itself else own  # the others have labels, too, then
+        first = 0 if self.settings.cross.on_labelled else own
         uncertainty = self._uncertainty(logits_NBCDHW, batch, first) if knobs.crossing else None
         pairs = self.settings.view_pairs
         return network_losses(logits_NBCDHW, batch, labelled, pairs, knobs, uncertainty, self.team.total, first)

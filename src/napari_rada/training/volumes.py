@@ -62,7 +62,7 @@ class Volume:
     views
         (Z, Y, X) uint8 bit mask of the views that annotated a voxel.
     pseudo
-        (N, Z, Y, X) int16: the dense labels that each network is taught; None if unlabelled.
+        (N, Z, Y, X) int16: the dense labels that each network is taught; None if there are none.
     pseudo_distance
         (N, Z, Y, X) float32: their distance to the annotation they come from.
     prior
@@ -77,6 +77,8 @@ class Volume:
         mm along (Z, Y, X).
     name
         The case's name, for messages.
+    is_labelled
+        True if somebody annotated a slice.
     """
 
     image: NDArray[np.float32]
@@ -89,11 +91,7 @@ class Volume:
     held_out: dict[int, HeldOutView]
     spacing: tuple[float, float, float]
     name: str = ""
-
-    @property
-    def is_labelled(self) -> bool:
-        """True if somebody annotated a slice."""
-        return self.pseudo is not None
+    is_labelled: bool = True
 
 
 def third_view(pair: tuple[int, int]) -> int:
@@ -114,7 +112,7 @@ def make_volume(
     propagation without the view that the network is not taught, so that this view stays unseen.
     """
     if pseudo is None:
-        return Volume(case.image, case.truth, case.views, None, None, None, None, {}, case.spacing, case.name)
+        return Volume(case.image, case.truth, case.views, None, None, None, None, {}, case.spacing, case.name, False)
     without = {view: one for view, one in enumerate(pseudo.held_out) if one is not None and case.slices[view]}
     views = {view: _held_out_view(case, view, probability) for view, probability in without.items()}
     held_out = {view: shown for view, shown in views.items() if len(shown.voxels)}

@@ -1,0 +1,139 @@
+"""Scans that nobody annotated teach as networks of a first half label them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tests.engine import ball_case, overfitting_config, tiny_config
+
+from napari_rada import pipeline
+from napari_rada.control import RunControl
+from napari_rada.data.case import Case
+from napari_rada.data.classes import UNKNOWN
+from napari_rada.errors import ConfigError
+from napari_rada.events import FinishReason, Notice, RunFinished, Stage, StageProgress, StepLogged, Validated
+from napari_rada.models.triple_view import TripleViewModel
+from napari_rada.training.checkpoint import load_checkpoint
+from napari_rada.training.run_folder import RunFolder
+from napari_rada.training.self_training import halves, labelled_by
+from napari_rada.training.share import check_share
+from napari_rada.training.team import Team
+from napari_rada.training.volumes import Volume
+
+CASES = ball_case("annotated"), ball_case("bare", seed=1, labelled=False)
+HALF = 4
+
+
+def config(**settings):
+    return tiny_config(**{"model__completion": False, "training__self_training": True, **settings})
+
+
+def weights(run):
+    return load_checkpoint(run / "checkpoints" / "last.pt").model
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nobody stopped, and what it told."""
+    path, events = tmp_path_factory.mktemp("run") / "run", []
+    pipeline.train(CASES, path, config(), listener=events.append)
+    return path, events
+
+
+def test_the_second_half_begins_anew_with_what_the_first_has_labelled(whole, tmp_path):
+    run, events = whole
+    steps = [event for event in events if isinstance(event, StepLogged)]
+    assert [step.iteration for step in steps] == list(range(1, 2 * HALF + 1))
+    assert {step.total_iterations for step in steps} == {2 * HALF}
+    assert events[-1] == RunFinished(FinishReason.COMPLETED, 2 * HALF)
+    assert sum(isinstance(event, RunFinished) for event in events) == 1
+    told = [event.message for event in events if isinstance(event, Notice)]
+    assert "The networks labelled 1 scan without annotated slices; new networks learn from all." in told
+    assert StageProgress(Stage.PREDICT, 0, 1, "bare") in events
+    assert load_checkpoint(run / "checkpoints" / "last.pt").state.taught_by_itself
+    alone = tmp_path / "alone"
+    pipeline.train(CASES, alone, config(training__unlabelled_patches=0))
+    first, logged = ([step.supervised for step in RunFolder.open(path).steps()] for path in (alone, run))
+    assert logged[:HALF] == first, "the first half knows the annotated scan alone"
+    assert steps[HALF].learning_rate == steps[0].learning_rate, "schedules begin anew"
+    validated = [event for event in events if isinstance(event, Validated)]
+    best = max(event.dice for event in validated)
+    assert load_checkpoint(run / "checkpoints" / "best.pt").state.best_dice == best, "of both halves"
+
+
+@pytest.mark.parametrize("when", ["first half", "its end", "labelling", "second half"])
+def test_stopped_and_resumed_equals_never_stopped(whole, tmp_path, when):
+    control, events = RunControl(), []
+
+    def listen(event):
+        events.append(event)
+        step = event.iteration if isinstance(event, StepLogged) else 0
+        labelling = isinstance(event, StageProgress) and event.stage is Stage.PREDICT
+        if {"first half": step == 2, "its end": step == HALF, "labelling": labelling, "second half": step == 6}[when]:
+            control.stop()
+
+    stopped = pipeline.train(CASES, tmp_path / "run", config(), control=control, listener=listen)
+    assert stopped.reason is FinishReason.STOPPED
+    assert events[-1] == RunFinished(FinishReason.STOPPED, stopped.iteration)
+    resumed = pipeline.resume(tmp_path / "run")
+    assert (resumed.reason, resumed.iteration) == (FinishReason.COMPLETED, 2 * HALF)
+    for name, values in weights(whole[0]).items():
+        assert torch.equal(values, weights(tmp_path / "run")[name]), name
+
+
+@pytest.mark.parametrize("said", [0, 1])
+def test_new_networks_learn_what_the_teacher_says(tmp_path, monkeypatch, said):
+    def label(model, volume, *_):
+        shape = (3, *volume.image.shape)
+        return replace(volume, pseudo=np.full(shape, said, np.int16), pseudo_distance=np.zeros(shape, np.float32))
+
+    monkeypatch.setattr("napari_rada.training.job.labelled_by", label)
+    bare = Case.create(np.random.default_rng(5).normal(5.0, 1.0, (16, 24, 24)).astype(np.float32), name="bare")
+    learning = {"training__iterations": 30, "training__self_training": True, "training__unlabelled_patches": 1}
+    pipeline.train([CASES[0], bare], tmp_path, overfitting_config(**learning, inference__largest_part=False))
+    found = pipeline.predict(tmp_path, bare, weights="last").mask.mean()
+    assert found < 0.1 if said == 0 else found > 0.5
+
+
+def test_labels_are_what_the_networks_find_together_and_trusted_everywhere():
+    image = np.random.default_rng(0).normal(size=(16, 16, 24)).astype(np.float32)
+    nobody = np.full(image.shape, UNKNOWN, np.int16)
+    volume = Volume(
+        image, nobody, np.zeros(image.shape, np.uint8), None, None, None, None, {}, (1.0, 1.0, 1.0), "bare", False
+    )
+    settings = config(training__patch=[16, 16, 24])
+    model = TripleViewModel(2, settings.model)
+    found = labelled_by(model, volume, settings, RunControl())
+    assert found.pseudo is not None
+    assert found.pseudo_distance is not None
+    assert found.pseudo.shape == found.pseudo_distance.shape == (3, *image.shape)
+    assert (found.pseudo_distance == 0).all()
+    assert set(np.unique(found.pseudo)) <= {0, 1}
+    assert not found.is_labelled, "patches of it are still drawn as those of an unlabelled scan"
+    one = labelled_by(model, volume, settings.with_settings({"inference.largest_part": True}), RunControl())
+    assert one.pseudo is not None
+    assert 0 < one.pseudo.sum() < found.pseudo.sum(), "noise has many parts"
+
+
+def test_a_time_budget_is_shared_by_the_halves():
+    first, second = halves(config(training__minutes=10))
+    assert first.training.minutes == second.training.minutes == 5
+    assert (first.training.unlabelled_patches, second.training.unlabelled_patches) == (0, 1)
+
+
+def test_where_all_scans_are_annotated_there_is_one_half(tmp_path):
+    assert pipeline.train([CASES[0], ball_case("other", seed=2)], tmp_path, config()).iteration == HALF
+    assert not (tmp_path / "checkpoints" / "teacher.pt").exists()
+
+
+def test_every_process_has_a_patch_in_the_first_half_too():
+    class Two(Team):
+        size = 2
+
+    settings = config(training__labelled_patches=1, training__unlabelled_patches=1).training
+    with pytest.raises(ConfigError, match="2 processes for 1 patches"):
+        check_share(settings, Two())
+    check_share(settings.model_copy(update={"self_training": False}), Two())
