@@ -3,6 +3,7 @@ import itertools
 import json
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -180,6 +181,26 @@ def test_a_cohort_run_predicts_a_scan_that_nobody_annotated(tmp_path):
     assert (planned.model.completion, planned.data.spacing) == (False, (1.0, 1.0, 1.0))
     unseen = pipeline.predict(tmp_path / "run", ball_case(seed=3, labelled=False), device="cpu")
     assert dice(unseen.mask, ball()) > 0.8
+
+
+def test_slips_of_painting_are_told_once_by_whatever_uses_the_annotation(tmp_path):
+    case = ball_case()
+    labels = case.labels.copy()
+    labels[CENTRE[0]] &= ball(radius=5.0)[CENTRE[0]] ^ 1
+    outlined, config, run = replace(case, labels=labels), tiny_config(training__iterations=1), tmp_path / "run"
+
+    def told(use, *what):
+        events = []
+        use(*what, listener=events.append)
+        return [event.message.split(";")[0] for event in events if isinstance(event, Notice)]
+
+    slip = ["ball: label 1 is a closed outline in axial slice 10"]
+    assert told(pipeline.propagate, outlined, config) == slip
+    assert told(pipeline.train, [outlined], run, config) == slip
+    predict = partial(pipeline.predict, run, device="cpu")
+    assert told(predict, outlined) == slip
+    assert told(predict, ball_case(labelled=False)) == []
+    assert told(pipeline.propagate, case, config) == []
 
 
 @pytest.mark.parametrize(("patches", "taught"), [(0, ["a"]), (1, ["a", "b", "c"])])

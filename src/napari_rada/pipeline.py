@@ -15,6 +15,7 @@ from napari_rada.data.case import Case, as_cases, check_trainable, one_case
 from napari_rada.data.grid import told_out_of_scale
 from napari_rada.data.orientation import told_turned, turn_of
 from napari_rada.data.slices import named_slices
+from napari_rada.data.slips import told_slips
 from napari_rada.data.working import told_cut_short
 from napari_rada.errors import ConfigError, InputError
 from napari_rada.events import FinishReason, Listener, Notice, Stage, StageProgress, ignore
@@ -108,8 +109,7 @@ def propagate(
     control = control or RunControl()
     case = one_case(case)
     classes = check_trainable([case])
-    if told := told_cut_short(case, config.data.crop_margin):
-        listener(Notice(told))
+    _tell(listener, told_cut_short(case, config.data.crop_margin), *told_slips(case))
     work = Work(case, classes, config, control, listener)
     with computing(config.threads):
         found = propagated(work, own_grids(work), held_out=False)
@@ -318,18 +318,17 @@ def predict(
         If a stop was requested.
     """
     control = control or RunControl()
-    run = TrainedRun.open(run_dir, one_case(case), weights)
+    given = one_case(case)
+    run = TrainedRun.open(run_dir, given, weights)
     config, classes, case = run.config, run.classes, run.case
     run.check_completable()
-    if told := told_turned(case, config.data.orientation):
-        listener(Notice(told))
+    _tell(listener, told_turned(case, config.data.orientation), *told_slips(given))
     turn = turn_of(case, config.data.orientation)
     work = Work(turn.case(case), classes, config, control, listener)
     with computing(config.threads):
         model = run.model(device)
         grids = working_grids(work)
-        if told := told_out_of_scale(case.name, grids[0].spacing, config.data.spacing):
-            listener(Notice(told))
+        _tell(listener, told_out_of_scale(case.name, grids[0].spacing, config.data.spacing))
         inside = found_inside(work, model, grids)
         prediction = turned_back(assembled(work, inside, run.provenance()), turn, case)
     return tidied(prediction, tidy or CleanUp(), case, config)
@@ -444,9 +443,7 @@ def suggest(prediction: Prediction, annotated: Sequence[AnnotatedSlice | tuple[i
 
 def _train(job: Job, checkpoint: Checkpoint | None) -> TrainingResult:
     wanted = job.config.data.orientation
-    for told in (told_turned(case, wanted) for case in job.cases):
-        if told:
-            job.told(Notice(told))
+    _tell(job.told, *(told_turned(case, wanted) for case in job.cases))
     job = replace(job, cases=[turn_of(case, wanted).case(case) for case in job.cases])
 
     def make(case: Case) -> Volume:
@@ -457,10 +454,15 @@ def _train(job: Job, checkpoint: Checkpoint | None) -> TrainingResult:
 
 
 def _tell_what_is_left_out(job: Job, cases: Sequence[Case]) -> None:
-    cut_short = (told_cut_short(case, job.config.data.crop_margin) for case in job.cases)
-    for told in (left_out(cases, job.config), *cut_short):
-        if told:
-            job.told(Notice(told))
+    _tell(job.told, left_out(cases, job.config))
+    for case in job.cases:
+        _tell(job.told, told_cut_short(case, job.config.data.crop_margin), *told_slips(case))
+
+
+def _tell(listener: Listener, *sentences: str | None) -> None:
+    for sentence in sentences:
+        if sentence:
+            listener(Notice(sentence))
 
 
 def _on_grid_of(before: RunConfig, config: RunConfig) -> RunConfig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,6 +24,14 @@ def test_a_good_case_has_no_hints():
     assert found.hints == ()
     assert found.memory.fits
     assert found.seconds > 0
+
+
+def test_an_outline_that_was_not_filled_is_told():
+    case = ball_case()
+    labels = case.labels.copy()
+    labels[CENTRE[0]] &= ball(radius=5.0)[CENTRE[0]] ^ 1
+    found = preflight([replace(case, labels=labels)], tiny_config())
+    assert [hint.split(";")[0] for hint in found.hints] == ["ball: label 1 is a closed outline in axial slice 10"]
 
 
 def test_a_time_budget_is_the_time():

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from napari_rada.data.case import check_trainable
+from napari_rada.data.slips import told_slips
 from napari_rada.data.working import told_cut_short
 from napari_rada.models.device import autocast, autocasts, computing, learns_in_bfloat16, resolve_device
 from napari_rada.models.networks import NetworkInput, count_cues
@@ -67,7 +68,8 @@ def preflight(cases: Sequence[Case], config: RunConfig) -> Preflight:
     budget = config.training.minutes
     seconds = 60.0 * budget if budget else config.training.iterations * seconds_per_iteration(len(classes), config)
     told = [left_out(cases, config), *(told_cut_short(case, config.data.crop_margin) for case in cases)]
-    return Preflight(memory, seconds, (*_hints(cases), *(hint for hint in told if hint)))
+    slips = [slip for case in cases for slip in told_slips(case)]
+    return Preflight(memory, seconds, (*_hints(cases), *(hint for hint in told if hint), *slips))
 
 
 def seconds_per_iteration(num_classes: int, config: RunConfig) -> float:
