@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from napari.layers import Labels
 
 from napari_rada._napari.annotation import AnnotationModel, SliceRow, watch_edits, watch_strokes
+from napari_rada._napari.layers import set_class_infos
+from napari_rada.data.classes import ClassInfo
+from napari_rada.data.grid import Grid
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import InputError
 
@@ -73,6 +77,22 @@ def test_rows_follow_the_painting_and_changed_fires_once_per_change(labels):
     model.rescan()
     assert seen == [1]
     assert model.rows[0].voxels == 37
+
+
+def test_slips_are_told_of_the_planes_that_are_asked_for_with_the_names_of_classes(labels):
+    outlined = np.zeros_like(labels.data)
+    outlined[6, 1:13, 1:15] = 1
+    outlined[6, 2:12, 2:14] = 0
+    layer = Labels(outlined)
+    set_class_infos(layer, [ClassInfo(1, "atrium")])
+    model, grid = AnnotationModel(layer), Grid.from_spacing(layer.data.shape, (1.0, 1.0, 1.0))
+    model.set_complete(AXIAL)
+    model.set_complete(CORONAL)
+    (told,) = model.told_slips([AXIAL, CORONAL], grid)
+    assert told.startswith("atrium is a closed outline in axial slice 6; ")
+    assert model.told_slips([CORONAL], grid) == []
+    layer.data = outlined[:6]
+    assert model.told_slips([AXIAL], grid) == [], "the plane is gone"
 
 
 def test_a_slice_outside_the_volume_is_refused(labels):

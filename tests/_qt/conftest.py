@@ -73,6 +73,7 @@ class FakeEngine:
     seconds: float = 0.01
     error: BaseException | None = None
     breaks_at: int | None = None
+    notice: str = ""
     go: threading.Event = field(default_factory=threading.Event)
     prepared: threading.Event = field(default_factory=threading.Event)
     cases: list[Case] = field(default_factory=list)
@@ -91,6 +92,8 @@ class FakeEngine:
 
     def propagate(self, case: Case, config: Any = None, *, control: RunControl, listener: Listener) -> Prediction:
         self._begin("propagate", case, config)
+        if self.notice:
+            listener(Notice(self.notice))
         self._tiles(Stage.PROPAGATE, control, listener)
         return predicted(case)
 

@@ -306,6 +306,32 @@ def test_strokes_go_to_the_labels_that_are_chosen(widget, viewer):
     assert viewer.layers.selection.active is scan, "nobody was painting"
 
 
+def test_an_outline_is_told_wherever_its_slice_is_marked_and_with_the_preview(widget, viewer, wait, engine):
+    labels = viewer.layers["labels"]
+    labels.data[6] = 0
+    labels.data[6, 1:13, 1:15] = 1
+    labels.data[6, 3:11, 3:13] = 0
+    told = "Marked, but label 1 is a closed outline in axial slice 6; if it is solid there, fill it: what it encloses"
+    widget.go_to(AXIAL)
+    widget.mark_current_slice()
+    assert widget.message.value().startswith(told)
+    widget.panel.table.cellWidget(0, 0).findChild(QCheckBox).click()
+    assert not widget.message.value(), "it is no longer marked"
+    widget.panel.table.cellWidget(0, 0).findChild(QCheckBox).click()
+    assert widget.message.value().startswith(told)
+    widget.go_to(CORONAL)
+    widget.mark_current_slice()
+    assert not widget.message.value(), "it is told of the slice that is marked"
+    widget.panel.table.cellWidget(0, 0).findChild(QCheckBox).click()
+    widget.detect()
+    assert widget.message.value().startswith(told)
+    engine.notice = "scan: label 1 is a closed outline."
+    widget.propagate()
+    wait(lambda: not widget.job.is_running)
+    assert widget.message.value().startswith("Preview in layer")
+    assert widget.message.value().endswith(engine.notice)
+
+
 def test_no_slice_is_marked_as_empty_that_is_painted_in_another_layer(widget, viewer, notified):
     labels = viewer.layers["labels"]
     widget.new_labels()

@@ -11,12 +11,15 @@ from psygnal import Signal
 
 from napari_rada._napari.layers import (
     annotated_slices,
+    class_infos,
     full_resolution,
     is_lazy,
+    lies_on,
     set_annotated_slices,
     shape_of,
 )
 from napari_rada.data.slices import AnnotatedSlice, crossings, detect_slices
+from napari_rada.data.slips import find_slips, tell_slips
 from napari_rada.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 
     from napari.components import ViewerModel
     from napari.layers import Labels
+
+    from napari_rada.data.grid import Grid
 
 EDIT_EVENTS = ("paint", "set_data", "data", "labels_update")
 """What a Labels layer emits when painted, filled, undone or replaced; the payloads are private."""
@@ -122,6 +127,14 @@ class AnnotationModel:
         painted = np.asarray(full_resolution(self.layer)[plane.selector()]) != 0
         return bool(painted.any() and not painted[~crossings(shape_of(self.layer), plane, others)].any())
 
+    def told_slips(self, planes: Iterable[AnnotatedSlice], grid: Grid) -> list[str]:
+        """Say what looks like slips of painting in some annotated planes, which `grid` names."""
+        labels = full_resolution(self.layer)
+        complete, wanted = (
+            [plane for plane in some if 0 <= plane.index < labels.shape[plane.axis]] for some in (self.complete, planes)
+        )
+        return tell_slips(find_slips(labels, complete, wanted), class_infos(self.layer), grid)
+
     def _write(self, planes: Iterable[AnnotatedSlice]) -> None:
         set_annotated_slices(self.layer, sorted(planes))
 
@@ -138,6 +151,17 @@ class AnnotationModel:
         if not 0 <= plane.index < labels.shape[plane.axis]:
             return 0
         return int(np.count_nonzero(np.asarray(labels[plane.selector()])))
+
+
+def check_painted(labels: Labels, brush: Labels, plane: AnnotatedSlice) -> None:
+    """Raise `InputError` if a plane is empty in some labels, and painted in those that the brush is in."""
+    if not lies_on(labels, brush) or np.any(full_resolution(labels)[plane.selector()]):
+        return
+    if np.any(full_resolution(brush)[plane.selector()]):
+        raise InputError(
+            f"This slice is painted in '{brush.name}', where the brush is, and empty in '{labels.name}'; choose "
+            f"'{brush.name}' under Labels, or select '{labels.name}' in the layer list, and mark it then."
+        )
 
 
 def watch_strokes(viewer: ViewerModel, layer: Labels, callback: Callable[[], None]) -> Callable[[], None]:

@@ -11,6 +11,7 @@ from napari.layers import Image, Labels
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QCheckBox, QPushButton
 
+from napari_rada._napari.annotation import check_painted
 from napari_rada._napari.brush_lock import BrushLock
 from napari_rada._napari.edits import accept_plane, copy_nearest
 from napari_rada._napari.engine import load_pipeline, propagation, suggesting
@@ -47,7 +48,7 @@ from napari_rada.errors import InputError
 from napari_rada.events import Notice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from napari.components import ViewerModel
@@ -92,6 +93,7 @@ class LabelSlicesWidget(Dock):
         self._load_engine = load_engine
         self._asked: _Question | None = None
         self._then_suggest = False
+        self._notices: list[str] = []
         self._preview: tuple[_Question, Prediction] | None = None
         self.job = Job("propagation", spawn)
         self._pump = JobPump(self.job, self)
@@ -162,7 +164,7 @@ class LabelSlicesWidget(Dock):
             model, plane = self._checked_model(), self._checked_plane()
             brush = self._brush_elsewhere()
             if brush is not None:
-                self._check_painted(brush, plane)
+                check_painted(self.labels.value(), brush, plane)
             model.set_complete(plane)
             if brush is not None:
                 self.message.setValue(f"Marked in '{model.layer.name}'; the brush is in '{brush.name}'.", "warning")
@@ -170,6 +172,8 @@ class LabelSlicesWidget(Dock):
                 self.message.setValue("Marked as empty: no structure reaches this slice. Untick it to paint there.")
             elif model.shows_only_crossings(plane):
                 self.message.setValue(ONLY_CROSSINGS, "warning")
+            else:
+                self._tell_slips([plane])
 
     def suggest(self) -> None:
         """Show a slice worth annotating: on an axis that has none, then where the propagation is in doubt."""
@@ -212,7 +216,9 @@ class LabelSlicesWidget(Dock):
             if not model.can_be_scanned:
                 raise InputError(f"Layer '{model.layer.name}' is read in parts; mark its annotated slices one by one.")
             model.rescan()
-            if not model.accept_proposals():
+            accepted = model.accept_proposals()
+            self._tell_slips(accepted)
+            if not accepted:
                 self.message.setValue("No further painted slice was found; a slice left empty is marked by hand.")
 
     def propagate(self) -> None:
@@ -243,7 +249,7 @@ class LabelSlicesWidget(Dock):
     def _propagate(self, question: _Question, *, then_suggest: bool) -> None:
         snapshot = take_snapshot(question.image, question.labels, [plane for plane, _painted in question.slices])
         self.job.start(propagation(self._load_engine, snapshot, question.config))
-        self._asked, self._then_suggest = question, then_suggest
+        self._asked, self._then_suggest, self._notices = question, then_suggest, []
 
     def _suggest_where_in_doubt(self) -> None:
         """Suggest from the latest propagation, or from a new one if it would be asked something else."""
@@ -363,16 +369,11 @@ class LabelSlicesWidget(Dock):
         # A viewer that napari hands to a dock wraps the layer: it is equal to the chosen one, but not the same object.
         return active if isinstance(active, Labels) and active != self.labels.value() else None
 
-    def _check_painted(self, brush: Labels, plane: AnnotatedSlice) -> None:
-        """Raise `InputError` if a slice is painted in the layer of the brush and empty in the chosen one."""
-        labels = self.labels.value()
-        if not lies_on(labels, brush) or np.any(full_resolution(labels)[plane.selector()]):
-            return
-        if np.any(full_resolution(brush)[plane.selector()]):
-            raise InputError(
-                f"This slice is painted in '{brush.name}', where the brush is, and empty in '{labels.name}'; choose "
-                f"'{brush.name}' under Labels, or select '{labels.name}' in the layer list, and mark it then."
-            )
+    def _tell_slips(self, marked: Sequence[AnnotatedSlice]) -> None:
+        """Say what looks like slips of painting in slices that were marked as annotated."""
+        grid = self.navigator.grid
+        if grid is not None and (told := self._checked_model().told_slips(marked, grid)):
+            self.message.setValue(f"Marked, but {' Also, '.join(told)}", "warning")
 
     def _on_image_changed(self, layer: Image | None) -> None:
         self.navigator.set_layer(layer)
@@ -465,6 +466,7 @@ class LabelSlicesWidget(Dock):
     def _on_complete_changed(self, plane: AnnotatedSlice, complete: bool) -> None:
         with self.telling_errors():
             self._checked_model().set_complete(plane, complete)
+            self._tell_slips([plane] if complete else [])
         self.panel.redraw()  # a tick that was refused goes back
 
     def _on_remove_requested(self, plane: AnnotatedSlice) -> None:
@@ -473,6 +475,7 @@ class LabelSlicesWidget(Dock):
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, Notice):
+            self._notices.append(event.message)
             self.message.setValue(event.message, "warning")
 
     def _on_propagated(self, prediction: Prediction) -> None:
@@ -484,7 +487,8 @@ class LabelSlicesWidget(Dock):
         with self.telling_errors():
             preview = show_preview(self.viewer, prediction, image, labels)
             if (image, labels) == (self.image.value(), self.labels.value()):
-                self.message.setValue(f"Preview in layer '{preview.name}' ({prediction.sizes(CLASSES_TOLD)}).")
+                told = f"Preview in layer '{preview.name}' ({prediction.sizes(CLASSES_TOLD)})."
+                self.message.setValue(" ".join([told, *self._notices]), "warning" if self._notices else "info")
                 # Probabilities are the largest part of a prediction; that of the likeliest class says where to go next.
                 likeliest = prediction.probability.max(axis=0, keepdims=True)
                 self._preview = (asked, replace(prediction, probability=likeliest))
