@@ -37,7 +37,7 @@ from napari_rada._qt.class_panel import ClassPanel
 from napari_rada._qt.dock import Dock, form
 from napari_rada._qt.job_row import JobRow
 from napari_rada._qt.layer_combo import LayerCombo
-from napari_rada._qt.message import CLASSES_TOLD
+from napari_rada._qt.message import CLASSES_TOLD, ONLY_CROSSINGS
 from napari_rada._qt.navigator import SliceNavigator
 from napari_rada._qt.painting_panel import PaintingPanel
 from napari_rada._qt.run_settings import viewer_config
@@ -66,10 +66,6 @@ if TYPE_CHECKING:
 
 AUTO_PROPAGATE_MS = 500
 """Quiet time after the annotated slices changed before the preview follows by itself."""
-ONLY_CROSSINGS = (
-    "Marked, but only lines of other slices are painted here, and all around them counts as background; if the "
-    "structure reaches this slice, untick it and paint there."
-)
 
 
 class _Question(NamedTuple):

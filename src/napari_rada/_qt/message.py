@@ -22,6 +22,10 @@ CLASSES_TOLD = 4
 """Of so many classes a message says how large they are."""
 BREAK = "\u200b"
 """Takes no room, and a line may end there."""
+ONLY_CROSSINGS = (
+    "Marked, but only lines of other slices are painted here, and all around them counts as background; if the "
+    "structure reaches this slice, untick it and paint there."
+)
 
 
 class Message(QLabel):
