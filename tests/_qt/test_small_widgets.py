@@ -24,7 +24,7 @@ from napari_rada._qt.folder_edit import FolderEdit, fresh_run_folder
 from napari_rada._qt.keys import QuietCombo
 from napari_rada._qt.layer_combo import LayerCombo
 from napari_rada._qt.loss_plot import LossPlot
-from napari_rada._qt.message import Message, breakable
+from napari_rada._qt.message import Message, Notices, breakable
 from napari_rada._qt.progress import ProgressLine, duration
 from napari_rada._qt.run_settings import PresetCombo, RunLength, RunSettings, viewer_config
 from napari_rada._qt.theme import READABLE, colours_of, contrast
@@ -249,6 +249,26 @@ def test_a_message_is_hidden_when_empty_and_shows_markup_as_text(qtbot):
     assert colours_of("dark").error in message.text()
     message.setValue("")
     assert not message.isVisibleTo(message.parentWidget())
+
+
+def test_the_last_two_notices_are_shown_and_all_of_them_kept(qtbot):
+    notices = Notices()
+    qtbot.addWidget(notices)
+    notices.add("The card is busy; the CPU is used instead.")
+    assert (notices.value(), notices.toolTip()) == ("The card is busy; the CPU is used instead.", "")
+    notices.add("No weights are here. Download them.")
+    assert notices.value() == "The card is busy; the CPU is used instead. No weights are here."
+    notices.add("Heart is a closed outline.")
+    assert notices.value() == "No weights are here. Heart is a closed outline."
+    assert notices.toolTip().splitlines() == [
+        "The card is busy; the CPU is used instead.",
+        "No weights are here. Download them.",
+        "Heart is a closed outline.",
+    ]
+    notices.forget()
+    assert (notices.value(), notices.toolTip()) == ("", "")
+    notices.add("One.")
+    assert notices.value() == "One."
 
 
 def test_a_long_word_is_broken_and_copied_whole(qtbot, qapp):

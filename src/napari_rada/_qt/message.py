@@ -20,6 +20,8 @@ Kind: TypeAlias = Literal["info", "warning", "error"]
 
 CLASSES_TOLD = 4
 """Of so many classes a message says how large they are."""
+SHOWN = 2
+"""So many notices are shown at a time."""
 BREAK = "\u200b"
 """Takes no room, and a line may end there."""
 ONLY_CROSSINGS = (
@@ -96,3 +98,24 @@ class Message(QLabel):
 def breakable(text: str) -> str:
     """Let paths and other long words be broken: the longest word of a label is the least width of its dock."""
     return re.sub(r"\S{20,}", lambda word: re.sub(r"[/\\_.-]+|[^/\\_.-]{16}", rf"\g<0>{BREAK}", word[0]), text)
+
+
+class Notices(Message):
+    """What is told one after the other: how the last two begin, and everything when one points there."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._told: list[str] = []
+
+    def add(self, text: str) -> None:
+        """Show one more, the first of whose sentences says what happened."""
+        self._told.append(text)
+        begin = " ".join(told.partition(". ")[0].removesuffix(".") + "." for told in self._told[-SHOWN:])
+        self.setValue(begin, "warning")
+        self.setToolTip("" if begin == text else "\n".join(self._told))
+
+    def forget(self) -> None:
+        """Show nothing of what was told so far."""
+        self._told = []
+        self.setValue("")
+        self.setToolTip("")

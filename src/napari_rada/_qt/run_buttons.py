@@ -66,6 +66,7 @@ class RunButtons(QWidget):
     def set_data(self, state: RunState, run: str | None, *, loading: bool = False) -> None:
         """Show a state; `run` names the run that can be continued, if there is one; none begins while one is loaded."""
         self._state = state
+        began_here = self.start.hasFocus() or self.proceed.hasFocus()
         idle = state is RunState.IDLE
         free = idle and not loading
         waiting = state in (RunState.PAUSED, RunState.PAUSING)
@@ -75,6 +76,8 @@ class RunButtons(QWidget):
         self.pause.setEnabled(waiting or state is RunState.TRAINING)
         self.stop.setEnabled(not idle and state is not RunState.STOPPING)
         self.proceed.setEnabled(free and run is not None)
+        if began_here and not free and self.stop.isEnabled():
+            self.stop.setFocus()  # else it would go to a button that has nothing to do with the run
         self.more.entries[LOAD].setEnabled(free)
         self.proceed.setToolTip(
             f"Train on from {run} with the annotation as it is now; that run is kept"

@@ -25,7 +25,7 @@ from napari_rada._qt.folder_edit import FolderEdit, can_be_made, folder_for_runs
 from napari_rada._qt.layer_combo import LayerCombo
 from napari_rada._qt.log_window import LogWindow
 from napari_rada._qt.loss_plot import LossPlot
-from napari_rada._qt.message import Message
+from napari_rada._qt.message import Notices
 from napari_rada._qt.preview_panel import PreviewedRun, PreviewPanel
 from napari_rada._qt.progress import ProgressLine, duration
 from napari_rada._qt.run_buttons import RunButtons
@@ -101,7 +101,7 @@ class TrainWidget(Dock):
         self.buttons = RunButtons()
         self.progress = ProgressLine()
         self.plot = LossPlot()
-        self.notices = Message()
+        self.notices = Notices()
         self.preview = PreviewPanel(napari_viewer, load_engine)
         self.log = LogWindow(self)
         self._redraw = QTimer(self)
@@ -235,7 +235,7 @@ class TrainWidget(Dock):
         self.run_dir, self._can_continue, self.history = run_dir, False, history
         device = self.settings.device.value()
         self.preview.set_run(PreviewedRun(run_dir, snapshot, self.image.value(), self.labels.value(), device))
-        self._show_notice("")
+        self.notices.forget()
         self.summary.setText(COPY_NOTE)
         self.plot.set_data(self.history)
 
@@ -420,7 +420,7 @@ class TrainWidget(Dock):
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, Notice):
-            self._show_notice(event.message)
+            self.notices.add(event.message)
         if isinstance(event, StageProgress):
             self.progress.set_stage(self.state, event.done, event.total)
         if self.history.add(event) and not self._redraw.isActive():
@@ -432,12 +432,6 @@ class TrainWidget(Dock):
         if self.session.run_dir != self.run_dir and self.run_dir is not None and RunFolder(self.run_dir).is_run:
             self.session.run_dir = self.run_dir
         self.preview.take_in(event)
-
-    def _show_notice(self, text: str) -> None:
-        """Show the first sentence, what to do about it when one points there: a run needs the height for its plot."""
-        first, stop, rest = text.partition(". ")
-        self.notices.setValue(first + stop.strip(), "warning")
-        self.notices.setToolTip(text if rest else "")
 
     def _on_succeeded(self, result: TrainingResult) -> None:
         self.plot.set_data(self.history)
