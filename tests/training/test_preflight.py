@@ -44,6 +44,18 @@ def test_more_work_takes_longer():
     assert large > 3 * small
 
 
+def test_both_halves_of_self_training_count(monkeypatch):
+    def patches(_classes, config):
+        return config.training.labelled_patches + config.training.unlabelled_patches
+
+    monkeypatch.setattr("napari_rada.training.preflight.seconds_per_iteration", patches)
+    config = tiny_config(training__labelled_patches=2)
+    scans = [ball_case(), ball_case("bare", labelled=False)]
+    assert preflight(scans, config).seconds == 4 * 2 + 4 * 3
+    assert preflight(scans, config.for_cohort().with_settings({"training.self_training": False})).seconds == 4 * 3
+    assert preflight([ball_case(), ball_case("other")], config).seconds == 4 * 3
+
+
 def test_noisy_passes_on_labelled_patches_take_longer():
     taught = {"training__unlabelled_patches": 0, "training__cross__noisy_passes": 16}
     without, on_labelled = (

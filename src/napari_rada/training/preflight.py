@@ -20,6 +20,7 @@ from napari_rada.models.triple_view import TripleViewModel
 from napari_rada.training.estimate import MemoryEstimate, planned_memory
 from napari_rada.training.plan import left_out, plan, teaching_grids
 from napari_rada.training.recording import CudaGraphs, recordable
+from napari_rada.training.self_training import halves, teaches_itself
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -65,11 +66,16 @@ def preflight(cases: Sequence[Case], config: RunConfig) -> Preflight:
     classes = check_trainable(cases)
     config = plan(cases, config)
     memory = planned_memory(teaching_grids(cases, config), len(classes), config)
+    parts = halves(config) if teaches_itself(config, cases) else (config,)
     budget = config.training.minutes
-    seconds = 60.0 * budget if budget else config.training.iterations * seconds_per_iteration(len(classes), config)
+    seconds = 60.0 * budget if budget else sum(_seconds(len(classes), part) for part in parts)
     told = [left_out(cases, config), *(told_cut_short(case, config.data.crop_margin) for case in cases)]
     slips = [slip for case in cases for slip in told_slips(case)]
     return Preflight(memory, seconds, (*_hints(cases), *(hint for hint in told if hint), *slips))
+
+
+def _seconds(num_classes: int, config: RunConfig) -> float:
+    return config.training.iterations * seconds_per_iteration(num_classes, config)
 
 
 def seconds_per_iteration(num_classes: int, config: RunConfig) -> float:

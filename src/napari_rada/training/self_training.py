@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 
     from napari_rada.config import RunConfig
     from napari_rada.control import RunControl
+    from napari_rada.data.case import Case
     from napari_rada.models.triple_view import TripleViewModel
     from napari_rada.training.volumes import Volume
 
 
-def teaches_itself(config: RunConfig, volumes: Sequence[Volume]) -> bool:
+def teaches_itself(config: RunConfig, scans: Sequence[Case] | Sequence[Volume]) -> bool:
     """Tell whether a run has two halves, the second with scans that the networks of the first label."""
     training = config.training
-    return training.self_training and training.unlabelled_patches > 0 and not all(v.is_labelled for v in volumes)
+    return training.self_training and training.unlabelled_patches > 0 and not all(scan.is_labelled for scan in scans)
 
 
 def halves(config: RunConfig) -> tuple[RunConfig, RunConfig]:
