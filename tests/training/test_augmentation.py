@@ -28,7 +28,9 @@ def volume(*, labelled: bool = True) -> Volume:
         views[where] |= 1 << axis
     pseudo = np.stack([labels] * 3) if labelled else None
     distance = np.full((3, *labels.shape), 2.0, dtype=np.float32) if labelled else None
-    return Volume(labels.astype(np.float32), truth, views, pseudo, distance, None, None, {}, (1.0, 1.0, 1.0), "ball")
+    spacing = (1.0, 1.0, 1.0)
+    image = labels.astype(np.float32)
+    return Volume(image, truth, views, pseudo, distance, None, None, {}, spacing, "ball", labelled)
 
 
 def sampler(seed: int = 0, *, patch: tuple[int, int, int] = PATCH, labelled: bool = True) -> PatchSampler:
