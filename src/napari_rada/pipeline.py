@@ -46,6 +46,7 @@ from napari_rada.training.lock import locked
 from napari_rada.training.plan import left_out, plan, teaching
 from napari_rada.training.preview import preview_annotated
 from napari_rada.training.run_folder import RunFolder
+from napari_rada.training.self_training import halves, teaches_itself
 from napari_rada.training.share import check_share
 from napari_rada.training.snapshot import load_cases, load_classes, save_snapshot
 from napari_rada.training.team import ALONE
@@ -442,6 +443,8 @@ def suggest(prediction: Prediction, annotated: Sequence[AnnotatedSlice | tuple[i
 
 
 def _train(job: Job, checkpoint: Checkpoint | None) -> TrainingResult:
+    if teaches_itself(job.config, job.cases):
+        check_share(halves(job.config)[0].training, job.team)
     wanted = job.config.data.orientation
     _tell(job.told, *(told_turned(case, wanted) for case in job.cases))
     job = replace(job, cases=[turn_of(case, wanted).case(case) for case in job.cases])

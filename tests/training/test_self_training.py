@@ -19,7 +19,6 @@ from napari_rada.models.triple_view import TripleViewModel
 from napari_rada.training.checkpoint import load_checkpoint
 from napari_rada.training.run_folder import RunFolder
 from napari_rada.training.self_training import halves, labelled_by
-from napari_rada.training.share import check_share
 from napari_rada.training.team import Team
 from napari_rada.training.volumes import Volume
 
@@ -129,11 +128,15 @@ def test_where_all_scans_are_annotated_there_is_one_half(tmp_path):
     assert not (tmp_path / "checkpoints" / "teacher.pt").exists()
 
 
-def test_every_process_has_a_patch_in_the_first_half_too():
+def test_every_process_has_a_patch_in_the_first_half_too(tmp_path):
     class Two(Team):
         size = 2
 
-    settings = config(training__labelled_patches=1, training__unlabelled_patches=1).training
     with pytest.raises(ConfigError, match="2 processes for 1 patches"):
-        check_share(settings, Two())
-    check_share(settings.model_copy(update={"self_training": False}), Two())
+        pipeline.train(CASES, tmp_path / "run", config(), team=Two())
+
+
+def test_networks_can_teach_each_other_from_the_start_instead(tmp_path):
+    ran = pipeline.train(CASES, tmp_path / "run", config(training__self_training=False))
+    assert ran.iteration == HALF
+    assert not (tmp_path / "run" / "checkpoints" / "teacher.pt").exists()

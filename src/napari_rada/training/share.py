@@ -86,7 +86,7 @@ def check_share(settings: TrainingConfig, team: Team) -> None:
     ConfigError
         If a process would have nothing to do.
     """
-    patches = settings.labelled_patches + (0 if settings.self_training else settings.unlabelled_patches)
+    patches = settings.labelled_patches + settings.unlabelled_patches
     if team.size > patches:
         raise ConfigError(
             f"There are {team.size} processes for {patches} patches per batch; start at most {patches}, or raise "
