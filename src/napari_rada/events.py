@@ -45,7 +45,7 @@ class StageProgress:
 
 @dataclass(frozen=True)
 class TrainingStarted:
-    """Fires once, after preparation, before iteration `first_iteration` (1, or more when resumed)."""
+    """Fires before iteration `first_iteration`: 1, or more when resumed, with less memory, or in a second half."""
 
     first_iteration: int
     total_iterations: int

@@ -142,7 +142,7 @@ def _shown(labels: Any, plane: AnnotatedSlice) -> NDArray[np.integer]:
 
 
 def _is_outline(painted: NDArray[np.integer], value: int) -> bool:
-    """Tell whether a structure encloses more of a slice that has label 0 than it has itself."""
+    """Tell whether a structure encloses more voxels of label 0 than `ENCLOSED` times its own."""
     structure = painted == value
     where = _bounds(structure)
     beside, _number = ndimage.label(np.pad(~structure[where], 1, constant_values=True))
