@@ -13,7 +13,7 @@ from napari_rada import pipeline
 from napari_rada.control import RunControl
 from napari_rada.data.case import Case
 from napari_rada.data.classes import UNKNOWN
-from napari_rada.errors import ConfigError
+from napari_rada.errors import ConfigError, InputError, NotEnoughMemoryError
 from napari_rada.events import FinishReason, Notice, RunFinished, Stage, StageProgress, StepLogged, Validated
 from napari_rada.models.triple_view import TripleViewModel
 from napari_rada.training.checkpoint import load_checkpoint
@@ -81,6 +81,23 @@ def test_stopped_and_resumed_equals_never_stopped(whole, tmp_path, when):
     assert (resumed.reason, resumed.iteration) == (FinishReason.COMPLETED, 2 * HALF)
     for name, values in weights(whole[0]).items():
         assert torch.equal(values, weights(tmp_path / "run")[name]), name
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "told"),
+    [(InputError("It is odd."), InputError, "It is odd."), (MemoryError(), NotEnoughMemoryError, "Memory ran out")],
+)
+def test_what_keeps_the_networks_from_labelling_is_in_the_log(tmp_path, monkeypatch, error, kind, told):
+    def label(*_):
+        raise error
+
+    monkeypatch.setattr("napari_rada.training.job.labelled_by", label)
+    with pytest.raises(kind, match=told):
+        pipeline.train(CASES, tmp_path, config())
+    last = (tmp_path / "run.log").read_text().splitlines()[-1]
+    assert f" failed: {told}" in last
+    monkeypatch.undo()
+    assert pipeline.resume(tmp_path).iteration == 2 * HALF
 
 
 @pytest.mark.parametrize("said", [0, 1])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from napari_rada.allocator import give_back
 from napari_rada.errors import RadaError, RunFolderError, Stopped
 from napari_rada.events import FinishReason, Notice, RunFinished, Stage, StageProgress
-from napari_rada.memory import release
+from napari_rada.memory import release, shortage_explained
 from napari_rada.models.device import computing
 from napari_rada.models.triple_view import TripleViewModel
 from napari_rada.training.checkpoint import Checkpoint, TrainState, load_checkpoint, save_weights
@@ -65,7 +65,24 @@ class Job:
             Where to go on; None starts afresh.
         make_volume
             Prepares a case; raises `Stopped` if a stop was requested.
+
+        Raises
+        ------
+        RadaError
+            If it failed, which is in the log then.
         """
+        try:
+            return self._ended(checkpoint, make_volume)
+        except RadaError as error:
+            if self.team.leads:
+                with suppress(RunFolderError):  # the folder itself may be what is wrong
+                    self.folder.log(f"failed: {error}")
+            raise
+
+    @shortage_explained
+    def _ended(
+        self, checkpoint: Checkpoint | None, make_volume: Callable[[Case], Volume]
+    ) -> tuple[FinishReason, TrainState]:
         with computing(self.config.threads), ExitStack() as stack:
             try:
                 with self.team.together():
@@ -178,11 +195,5 @@ class Job:
             )
 
         rungs = ladder(config, self.device, self.team.size)
-        try:
-            trainer, reason = run_within_memory(make, rungs, self.folder, checkpoint, self.told, self.team)
-        except RadaError as error:
-            if self.team.leads:
-                with suppress(RunFolderError):  # the folder itself may be what is wrong
-                    self.folder.log(f"failed: {error}")
-            raise
+        trainer, reason = run_within_memory(make, rungs, self.folder, checkpoint, self.told, self.team)
         return trainer.state, reason
