@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from napari_rada.training.checkpoint import TrainState
-from napari_rada.training.pace import BUDGET_SHARE, Pace
+from napari_rada.training.pace import BUDGET_SHARE, Pace, ToCome
 
 
 def passed(state: TrainState, *seconds: float, loading: int = 1) -> tuple[Pace, TrainState]:
@@ -53,3 +53,9 @@ def test_after_a_slow_start_the_rest_of_a_budget_is_used() -> None:
 def test_a_budget_that_is_used_up_leaves_what_is_done() -> None:
     pace, state = passed(TrainState(0, 100_000), 400.0, 1.0)
     assert pace.fitting(state, 5.0) == 2
+
+
+def test_what_is_to_come_takes_the_time_of_its_iterations_or_its_budget() -> None:
+    assert ToCome().seconds(2.0) == 0
+    assert ToCome(iterations=10, cost=1.5).seconds(2.0) == pytest.approx(30.0)
+    assert ToCome(minutes=2.0).seconds(2.0) == pytest.approx(120.0)

@@ -18,7 +18,7 @@ from napari_rada.events import FinishReason, Notice, RunFinished, Stage, StagePr
 from napari_rada.models.triple_view import TripleViewModel
 from napari_rada.training.checkpoint import load_checkpoint
 from napari_rada.training.run_folder import RunFolder
-from napari_rada.training.self_training import halves, labelled_by
+from napari_rada.training.self_training import after, halves, labelled_by
 from napari_rada.training.team import Team
 from napari_rada.training.volumes import Volume
 
@@ -138,6 +138,31 @@ def test_a_time_budget_is_shared_by_the_halves():
     first, second = halves(config(training__minutes=10))
     assert first.training.minutes == second.training.minutes == 5
     assert (first.training.unlabelled_patches, second.training.unlabelled_patches) == (0, 1)
+
+
+@pytest.mark.parametrize(("on_labelled", "noisy", "cost"), [(True, 0, 3 / 2), (False, 3, 4 / 2), (True, 3, 3 / 2)])
+def test_an_iteration_of_the_second_half_takes_as_long_as_its_patches(on_labelled, noisy, cost):
+    crossing = {"training__cross__on_labelled": on_labelled, "training__cross__noisy_passes": noisy}
+    left = after(*halves(config(training__labelled_patches=2, **crossing)))
+    assert left.iterations == HALF
+    assert left.cost == pytest.approx(cost)
+
+
+def test_the_time_left_in_the_first_half_is_that_of_both(whole, tmp_path):
+    steps = [event for event in whole[1] if isinstance(event, StepLogged)]
+    each = steps[1].elapsed_s - steps[0].elapsed_s  # the first one loads
+    assert steps[1].remaining_s == pytest.approx(each * (HALF - 2 + 2 * HALF)), "of two patches instead of one"
+    assert steps[HALF - 1].remaining_s > 0 == steps[-1].remaining_s
+    control, events = RunControl(), []
+
+    def listen(event):
+        events.append(event)
+        if isinstance(event, StepLogged):
+            control.stop()
+
+    pipeline.train(CASES, tmp_path / "run", config(training__minutes=10), control=control, listener=listen)
+    (step,) = (event for event in events if isinstance(event, StepLogged))
+    assert step.remaining_s > 60 * 10 / 2, "the second half has its minutes, too"
 
 
 def test_where_all_scans_are_annotated_there_is_one_half(tmp_path):

@@ -16,7 +16,8 @@ from napari_rada.training.checkpoint import Checkpoint, TrainState, load_checkpo
 from napari_rada.training.economy import Rung, ladder, run_within_memory
 from napari_rada.training.exchange import prepared
 from napari_rada.training.guiding import prepare_guide
-from napari_rada.training.self_training import halves, labelled_by, teaches_itself
+from napari_rada.training.pace import NOTHING
+from napari_rada.training.self_training import after, halves, labelled_by, teaches_itself
 from napari_rada.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from napari_rada.data.classes import ClassTable
     from napari_rada.events import Event, Listener
     from napari_rada.models.guided import Guide
+    from napari_rada.training.pace import ToCome
     from napari_rada.training.run_folder import RunFolder
     from napari_rada.training.team import Team
     from napari_rada.training.volumes import Volume
@@ -127,8 +129,7 @@ class Job:
         first, second = halves(self.config)
         if checkpoint is None or not checkpoint.state.taught_by_itself:
             annotated = [volume for volume in volumes if volume.is_labelled]
-            to_come = 0 if second.training.minutes else second.training.iterations
-            state, reason = self._trained(first, annotated, guide, checkpoint, to_come)
+            state, reason = self._trained(first, annotated, guide, checkpoint, after(first, second))
             if reason is not FinishReason.COMPLETED:
                 return state, reason
             checkpoint = self._begun_anew(state, guide)
@@ -174,7 +175,7 @@ class Job:
         volumes: Sequence[Volume],
         guide: Guide | None,
         checkpoint: Checkpoint | None,
-        to_come: int = 0,
+        to_come: ToCome = NOTHING,
     ) -> tuple[TrainState, FinishReason]:
         """Train with these settings on these volumes, within the memory that there is."""
 

@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from napari_rada.training.checkpoint import TrainState
 
 BUDGET_SHARE = 0.9
 """Share of a time budget that is planned for iterations; validation and checkpoints take the rest."""
+
+
+class ToCome(NamedTuple):
+    """What a run does after the iterations of a trainer, for what is told.
+
+    Parameters
+    ----------
+    iterations
+        How many; 0 where they have a time budget instead.
+    cost
+        How long one takes, in iterations of the trainer.
+    minutes
+        The time budget.
+    """
+
+    iterations: int = 0
+    cost: float = 1.0
+    minutes: float = 0.0
+
+    def seconds(self, each: float) -> float:
+        """Return how long it takes, from the time of an iteration of the trainer."""
+        return 60.0 * self.minutes + self.iterations * self.cost * each
+
+
+NOTHING = ToCome()
 
 
 class Pace:

@@ -14,6 +14,7 @@ import numpy as np
 
 from napari_rada.inference.cleanup import but_the_largest
 from napari_rada.inference.sliding import blank_prior, predicted_softmax
+from napari_rada.training.pace import ToCome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +23,11 @@ if TYPE_CHECKING:
     from napari_rada.control import RunControl
     from napari_rada.data.case import Case
     from napari_rada.models.triple_view import TripleViewModel
+    from napari_rada.settings import TrainingConfig
     from napari_rada.training.volumes import Volume
+
+FORWARD = 1 / 3
+"""Share of the time of learning from a patch that it takes to look at it."""
 
 
 def teaches_itself(config: RunConfig, scans: Sequence[Case] | Sequence[Volume]) -> bool:
@@ -36,6 +41,21 @@ def halves(config: RunConfig) -> tuple[RunConfig, RunConfig]:
     minutes = config.training.minutes
     second = config if minutes is None else config.with_settings({"training.minutes": minutes / 2})
     return second.with_settings({"training.unlabelled_patches": 0}), second
+
+
+def after(first: RunConfig, second: RunConfig) -> ToCome:
+    """Return what is left when the first half is done, whose iterations take fewer patches."""
+    training = second.training
+    if training.minutes is not None:
+        return ToCome(minutes=training.minutes)
+    return ToCome(training.iterations, _patches(training) / _patches(first.training))
+
+
+def _patches(training: TrainingConfig) -> float:
+    """Count the patches of an iteration, those that are only looked at for the time that they take."""
+    learned = training.labelled_patches + training.unlabelled_patches
+    noisy = learned if training.cross.on_labelled else training.unlabelled_patches
+    return learned + FORWARD * training.cross.noisy_passes * noisy
 
 
 def labelled_by(model: TripleViewModel, volume: Volume, config: RunConfig, control: RunControl) -> Volume:

@@ -37,7 +37,7 @@ from napari_rada.training.interruption import whole_or_not_at_all
 from napari_rada.training.losses import entropy
 from napari_rada.training.objective import Knobs, Summary, clean_uncertainty, network_losses, objective, summarised
 from napari_rada.training.optimiser import make_optimiser
-from napari_rada.training.pace import Pace
+from napari_rada.training.pace import NOTHING, Pace
 from napari_rada.training.patches import PatchSampler
 from napari_rada.training.recording import WARM_UP, CudaGraphs, Recorder, recordable
 from napari_rada.training.share import Rows, Share, share_layers
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from napari_rada.training.checkpoint import Checkpoint
     from napari_rada.training.economy import Economy
     from napari_rada.training.objective import NetworkLoss
+    from napari_rada.training.pace import ToCome
     from napari_rada.training.patches import Batch, Cuts, Draws
     from napari_rada.training.run_folder import RunFolder
     from napari_rada.training.team import Team
@@ -82,7 +83,7 @@ class Trainer:
     team
         The processes that train this run together; only the one that leads writes to `folder`.
     to_come
-        Iterations of the run after those of this trainer, for what is told.
+        What the run does after the iterations of this trainer, for what is told.
     """
 
     def __init__(
@@ -99,7 +100,7 @@ class Trainer:
         economy: Economy = AS_CONFIGURED,
         guide: Guide | None = None,
         team: Team = ALONE,
-        to_come: int = 0,
+        to_come: ToCome = NOTHING,
     ) -> None:
         self.volumes = volumes
         self.config = config
@@ -204,7 +205,8 @@ class Trainer:
         if iteration % self.settings.log_every == 0:
             absent = (math.nan,) * (NUM_VIEWS - len(summary.supervised))
             supervised, cross = summary.supervised + absent, summary.cross + absent
-            remaining = self._pace.seconds(self.state) * (self._in_all - iteration)
+            each = self._pace.seconds(self.state)
+            remaining = each * (self.state.total_iterations - iteration) + self.to_come.seconds(each)
             event = StepLogged(iteration, self._in_all, supervised, cross, beta, rate, self.state.elapsed_s, remaining)
             if self.team.leads:
                 self.folder.log_step(event)
@@ -221,7 +223,7 @@ class Trainer:
     @property
     def _in_all(self) -> int:
         """Planned iterations of the run."""
-        return self.state.total_iterations + self.to_come
+        return self.state.total_iterations + self.to_come.iterations
 
     @property
     def share(self) -> Share:
