@@ -14,6 +14,7 @@ from napari_rada import durable
 from napari_rada.cli import main
 from napari_rada.control import RunControl
 from napari_rada.errors import ConfigError, InputError
+from napari_rada.events import Stage, StageProgress
 from napari_rada.models.completer import CUES, load_completer, read_provenance
 from napari_rada.pretraining.examples import Example, draw_slices, make_example
 from napari_rada.pretraining.run import pretrain
@@ -92,6 +93,36 @@ def test_stopped_and_resumed_it_ends_with_the_same_weights():
     assert [p.loss for p in whole.history] == [p.loss for p in rest.history]
 
 
+@pytest.mark.parametrize("checks", [1, 3])
+def test_a_check_that_a_stop_cut_off_is_made_up_for(checks):
+    config, events, control = replace(TINY, checks=checks), [], RunControl()
+    whole = Pretrainer(config)
+    whole.run(RunControl(), lambda progress: None)
+
+    def listen(event):
+        if event == StageProgress(Stage.PREPARE, 1, checks, "scans to check on"):
+            control.stop()
+
+    half = Pretrainer(config)
+    ended = half.run(control, lambda progress: None, listener=listen)
+    assert ended == (checks == 1), "a single scan is over soon"
+    rest = Pretrainer(config, half.state_dict())
+    assert rest.run(RunControl(), lambda progress: None, listener=events.append)
+    assert [progress[:-1] for progress in rest.history] == [progress[:-1] for progress in whole.history]
+    assert StageProgress(Stage.PREPARE, 0, 2, "latest examples") in events, "which takes a while"
+
+
+def test_after_the_last_step_nothing_is_left_but_a_check_that_was_cut_off():
+    trainer = Pretrainer(TINY)
+    trainer.run(RunControl(), lambda progress: None)
+    complete = list(trainer.history)
+    state = trainer.state_dict()
+    assert Pretrainer(TINY, state).run(RunControl(), lambda progress: pytest.fail("it was checked"))
+    cut_off = Pretrainer(TINY, {**state, "history": state["history"][:-1], "losses": [complete[-1].loss]})
+    assert cut_off.run(RunControl(), lambda progress: None)
+    assert cut_off.history == complete
+
+
 @pytest.mark.parametrize("stop_at", [1, 3])
 def test_stopped_between_two_checks_it_tells_the_same_losses(stop_at):
     whole = Pretrainer(TINY)
@@ -128,7 +159,7 @@ def stopped_at(step, hours=None):
 def test_hours_become_steps():
     trainer = Pretrainer(replace(TINY, check_every=1000, checks=0))
     trainer.train_step = lambda: _count(trainer)  # type: ignore[method-assign]
-    trainer._check = lambda: trainer.step  # type: ignore[assignment, method-assign, return-value]
+    trainer._check = lambda *_: trainer.step  # type: ignore[assignment, method-assign, return-value]
     clock = itertools.count()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("napari_rada.pretraining.trainer.time.monotonic", lambda: float(next(clock)))
@@ -151,6 +182,24 @@ def test_the_command_s_run_writes_weights_with_their_provenance(tmp_path):
     assert [entry["step"] for entry in provenance["history"]] == [2, 4]
     with pytest.raises(InputError, match="exists; choose another name, or resume"):
         pretrain(out, TINY, control=RunControl(), on_progress=lambda progress: None)
+
+
+def test_two_do_not_train_to_one_name(tmp_path):
+    out, said = tmp_path / "weights.safetensors", []
+
+    def on_progress(progress):
+        out.with_name(out.name + ".state").rename(aside := tmp_path / "aside")
+        with pytest.raises(InputError, match=r"in use by process .*; stop that one .* choose another name") as new:
+            pretrain(out, TINY, control=RunControl(), on_progress=lambda progress: None)
+        aside.rename(out.with_name(out.name + ".state"))
+        with pytest.raises(InputError, match=r"is in use by process") as resumed:
+            pretrain(out, TINY, resume=True, control=RunControl(), on_progress=lambda progress: None)
+        said.extend([new, resumed])
+
+    assert pretrain(out, TINY, control=RunControl(), on_progress=on_progress)
+    assert len(said) == 4
+    beside = tmp_path / "other.safetensors"
+    assert pretrain(beside, TINY, control=RunControl(), on_progress=lambda progress: None)
 
 
 class Full:

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.engine import ball_case, tiny_config
 
-from napari_rada import pipeline
+from napari_rada import lock, pipeline
 from napari_rada.errors import RunFolderError
 from napari_rada.events import Event, StepLogged
-from napari_rada.training import lock
 from napari_rada.training.lock import FILE, locked
 from napari_rada.training.team import ALONE, Team
 

@@ -28,6 +28,7 @@ def run(args: argparse.Namespace, console: Console, control: RunControl) -> bool
 
     def on_progress(progress: Progress) -> None:
         reached.append(progress)
+        console.close()
         left = progress.elapsed_s / progress.step * (progress.steps - progress.step)
         sys.stderr.write(
             f"step {progress.step}/{progress.steps}: loss {progress.loss:.4f}, Dice {progress.dice:.4f} on synthetic "
@@ -36,7 +37,9 @@ def run(args: argparse.Namespace, console: Console, control: RunControl) -> bool
 
     given = {name: getattr(args, name) for name in ("seed", "steps") if getattr(args, name) is not None}
     config = PretrainConfig(**given)
-    if not pretrain(out, config, hours=args.hours, resume=args.resume, control=control, on_progress=on_progress):
+    length = {"hours": args.hours, "resume": args.resume}
+    if not pretrain(out, config, **length, control=control, on_progress=on_progress, listener=console):
+        console.close()
         sys.stderr.write(f"stopped; go on with --resume, from {out}{STATE_SUFFIX}\n")
         return False
     data = {"file": out, "history": [progress._asdict() for progress in reached]}

@@ -11,7 +11,9 @@ import torch
 
 from napari_rada.durable import sink, written_whole
 from napari_rada.errors import ConfigError, InputError
+from napari_rada.events import ignore
 from napari_rada.io.files import check_folder
+from napari_rada.lock import kept_to_one
 from napari_rada.models.completer import pack_completer
 from napari_rada.models.device import computing
 from napari_rada.pretraining.trainer import PretrainConfig, Pretrainer
@@ -21,9 +23,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_rada.control import RunControl
+    from napari_rada.events import Listener
     from napari_rada.pretraining.trainer import Progress
 
-STATE_SUFFIX = ".state"
+STATE_SUFFIX, LOCK_SUFFIX = ".state", ".lock"
 KEPT = "the state before is kept, if there was one: free some space, then resume"
 
 
@@ -35,6 +38,7 @@ def pretrain(
     resume: bool = False,
     control: RunControl,
     on_progress: Callable[[Progress], None],
+    listener: Listener = ignore,
 ) -> bool:
     """Train a completer on synthetic scans and write its weights; the state lies beside them, in ``OUT.state``.
 
@@ -46,6 +50,8 @@ def pretrain(
         Settings; not used when resuming, where those of the state count.
     hours
         Train for about this long instead of `config.steps`; None when resuming: as at the start.
+    on_progress, listener
+        Told of every check, and of steps and of what is drawn between them.
 
     Returns
     -------
@@ -57,8 +63,8 @@ def pretrain(
     ConfigError
         If `hours` is no time.
     InputError
-        If `out` or its state exists and `resume` was not asked for, the state to resume from cannot be used, or their
-        folder is missing or cannot be written.
+        If `out` or its state exists and `resume` was not asked for, the state to resume from cannot be used, another
+        process trains to the same name, or their folder is missing or cannot be written.
     """
     if hours is not None and not 0.0 < hours < inf:
         raise ConfigError(f"Training cannot last {hours:g} hours; give a number above 0.")
@@ -66,18 +72,21 @@ def pretrain(
     state = out.with_name(out.name + STATE_SUFFIX)
     if not resume and (out.exists() or state.exists()):
         raise InputError(f"{out if out.exists() else state} exists; choose another name, or resume.")
-    trainer = _resumed(state) if resume else Pretrainer(config)
+    if resume and not state.is_file():
+        raise InputError(f"There is no {state} to resume from; start without resuming.")
+    with kept_to_one(out.with_name(out.name + LOCK_SUFFIX), str(out), "another name", InputError):
+        trainer = _resumed(state) if resume else Pretrainer(config)
 
-    def checked(progress: Progress) -> None:
+        def checked(progress: Progress) -> None:
+            _save_state(state, trainer)
+            on_progress(progress)
+
+        with computing(threads=None):
+            finished = trainer.run(control, checked, hours, listener)
         _save_state(state, trainer)
-        on_progress(progress)
-
-    with computing(threads=None):
-        finished = trainer.run(control, checked, hours)
-    _save_state(state, trainer)
-    if finished:
-        with written_whole(out) as temporary:
-            temporary.write_bytes(pack_completer(trainer.average, provenance(trainer)))
+        if finished:
+            with written_whole(out) as temporary:
+                temporary.write_bytes(pack_completer(trainer.average, provenance(trainer)))
     return finished
 
 
@@ -102,8 +111,6 @@ def _save_state(path: Path, trainer: Pretrainer) -> None:
 
 
 def _resumed(path: Path) -> Pretrainer:
-    if not path.is_file():
-        raise InputError(f"There is no {path} to resume from; start without resuming.")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         config = PretrainConfig(**{**state["config"], "widths": tuple(state["config"]["widths"])})

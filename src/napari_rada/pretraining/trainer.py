@@ -16,9 +16,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from napari_rada.errors import ConfigError, RadaError
+from napari_rada.errors import ConfigError, RadaError, Stopped
+from napari_rada.events import Stage, StageProgress, ignore
 from napari_rada.models.completer import CUES, LOGIT_LIMIT, Completer
 from napari_rada.pretraining.examples import Example, make_example
+from napari_rada.progress import told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_rada.control import RunControl
+    from napari_rada.events import Listener
 
 PROPAGATION = CUES.index("propagation")
 BLINDED = {"image": 0.5, "contrast": 0.3, "likelihood": 0.3, "smooth likelihood": 0.3}
@@ -129,7 +132,13 @@ class Pretrainer:
         self._pool: deque[Example] = deque(maxlen=config.pool)
         self._checks: list[Example] = []
 
-    def run(self, control: RunControl, on_progress: Callable[[Progress], None], hours: float | None = None) -> bool:
+    def run(
+        self,
+        control: RunControl,
+        on_progress: Callable[[Progress], None],
+        hours: float | None = None,
+        listener: Listener = ignore,
+    ) -> bool:
         """Train until all steps are done; False if a stop was requested before.
 
         Parameters
@@ -137,21 +146,36 @@ class Pretrainer:
         hours
             Replaces the number of steps by what fits, judged by the first steps; a resumed run keeps its number. None
             takes the hours with which a resumed run began, if any.
+        on_progress, listener
+            Told of every check, and of steps and of what is drawn between them.
         """
         self.hours = self.hours if hours is None else hours
-        self._refill(control)
+        try:
+            self._refill(control, listener)
+            self._check_if_due(control, on_progress, listener)
+            self._train(control, on_progress, listener)
+        except Stopped:
+            return False
+        return True
+
+    def _train(self, control: RunControl, on_progress: Callable[[Progress], None], listener: Listener) -> None:
         while self.step < self.steps:
-            if control.stop_requested:
-                return False
+            control.check()
+            listener(StageProgress(Stage.TRAIN, self.step, self.steps))
             started = time.monotonic()
             self._losses.append(self.train_step())
             self.elapsed_s += time.monotonic() - started
             if self.hours is not None and self.step == TIMED_STEPS:
                 self.steps = max(int(3600.0 * self.hours / (self.elapsed_s / TIMED_STEPS)), TIMED_STEPS + 1)
-            if self.step % self.config.check_every == 0 or self.step == self.steps:
-                self.history.append(self._check())
-                on_progress(self.history[-1])
-        return True
+            self._check_if_due(control, on_progress, listener)
+        listener(StageProgress(Stage.TRAIN, self.step, self.steps))
+
+    def _check_if_due(self, control: RunControl, on_progress: Callable[[Progress], None], listener: Listener) -> None:
+        """Check after every so many steps and after the last, once: also where a stop cut that off."""
+        due = self.step % self.config.check_every == 0 or self.step == self.steps
+        if self.step and due and not (self.history and self.history[-1].step == self.step):
+            self.history.append(self._check(control, listener))
+            on_progress(self.history[-1])
 
     def train_step(self) -> float:
         """Draw a new example, learn from it and an earlier one; returns the loss."""
@@ -198,12 +222,12 @@ class Pretrainer:
         self.history = [Progress(*entry) for entry in state["history"]]
         self._losses = list(state.get("losses", []))
 
-    def _refill(self, control: RunControl) -> None:
+    def _refill(self, control: RunControl, listener: Listener) -> None:
         """Draw again the examples that the pool held when training was stopped."""
-        for step in range(max(0, self.step - self.config.pool), self.step):
-            if control.stop_requested:
-                return
-            self._pool.append(self._example(step))
+        steps = range(max(0, self.step - self.config.pool), self.step)
+        if steps:
+            for _, step in told(steps, ["latest examples"] * len(steps), control, listener):
+                self._pool.append(self._example(step))
 
     def _example(self, number: int) -> Example:
         rng = np.random.default_rng([self.config.seed, 0, number])
@@ -222,13 +246,16 @@ class Pretrainer:
             mean.lerp_(latest, 1.0 - decay)
 
     @torch.no_grad()
-    def _check(self) -> Progress:
+    def _check(self, control: RunControl, listener: Listener) -> Progress:
         """Dice of the averaged weights, and of the propagation, on scans that are never trained on."""
-        while len(self._checks) < self.config.checks:
-            rng = np.random.default_rng([self.config.seed, 2, len(self._checks)])
-            self._checks.append(make_example(rng, self.config.max_voxels, self.config.margin))
+        missing = range(len(self._checks), self.config.checks)
+        if missing:
+            for _, number in told(missing, ["scans to check on"] * len(missing), control, listener):
+                rng = np.random.default_rng([self.config.seed, 2, number])
+                self._checks.append(make_example(rng, self.config.max_voxels, self.config.margin))
         found = []
         for example in self._checks:
+            control.check()
             cues_KDHW = torch.from_numpy(example.cues.astype(np.float32))
             propagated = LOGIT_LIMIT * cues_KDHW[PROPAGATION]
             cues_BKDHW = cues_KDHW[None].contiguous(memory_format=torch.channels_last_3d)

@@ -1,22 +1,13 @@
-"""One job at a time in a run folder.
-
-The operating system's own lock on a file, which ends with the process, however that ends: a killed process leaves no
-stale lock. On shared disks it holds between machines as far as the file system supports locks (NFS since version 4, or
-with a lock daemon); where it does not, nothing is locked.
-"""
+"""One job at a time in a run folder."""
 
 from __future__ import annotations
 
-import errno
-import os
-import socket
-import sys
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from napari_rada.durable import reason_of
 from napari_rada.errors import RunFolderError
+from napari_rada.lock import kept_to_one
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,11 +16,6 @@ if TYPE_CHECKING:
     from napari_rada.training.team import Team
 
 FILE = "run.lock"
-HELD = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
-UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
-"""On Linux two of them are the same; macOS answers ENOTSUP on shared disks."""
-PLACE = 1 << 30
-"""The byte that is locked on Windows, beyond the text, which stays readable."""
 
 
 @contextmanager
@@ -44,49 +30,10 @@ def locked(path: Path, team: Team) -> Iterator[None]:
     if not team.leads:
         yield
         return
+    what = f"The run folder {path}"
     try:
         path.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path / FILE, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-        raise RunFolderError(
-            f"The run folder {path} cannot be written ({reason_of(error)}); choose one that can."
-        ) from None
-    try:
-        _lock(descriptor, path)
-        owner = f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}"
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, owner.encode())
+        raise RunFolderError(f"{what} cannot be written ({reason_of(error)}); choose one that can.") from None
+    with kept_to_one(path / FILE, what, "another folder", RunFolderError):
         yield
-    finally:
-        os.close(descriptor)  # which unlocks
-
-
-def _lock(descriptor: int, path: Path) -> None:
-    try:
-        _lock_file(descriptor)
-    except OSError as error:
-        if error.errno in UNSUPPORTED:
-            return
-        if error.errno not in HELD:
-            raise RunFolderError(
-                f"The run folder {path} cannot be locked ({reason_of(error)}); choose one on another disk."
-            ) from None
-        owner = (path / FILE).read_text(encoding="utf-8", errors="replace") or "another process"
-        raise RunFolderError(
-            f"The run folder {path} is in use by {owner}; stop that one or let it end, or choose another folder."
-        ) from None
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _lock_file(descriptor: int) -> None:
-        os.lseek(descriptor, PLACE, os.SEEK_SET)
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        os.lseek(descriptor, 0, os.SEEK_SET)
-
-else:
-    import fcntl
-
-    def _lock_file(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
