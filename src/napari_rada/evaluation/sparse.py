@@ -14,6 +14,7 @@ import numpy as np
 from napari_rada.data.case import Case
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import InputError, RadaError
+from napari_rada.evaluation.ending import status_of
 from napari_rada.io import check_result, check_same_grid, read_volume, save_labels, stem_of, to_file, write_slices
 
 if TYPE_CHECKING:
@@ -135,4 +136,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(status_of(main))

@@ -32,6 +32,7 @@ from napari_rada.control import RunControl
 from napari_rada.data.case import check_trainable
 from napari_rada.data.classes import UNKNOWN
 from napari_rada.errors import RadaError
+from napari_rada.evaluation.ending import status_of
 from napari_rada.evaluation.scans import find_scans, load_scan, scores
 from napari_rada.events import StepLogged, ignore
 from napari_rada.inference.ensemble import Part, assemble, averaged
@@ -267,4 +268,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(status_of(main))

@@ -38,6 +38,7 @@ from napari_rada.evaluation.benchmark.datasets import load_datasets
 from napari_rada.evaluation.benchmark.methods import Conditions
 from napari_rada.evaluation.benchmark.ours import under
 from napari_rada.evaluation.benchmark.report import escaped
+from napari_rada.evaluation.ending import status_of
 from napari_rada.evaluation.scans import scores
 from napari_rada.evaluation.sparse import choose_slices
 from napari_rada.prediction import Prediction
@@ -244,4 +245,4 @@ def _mean_row(dataset: str, scan: str, strategy: Strategy, dice: Sequence[float]
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(status_of(main))

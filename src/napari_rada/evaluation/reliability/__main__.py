@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from napari_rada.errors import RadaError
 from napari_rada.evaluation.arguments import at_least
+from napari_rada.evaluation.ending import status_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -184,4 +185,4 @@ def _print(args: argparse.Namespace, data: dict[str, object], lines: Sequence[st
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(status_of(main))
