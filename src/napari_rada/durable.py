@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 PREFIX = ".part"
 REMEDY = "choose another place, or free some space"
-RESUME = "the last checkpoint is kept: free some space or restore the folder, then resume"
+RESUME = "what the run saved is kept: free some space or restore the folder, then resume"
 """The remedy where a run in progress cannot write to its folder."""
 ODD_NAMES = "backslashreplace"
 """How a file name that is not UTF-8 is written down: in JSON it is read back as it was."""

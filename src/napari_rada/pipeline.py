@@ -168,8 +168,9 @@ def train(
     with team.together(), locked(Path(run_dir), team):
         folder = RunFolder(Path(run_dir))
         if team.leads:
-            RunFolder.create(folder.path, config)
-            save_snapshot(folder, taught, classes, control, listener)
+            with folder.whole_or_not_at_all():
+                RunFolder.create(folder.path, config)
+                save_snapshot(folder, taught, classes, control, listener)
         job = Job(folder, taught, classes, config, device, team, control, listener)
         _tell_what_is_left_out(job, cases)
         return _train(job, None)
@@ -271,10 +272,11 @@ def continue_training(
     with team.together(), locked(Path(new_run_dir), team):
         folder = RunFolder(Path(new_run_dir))
         if team.leads:
-            RunFolder.create(folder.path, config)
-            folder.inherit(parent, state.iteration)
-            save_weights(folder.last_checkpoint, state, checkpoint.model)
-            save_snapshot(folder, taught, classes, control, listener)  # last: it makes the folder a run
+            with folder.whole_or_not_at_all():
+                RunFolder.create(folder.path, config)
+                folder.inherit(parent, state.iteration)
+                save_weights(folder.last_checkpoint, state, checkpoint.model)
+                save_snapshot(folder, taught, classes, control, listener)  # last: it makes the folder a run
         job = Job(folder, taught, classes, config, device, team, control, listener)
         _tell_what_is_left_out(job, cases)
         return _train(job, Checkpoint(state, checkpoint.model, None))

@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +16,10 @@ import numpy as np
 import pytest
 from tests.engine import ball_case, tiny_config
 
-from napari_rada import pipeline
+from napari_rada import durable, pipeline
 from napari_rada.control import RunControl
 from napari_rada.data.case import check_trainable
-from napari_rada.errors import RunFolderError, Stopped
+from napari_rada.errors import RadaError, RunFolderError, Stopped
 from napari_rada.events import CheckpointSaved, Event, Notice, StepLogged
 from napari_rada.io import load_case, save_labels, write_volume
 from napari_rada.training import run_folder as run_folders
@@ -27,7 +28,7 @@ from napari_rada.training.run_folder import RunFolder
 from napari_rada.training.snapshot import load_cases, save_snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 CONFIG = tiny_config(training__iterations=6, training__checkpoint_seconds=0)
 
@@ -73,7 +74,7 @@ def test_a_refused_write_is_one_error_and_the_run_can_be_resumed(
     with monkeypatch.context() as patch:
         owner: Any = os if call == "fsync" else Path
         error = train(tmp_path / "run", 3, lambda: patch.setattr(owner, call, refuse))
-    assert f"({reason}); the last checkpoint is kept: free some space or restore the folder, then resume" in str(error)
+    assert f"({reason}); what the run saved is kept: free some space or restore the folder, then resume" in str(error)
     assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt").state.iteration == 2
     check_resumes(tmp_path / "run", whole)
 
@@ -141,7 +142,7 @@ def test_a_disk_that_really_fills_up(tmp_path: Path, whole: Any) -> None:
         error = train(tmp_path / "run", 3, fault)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert "last.pt cannot be written (File too large); the last checkpoint is kept" in str(error)
+    assert "last.pt cannot be written (File too large); what the run saved is kept" in str(error)
     check_resumes(tmp_path / "run", whole)
 
 
@@ -185,6 +186,33 @@ def test_a_disk_that_is_full_before_a_run_began_promises_no_checkpoint(
     monkeypatch.setattr(Path, "write_text", refuse)
     with pytest.raises(RunFolderError, match=r"losses.csv cannot be written .*; choose another place, or free some"):
         pipeline.train([ball_case()], tmp_path / "run", CONFIG)
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "environment.json", "000_ball_labels.nii.gz", "cases.json"])
+@pytest.mark.parametrize("kept", [(), ("notes.txt", "annotations/mine.nii.gz")])
+@pytest.mark.parametrize("continued", [False, True])
+def test_a_run_that_cannot_be_made_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, kept: Sequence[str], continued: bool
+) -> None:
+    put_in_place = durable.put_in_place
+    if continued:
+        pipeline.train([ball_case()], tmp_path / "parent", CONFIG)
+    for each in kept:
+        (tmp_path / "run" / each).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "run" / each).write_text("mine")
+    before = set(tmp_path.rglob("*"))
+
+    def full(temporary: Path, path: Path) -> None:
+        if path.name == name:
+            raise OSError(28, "No space left on device")
+        put_in_place(temporary, path)
+
+    monkeypatch.setattr(durable, "put_in_place", full)
+    begin = partial(pipeline.continue_training, tmp_path / "parent") if continued else pipeline.train
+    with pytest.raises(RadaError, match=rf"{name} cannot be written \(No space left on device\)"):
+        begin([ball_case()], tmp_path / "run", CONFIG)
+    assert set(tmp_path.rglob("*")) - {tmp_path / "run" / "run.lock"} == before
+    assert kept or os.name == "nt" or not (tmp_path / "run").exists()
 
 
 def test_a_run_that_was_cut_off_before_it_began_can_be_started_again(tmp_path: Path) -> None:

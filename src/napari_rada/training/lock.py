@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from napari_rada.durable import reason_of
@@ -22,6 +22,8 @@ FILE = "run.lock"
 def locked(path: Path, team: Team) -> Iterator[None]:
     """Keep a run folder to one job, made if it is not there; the leading process locks it for all of its team.
 
+    A folder that was made and in which the block left nothing is removed when that fails.
+
     Raises
     ------
     RunFolderError
@@ -30,10 +32,23 @@ def locked(path: Path, team: Team) -> Iterator[None]:
     if not team.leads:
         yield
         return
-    what = f"The run folder {path}"
+    what, there = f"The run folder {path}", path.exists()
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunFolderError(f"{what} cannot be written ({reason_of(error)}); choose one that can.") from None
     with kept_to_one(path / FILE, what, "another folder", RunFolderError):
-        yield
+        try:
+            yield
+        except BaseException:
+            if not there:
+                _take_back(path)
+            raise
+
+
+def _take_back(path: Path) -> None:
+    """Remove a folder that was made for nothing: it holds the lock alone."""
+    with suppress(OSError):  # Windows removes no file that is open
+        if [entry.name for entry in path.iterdir()] == [FILE]:
+            (path / FILE).unlink()
+            path.rmdir()

@@ -21,6 +21,7 @@ import json
 import os
 import platform
 import time
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -33,7 +34,7 @@ from napari_rada.events import StepLogged, Validated
 from napari_rada.text import read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 NETWORKS = (1, 2, 3)
 LOSS_COLUMNS = (
@@ -98,6 +99,25 @@ class RunFolder:
         if not folder.config_file.is_file():
             raise RunFolderError(f"{path} is not a run folder (no config.yaml in it); name the folder of a run.")
         return folder
+
+    @contextmanager
+    def whole_or_not_at_all(self) -> Iterator[None]:
+        """Take back what the block makes in the folder if it fails: nothing that is no run is to look like one."""
+        places = (self.checkpoints, self.annotations, self.path)
+        before = {path for place in places if place.is_dir() for path in place.iterdir()}
+        try:
+            yield
+        except BaseException:
+            own = (self.config_file, self.losses_file, self.validation_file, self.environment_file, self.parent_file)
+            inside = [path for place in places[:2] if place.is_dir() for path in place.iterdir()]
+            with suppress(OSError):  # a disk that takes nothing back either
+                for path in (*inside, *own, self.cases_file):
+                    if path not in before:
+                        path.unlink(missing_ok=True)
+                for place in places[:2]:
+                    if place not in before and place.is_dir():
+                        place.rmdir()
+            raise
 
     def check_free(self) -> None:
         """Raise `RunFolderError` if it already holds a run."""
