@@ -12,7 +12,7 @@ import os
 import socket
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from napari_rada.durable import reason_of
@@ -48,8 +48,9 @@ def kept_to_one(file: Path, what: str, another: str, error: type[RadaError]) -> 
     try:
         _lock(descriptor, file, what, another, error)
         owner = f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}"
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, owner.encode())
+        with suppress(OSError):  # a full disk, which is told by whoever has more to write
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, owner.encode())
         yield
     finally:
         os.close(descriptor)  # which unlocks

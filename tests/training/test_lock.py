@@ -4,7 +4,7 @@ import errno
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from tests.engine import ball_case, tiny_config
@@ -14,9 +14,6 @@ from napari_rada.errors import RunFolderError
 from napari_rada.events import Event, StepLogged
 from napari_rada.training.lock import FILE, locked
 from napari_rada.training.team import ALONE, Team
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 HOLD = """
 import sys, time
@@ -96,6 +93,18 @@ def test_a_disk_that_fails_at_locks_is_one_sentence(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(lock, "_lock_file", refuse)
     with pytest.raises(RunFolderError, match=r"cannot be locked \(Input/output error\)"), locked(tmp_path, ALONE):
         pass
+
+
+def test_a_disk_that_is_full_to_the_last_byte_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **options: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(RunFolderError, match=r"config.yaml cannot be written \(No space left on device\)"):
+            pipeline.train([ball_case()], tmp_path / "run", tiny_config())
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
