@@ -183,6 +183,23 @@ def test_of_two_computations_at_a_time_the_last_leaves_later_ones_their_threads(
         torch.set_num_threads(chosen)
 
 
+@pytest.mark.parametrize(("mine", "beside"), [(None, 1), (1, None), (2, 1), (None, None)])
+def test_of_two_computations_at_a_time_each_has_its_own_threads(monkeypatch, mine, beside) -> None:
+    def count(threads):
+        with computing(threads):
+            return torch.get_num_threads()
+
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    chosen = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with computing(beside), ThreadPoolExecutor(1) as other:
+            assert other.submit(count, mine).result() == (mine or 3)
+            assert torch.get_num_threads() == (beside or 3)
+    finally:
+        torch.set_num_threads(chosen)
+
+
 def test_what_a_caller_chose_for_his_own_computations_does_not_hold() -> None:
     torch.set_default_dtype(torch.float64)
     try:

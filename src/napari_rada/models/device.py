@@ -134,13 +134,15 @@ class _WholeProcess(Generic[T]):
         self._lock, self._inside, self._before = Lock(), 0, get()
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
+    def kept(self) -> Iterator[T]:
+        """Keep the choice for the length of a block, which is given what it was before the first to come."""
         with self._lock:
             if self._inside == 0:
                 self._before = self._get()
             self._inside += 1
+            before = self._before
         try:
-            yield
+            yield before
         finally:
             with self._lock:
                 self._inside -= 1
@@ -168,13 +170,14 @@ def undisturbed() -> Iterator[None]:
 def computing(threads: int | None) -> Iterator[None]:
     """Set the CPU threads for a computation, and what only speeds it up; then put everything back.
 
-    That is: denormals are flushed, and freed memory is kept for the next array. It is `undisturbed`.
+    None takes the threads of the process, also beside a computation that has a few. Denormals are flushed, and freed
+    memory is kept for the next array. It is `undisturbed`.
     """
-    with _THREADS.kept():
+    with _THREADS.kept() as usual:
         before, flushed = torch.get_num_threads(), _denormals_are_flushed()  # this thread's own
         torch.set_flush_denormal(True)
-        if threads is not None:
-            torch.set_num_threads(min(threads, os.cpu_count() or threads))  # more would wait for each other
+        wanted = usual if threads is None else min(threads, os.cpu_count() or threads)  # more would wait for each other
+        torch.set_num_threads(wanted)
         try:
             with freed_memory_kept(), undisturbed():
                 yield
