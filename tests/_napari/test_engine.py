@@ -171,7 +171,7 @@ def test_nan_is_treated_as_the_run_treats_it(image, labels, recorder, tmp_path):
     assert all(np.isfinite(call[1][1].image).all() for call in recorder.calls)
     strict = RunFolder.create(tmp_path / "strict", tiny_config())
     save_snapshot(strict, [ball_case()], ClassTable.from_values([1]))
-    with pytest.raises(InputError, match=r"data\.non_finite=replace"):
+    with pytest.raises(InputError, match=r"set data\.non_finite to replace \(in napari under Train > Advanced\)"):
         engine.predicting(lambda: recorder, strict.path, [snapshot], "cpu")(RunControl(), ignore)
     recorder.calls.clear()
     for work in (

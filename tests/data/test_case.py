@@ -96,7 +96,7 @@ def test_non_finite_voxels_are_replaced_if_asked() -> None:
         (image()[:1], r"shape \(1, 10, 12\); at least 2 voxels along every axis"),
         (np.full(SHAPE, 7), r"every voxel of the image is 7; a constant image cannot be segmented"),
         (np.full(SHAPE, np.nan), r"every voxel of the image is NaN or infinite"),
-        (np.where(image() == image().max(), np.nan, image()), r"set data\.non_finite=replace"),
+        (np.where(image() == image().max(), np.nan, image()), r"set data\.non_finite to replace"),
         (image(np.float64) * 1e300, r"NaN or infinite"),
     ],
 )

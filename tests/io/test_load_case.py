@@ -277,7 +277,7 @@ def test_nan_is_refused_or_replaced(save_nifti: Callable[..., Path], image_ijk: 
     broken = image_ijk.astype(np.float32)
     broken[0, 0, 0] = np.nan
     path = save_nifti("nan.nii.gz", broken)
-    with pytest.raises(InputError, match=r"NaN or infinite in 1 of \d+ voxels; set data\.non_finite=replace"):
+    with pytest.raises(InputError, match=r"NaN or infinite in 1 of \d+ voxels; set data\.non_finite to replace"):
         io.load_case(path)
     assert np.isfinite(io.load_case(path, labels, non_finite="replace").image).all()
 

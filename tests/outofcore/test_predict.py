@@ -112,7 +112,7 @@ def test_floats_with_gaps_are_treated_as_in_memory(run: Path, values: np.ndarray
     case = rada.Case.create(gaps, spacing=SPACING, non_finite="replace")
     wanted = rada.predict(run, case, device="cpu")
     volume = from_array(dask.array.from_array(gaps, chunks=20), spacing=SPACING)
-    with pytest.raises(InputError, match=r"is NaN or infinite in \d+ of \d+ voxels; set data.non_finite=replace"):
+    with pytest.raises(InputError, match=r"is NaN or infinite in \d+ of \d+ voxels; set data.non_finite to replace"):
         predict(run, volume, tmp_path / "out.ome.zarr")
     assert not (tmp_path / "out.ome.zarr").exists()
     result = predict(run, volume, tmp_path / "out.ome.zarr", non_finite="replace")

@@ -202,14 +202,19 @@ def _checked_image(image: NDArray[Any], name: str, non_finite: NonFinite) -> NDA
         if not finite.any():
             raise InputError(f"{name}: every voxel of the image is NaN or infinite; there is nothing to see in it.")
         if non_finite == "refuse":
-            raise InputError(
-                f"{name}: the image is NaN or infinite in {int((~finite).sum())} of {finite.size} voxels; set "
-                "data.non_finite=replace to replace them by the smallest finite value."
-            )
+            raise InputError(told_non_finite(name, int((~finite).sum()), finite.size))
         volume = np.where(finite, volume, volume[finite].min())
     if volume.min() == volume.max():
         raise InputError(f"{name}: every voxel of the image is {volume.min():g}; a constant image cannot be segmented.")
     return volume
+
+
+def told_non_finite(name: str, bad: int, voxels: int) -> str:
+    """Tell that an image is NaN or infinite in some of its voxels, and what can be done."""
+    return (
+        f"{name}: the image is NaN or infinite in {bad} of {voxels} voxels; set data.non_finite to replace (in napari "
+        "under Train > Advanced), so that the smallest finite value stands there."
+    )
 
 
 def _checked_labels(labels: NDArray[Any], shape: tuple[int, int, int], name: str) -> NDArray[Any]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
+from napari_rada.data.case import told_non_finite
 from napari_rada.data.percentiles import Percentiles, Tally, tally, tally_within
 from napari_rada.errors import InputError
 from napari_rada.events import Stage, StageProgress
@@ -116,10 +117,7 @@ def _check_values(whole: Tally, name: str, non_finite: NonFinite) -> None:
     """Raise what `Case.create` raises for a volume in memory."""
     bad = whole.voxels - whole.finite
     if bad and (non_finite == "refuse" or not whole.finite):
-        raise InputError(
-            f"{name}: the image is NaN or infinite in {bad} of {whole.voxels} voxels; set data.non_finite=replace to "
-            "replace them by the smallest finite value."
-        )
+        raise InputError(told_non_finite(name, bad, whole.voxels))
     if whole.low == whole.high:
         raise InputError(f"{name}: every voxel of the image is {whole.low:g}; a constant image cannot be segmented.")
 
