@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from napari.layers import Image
 
-from napari_rada._napari.windows import CT_WINDOWS, apply_window, own_range, shown_window
+from napari_rada._napari.windows import WINDOWS, apply_window, own_range, shown_window
+from napari_rada.settings import CtWindow
 
 
 def test_every_window_is_a_range():
-    assert len({window.name for window in CT_WINDOWS}) == len(CT_WINDOWS)
-    assert all(window.lower < window.upper for window in CT_WINDOWS)
+    assert all(window.lower < window.upper for window in WINDOWS)
+
+
+def test_they_are_those_of_the_guidance():
+    assert {window.name for window in WINDOWS} == set(get_args(CtWindow))
 
 
 def test_an_image_is_shown_in_a_window_and_in_its_own_range(image):
-    lung = next(window for window in CT_WINDOWS if window.name == "Lung")
+    lung = next(window for window in WINDOWS if window.name == "lung")
     assert apply_window(image, lung) == (-1350.0, 150.0)
     assert tuple(image.contrast_limits) == (-1350.0, 150.0)
     assert shown_window(image) is lung

@@ -14,7 +14,7 @@ from napari_rada._napari.autosave import autosave_path
 from napari_rada._napari.job import RunState
 from napari_rada._napari.layers import check_aligned, placement_of_grid
 from napari_rada._napari.session import session_of
-from napari_rada._napari.windows import CT_WINDOWS
+from napari_rada._napari.windows import WINDOWS
 from napari_rada._qt import autosave, shortcuts
 from napari_rada._qt.label_slices import LabelSlicesWidget
 from napari_rada.config import RunConfig
@@ -646,7 +646,7 @@ def test_the_range_that_is_named_is_that_of_the_chosen_image(widget, viewer):
     widget.image.setValue(other)
     assert widget.painting.value() is None
     widget.image.setValue(scan)
-    assert widget.painting.value() is CT_WINDOWS[0]
+    assert widget.painting.value() is WINDOWS[0]
 
 
 def test_a_preview_of_a_scan_that_is_gone_is_not_shown(widget, viewer, wait, engine):

@@ -9,11 +9,12 @@ from napari_rada.config import RunConfig
 from napari_rada.control import RunControl
 from napari_rada.data.case import Case
 from napari_rada.data.classes import ClassInfo, ClassTable
+from napari_rada.data.intensity import CT_WINDOWS
 from napari_rada.errors import Stopped
 from napari_rada.events import Notice, StageProgress
 from napari_rada.guidance import load_alpha_clip
 from napari_rada.guidance.features import compute_features
-from napari_rada.guidance.regions import CT_WINDOWS, region_prompts
+from napari_rada.guidance.regions import region_prompts
 
 CLASSES = ClassTable((ClassInfo(0, "background"), ClassInfo(4, "spleen"), ClassInfo(9, "label 9")))
 SHAPE = (20, 26, 24)

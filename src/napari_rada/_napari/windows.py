@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_rada._napari.layers import is_lazy
+from napari_rada.data.intensity import CT_WINDOWS
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -26,14 +27,7 @@ class Window:
     upper: float
 
 
-CT_WINDOWS = (
-    Window("Abdomen", -160.0, 240.0),
-    Window("Liver", -45.0, 105.0),
-    Window("Mediastinum", -125.0, 225.0),
-    Window("Lung", -1350.0, 150.0),
-    Window("Bone", -450.0, 1050.0),
-    Window("Brain", 0.0, 80.0),
-)
+WINDOWS = tuple(Window(name, *limits) for name, limits in CT_WINDOWS.items())
 
 
 def apply_window(image: Image, window: Window | None) -> tuple[float, float]:
@@ -48,7 +42,7 @@ def apply_window(image: Image, window: Window | None) -> tuple[float, float]:
 def shown_window(image: Image) -> Window | None:
     """Return the window in which an image is shown, None if it is none of those that have a name."""
     limits = tuple(image.contrast_limits)
-    return next((window for window in CT_WINDOWS if (window.lower, window.upper) == limits), None)
+    return next((window for window in WINDOWS if (window.lower, window.upper) == limits), None)
 
 
 def own_range(image: Image) -> tuple[float, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from psygnal import Signal
 from qtpy.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
-from napari_rada._napari.windows import CT_WINDOWS, Window
+from napari_rada._napari.windows import WINDOWS, Window
 from napari_rada._qt.dock import form
 from napari_rada._qt.keys import QuietCombo
 
@@ -32,8 +32,8 @@ class PaintingPanel(QWidget):
         self.copy_preview.setToolTip("Paint the propagated preview here, to be corrected; Ctrl+Z undoes it")
         self.ranges = QuietCombo()
         self.ranges.addItem(OWN_RANGE, None)
-        for window in CT_WINDOWS:
-            self.ranges.addItem(f"CT {window.name.lower()} ({window.lower:g} to {window.upper:g})", window)
+        for window in WINDOWS:
+            self.ranges.addItem(f"CT {window.name} ({window.lower:g} to {window.upper:g})", window)
         self.ranges.setMinimumContentsLength(8)
         self.ranges.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.ranges.setToolTip("The range of intensities that is shown; the run's own window is a setting of the run")
@@ -60,4 +60,4 @@ class PaintingPanel(QWidget):
 
     def setValue(self, window: Window | None) -> None:
         """Name the window in which the image is shown; emits nothing."""
-        self.ranges.setCurrentIndex(0 if window is None else 1 + CT_WINDOWS.index(window))
+        self.ranges.setCurrentIndex(0 if window is None else 1 + WINDOWS.index(window))

@@ -11,6 +11,17 @@ from napari_rada.errors import InputError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+CT_WINDOWS = {
+    "soft tissue": (-160.0, 240.0),
+    "liver": (-45.0, 105.0),
+    "mediastinum": (-125.0, 225.0),
+    "lung": (-1350.0, 150.0),
+    "bone": (-500.0, 1300.0),
+    "brain": (0.0, 80.0),
+}
+"""Lower and upper end in HU of the windows in which radiologists look at CT (Radiopaedia, Windowing (CT),
+https://radiopaedia.org/articles/windowing-ct, where soft tissue is a range of windows)."""
+
 
 def normalise(
     image: NDArray[np.float32],

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from napari_rada.data.intensity import normalise
+from napari_rada.data.intensity import CT_WINDOWS, normalise
 from napari_rada.data.working import split_slices
 from napari_rada.guidance.squares import to_square
 
@@ -23,16 +23,6 @@ if TYPE_CHECKING:
     from napari_rada.data.classes import ClassTable
     from napari_rada.data.slices import AnnotatedSlice
     from napari_rada.settings import DataConfig, GuidanceConfig
-
-CT_WINDOWS = {
-    "soft tissue": (-160.0, 240.0),
-    "liver": (-45.0, 105.0),
-    "lung": (-1350.0, 150.0),
-    "mediastinum": (-125.0, 225.0),
-    "bone": (-500.0, 1300.0),
-    "brain": (0.0, 80.0),
-}
-"""Usual CT windows, lower and upper end in HU."""
 
 
 @dataclass(frozen=True, eq=False)
