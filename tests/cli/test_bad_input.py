@@ -149,7 +149,7 @@ def test_outputs_are_checked_first(refused: Callable[..., str], scan: Any, run_d
     assert "Two outputs have the same name" in refused(*predict, same, "--probability", same)
     assert "cannot be written" in refused("train", f"{scan.image},{scan.labels}", "-o", tmp_path / "file" / "run")
     assert "is not a folder" in refused("demo", "--out", tmp_path / "file")
-    assert "does not exist" in refused("demo", "--out", tmp_path / "no" / "demo")
+    assert "cannot be made" in refused("demo", "--out", tmp_path / "file" / "demo")
 
 
 def test_folder_that_may_not_be_written(

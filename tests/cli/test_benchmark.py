@@ -22,7 +22,7 @@ SET = [flag for key, value in TINY.items() for flag in ("--set", f"{key}={value}
 def test_single_prints_its_table_and_goes_on(
     request: pytest.FixtureRequest, tmp_path: Path, run_cli: Callable[..., Any]
 ) -> None:
-    file, out = request.getfixturevalue("datasets_file"), tmp_path / "out"
+    file, out = request.getfixturevalue("datasets_file"), tmp_path / "to be made" / "out"
     arguments = ["benchmark", "single", "--datasets", file, "-o", out]
     done = run_cli(*arguments, "--limit", 1)
     assert done.status == 0

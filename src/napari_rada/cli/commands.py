@@ -15,6 +15,7 @@ from napari_rada.cli.volumes import is_volume, predict_volume
 from napari_rada.config import parse_settings
 from napari_rada.data.case import looks_like_image
 from napari_rada.data.classes import MAX_LABEL, whole_numbers
+from napari_rada.durable import reason_of
 from napari_rada.errors import ConfigError, InputError, NotEnoughMemoryError
 from napari_rada.events import FinishReason, Notice
 
@@ -285,7 +286,7 @@ def _plan_outputs(cases: Sequence[CaseFiles], args: argparse.Namespace) -> list[
 
 
 def output_folder(path: Path | str) -> Path:
-    """Make a folder for results if it does not exist and check that it can be written.
+    """Make a folder for results, and those above it, if it does not exist and check that it can be written.
 
     Raises
     ------
@@ -294,8 +295,12 @@ def output_folder(path: Path | str) -> Path:
     """
     folder = Path(path)
     if not folder.exists():
-        io.check_folder(folder.parent)
-        folder.mkdir()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"The output folder {folder} cannot be made ({reason_of(error)}); choose another one."
+            ) from None
     io.check_folder(folder)
     return folder
 
