@@ -99,6 +99,8 @@ def test_methods_are_listed(run_cli: Callable[..., Any]) -> None:
         (["--dataset", "livers"], "choose among balls, halves"),
         (["--limit", "0"], "0 is not possible here"),
         (["-k", "-1"], "-1 is not possible here"),
+        (["--seeds", "-1"], "-1 is not possible here"),
+        (["--method", "quick", "--device", "tpu"], "tpu"),
         (["--root", "elsewhere"], "elsewhere"),
         (["--datasets", "absent.yaml"], "absent.yaml"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from napari_rada.evaluation.arguments import at_least
 from napari_rada.evaluation.benchmark.factors import FACTORS
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def _add_methods(parser: argparse.ArgumentParser, default: str) -> None:
 
 def _add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--seeds", metavar="S", type=int, nargs="+", default=[0], help="for methods that are random (0)"
+        "--seeds", metavar="S", type=at_least(0), nargs="+", default=[0], help="for methods that are random (0)"
     )
     parser.add_argument("--device", metavar="D", default="auto", help="auto, cpu, cuda, cuda:N or mps (%(default)s)")
     parser.add_argument(

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +12,14 @@ from tests.engine import ball_case
 
 from napari_rada.control import RunControl
 from napari_rada.data.case import Case
-from napari_rada.errors import InputError, MissingDependencyError, RadaError, Stopped
+from napari_rada.errors import ConfigError, InputError, MissingDependencyError, RadaError, Stopped
 from napari_rada.evaluation.benchmark import peers
 from napari_rada.evaluation.benchmark.datasets import load_datasets
 from napari_rada.evaluation.benchmark.methods import Conditions, Segmentation
 from napari_rada.evaluation.benchmark.ours import OwnPropagation, OwnTraining, make_own, under
 from napari_rada.evaluation.benchmark.results import ResultLog, fingerprint
 from napari_rada.evaluation.benchmark.single import SingleTask, make_method, run_single
+from napari_rada.events import Notice
 from napari_rada.guidance.weights import GuidanceWeights
 
 if TYPE_CHECKING:
@@ -103,8 +104,23 @@ def test_the_scans_for_settings_are_others(datasets_file: Path, tmp_path: Path) 
     assert [row.scan for row in rows] == ["a", "p"]
 
 
+def test_no_scans_and_a_device_that_is_not_here_are_told_before(tmp_path: Path, datasets_file: Path) -> None:
+    datasets = load_datasets(datasets_file)
+    bare = replace(datasets, datasets=tuple(d.model_copy(update={"reported": ()}) for d in datasets.datasets))
+    log = ResultLog(tmp_path / "r.jsonl")
+    with pytest.raises(InputError, match="list no scans under 'reported'"):
+        run_single(bare, [Painter()], SingleTask(), log, control=RunControl())
+    with pytest.raises(ConfigError, match="tpu"):
+        run_single(datasets, [make_method("quick", {}, "tpu")], SingleTask(), log, control=RunControl())
+    assert not log.path.exists()
+
+
 def test_a_failure_is_recorded_and_the_rest_goes_on(datasets_file: Path, tmp_path: Path) -> None:
-    rows = run(datasets_file, Painter(fails_on="b"), SingleTask(), tmp_path)
+    told: list[object] = []
+    log = ResultLog(tmp_path / "r.jsonl")
+    painters, control = [Painter(fails_on="b")], RunControl()
+    rows = run_single(load_datasets(datasets_file), painters, SingleTask(), log, control=control, listener=told.append)
+    assert [event for event in told if isinstance(event, Notice)] == [Notice("balls, b, painter failed: too dark")]
     assert [row.error for row in rows] == ["too dark", "", ""]
     painter = Painter()
     assert not any(row.error for row in run(datasets_file, painter, SingleTask(), tmp_path))

@@ -74,7 +74,13 @@ class Method(Protocol):
         ...
 
     def check(self) -> None:
-        """Import what is needed, before any clock runs; raises `MissingDependencyError` if it is not installed."""
+        """Import what is needed, before any clock runs.
+
+        Raises
+        ------
+        ConfigError, MissingDependencyError
+            If the device or a package is not here.
+        """
         ...
 
     def segment(

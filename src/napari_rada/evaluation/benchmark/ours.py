@@ -19,6 +19,7 @@ from napari_rada.evaluation.benchmark.methods import Conditions, Segmentation
 from napari_rada.events import FinishReason, Listener, ignore
 from napari_rada.guidance.files import find_files
 from napari_rada.inference.ensemble import Inside, assemble
+from napari_rada.models.device import resolve_device
 from napari_rada.preparation import Work, image_in_box, propagated, working_grids
 from napari_rada.presets import PRESETS
 from napari_rada.propagation import make_propagator
@@ -134,7 +135,8 @@ class OwnTraining:
         return {**found, "guidance": _weights(self.config.guidance)}
 
     def check(self) -> None:
-        """Raise if the propagation needs a package, or guidance needs weights, that are not here."""
+        """Raise if a device, a package of the propagation, or weights of the guidance are needed that are not here."""
+        resolve_device(self.config.device)
         make_propagator(self.config.propagation)
         find_files(self.config.guidance)
 

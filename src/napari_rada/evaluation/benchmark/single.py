@@ -78,18 +78,22 @@ def run_single(
 ) -> list[Row]:
     """Measure every method on every scan that `log` does not hold yet, and return all rows.
 
-    A method that fails on a scan with a clear error is recorded as failed.
+    A method that fails on a scan with a clear error is told and recorded as failed.
 
     Raises
     ------
-    MissingDependencyError
-        Before anything is measured, if a method needs a package that is not installed.
+    InputError
+        If the data sets list no scans of the split.
+    ConfigError, MissingDependencyError
+        Before anything is measured, if a method needs a device or a package that is not here.
     Stopped
         If a stop was requested; finished rows are kept.
     """
     for method in methods:
         method.check()
     jobs = [(d, scan) for d in collection.datasets for scan in d.scans(task.split, task.limit)]
+    if not jobs:
+        raise InputError(f"The data sets list no scans under {task.split!r}; choose others, or the other split.")
     rows: list[Row] = []
     for number, (dataset, scan) in enumerate(jobs):
         loaded: DenseScan | None = None
@@ -100,7 +104,10 @@ def run_single(
                 loaded = loaded or collection.load(dataset, scan)
                 told = f"{dataset.name}, {scan}, {method.name}"
                 listener(StageProgress(Stage.BENCHMARK, number, len(jobs), told))
-                log.add(_measure(loaded, dataset, method, seed, task, identity, control, _notices(listener)))
+                row = _measure(loaded, dataset, method, seed, task, identity, control, _notices(listener))
+                if row.error:
+                    listener(Notice(f"{told} failed: {row.error}"))
+                log.add(row)
             rows.append(log.row(identity, scan))
     listener(StageProgress(Stage.BENCHMARK, len(jobs), len(jobs)))
     return rows
