@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -182,6 +183,11 @@ def test_the_command_s_run_writes_weights_with_their_provenance(tmp_path):
     assert [entry["step"] for entry in provenance["history"]] == [2, 4]
     with pytest.raises(InputError, match="exists; choose another name, or resume"):
         pretrain(out, TINY, control=RunControl(), on_progress=lambda progress: None)
+
+
+def test_a_name_is_needed():
+    with pytest.raises(InputError, match="names no file"):
+        pretrain(Path(""), TINY, control=RunControl(), on_progress=lambda progress: None)
 
 
 def test_two_do_not_train_to_one_name(tmp_path):

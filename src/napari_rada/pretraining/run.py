@@ -63,11 +63,13 @@ def pretrain(
     ConfigError
         If `hours` is no time.
     InputError
-        If `out` or its state exists and `resume` was not asked for, the state to resume from cannot be used, another
-        process trains to the same name, or their folder is missing or cannot be written.
+        If `out` names no file, it or its state exists and `resume` was not asked for, the state to resume from cannot
+        be used, another process trains to the same name, or their folder is missing or cannot be written.
     """
     if hours is not None and not 0.0 < hours < inf:
         raise ConfigError(f"Training cannot last {hours:g} hours; give a number above 0.")
+    if not out.name:
+        raise InputError(f"'{out}' names no file; name the weights to write.")
     check_folder(out.parent)
     state = out.with_name(out.name + STATE_SUFFIX)
     if not resume and (out.exists() or state.exists()):
