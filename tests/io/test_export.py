@@ -142,6 +142,23 @@ def test_exporting_replaces_no_annotation_and_no_result_of_its_own(tmp_path, cap
     assert not list((tmp_path / "out").glob("*.tif"))
 
 
+def test_exporting_into_a_folder_replaces_masks_only_if_asked(tmp_path, capsys):
+    for name in ("a", "b"):
+        write_volume(tmp_path / f"{name}.nii.gz", ball(), ball_case().grid)
+    command = ["export", str(tmp_path / "a.nii.gz"), str(tmp_path / "b.nii.gz"), "--to", "tiff", "-o"]
+    assert main([*command, str(tmp_path / "out")]) == 0
+    (tmp_path / "out" / "b.tif").write_bytes(b"old")
+    assert main([*command, str(tmp_path / "out")]) == 2
+    assert "a.tif exists; choose another name, or add --overwrite to replace it" in capsys.readouterr().err
+    assert main([*command, str(tmp_path / "out"), "--overwrite"]) == 0
+    assert read_volume(tmp_path / "out" / "b.tif").array.any()
+    assert main([*command[:3], "--to", "nifti", "-o", str(tmp_path), "--overwrite"]) == 2
+    assert "is one of the inputs" in capsys.readouterr().err
+    assert main([*command, str(tmp_path / "both.tif")]) == 2
+    assert "Several masks are exported into a folder" in capsys.readouterr().err
+    assert not (tmp_path / "both.tif").exists()
+
+
 @pytest.mark.parametrize(
     ("dtype", "stored"), [("int64", "uint8"), ("uint64", "uint8"), ("bool", "uint8"), ("float16", "float32")]
 )
@@ -170,7 +187,7 @@ def test_exporting_masks_replaces_no_file_that_was_not_named(tmp_path, capsys):
     write_volume(tmp_path / "mask.tif", ball(), ball_case().grid)
     (tmp_path / "mask.nii.gz").write_bytes(b"kept")
     assert main(["export", str(tmp_path / "mask.tif"), "--to", "nifti", "-o", str(tmp_path)]) == 2
-    assert "exists already and is kept" in capsys.readouterr().err
+    assert "exists; choose another name, or add --overwrite" in capsys.readouterr().err
     assert (tmp_path / "mask.nii.gz").read_bytes() == b"kept"
 
 

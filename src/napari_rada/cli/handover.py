@@ -51,11 +51,12 @@ def _export_run(run_dir: Path, to: str, out: str, control: RunControl, console: 
 
     folder = RunFolder.open(run_dir)
     cases = load_cases(folder, folder.config(), control, console)
-    target = output_folder(out)
+    target = _folder(out, "A run is")
     if to == "nnunet":
         return [export_nnunet(cases, load_classes(folder), target)]
     labelled = [case for case in cases if case.is_labelled]
-    paths = _new([target / f"{io.file_name(case.name)}_labels{SUFFIX[to]}" for case in labelled], "cases")
+    names = _distinct([target / f"{io.file_name(case.name)}_labels{SUFFIX[to]}" for case in labelled], "cases")
+    paths = [io.check_new(path) for path in names]  # annotations are never replaced
     for case, path in zip(labelled, paths, strict=True):
         io.save_labels(case, path)
     return paths
@@ -69,13 +70,21 @@ def _export_masks(args: argparse.Namespace, console: Console) -> list[Path]:
         if io.format_of(out) is not io.format_of(Path(SUFFIX[to])):
             raise InputError(f"{out} is no {to.upper()} file; name one that ends in {SUFFIX[to]}, or a folder.")
         return [export_volume(masks[0], output(out, masks, args), listener=console)]
-    folder = output_folder(out)
-    targets = _new([folder / f"{io.stem_of(mask)}{SUFFIX[to]}" for mask in masks], "masks")
+    folder = _folder(out, "Several masks are")
+    names = _distinct([folder / f"{io.stem_of(mask)}{SUFFIX[to]}" for mask in masks], "masks")
+    targets = [output(path, masks, args) for path in names]
     return [export_volume(mask, path, listener=console) for mask, path in zip(masks, targets, strict=True)]
 
 
-def _new(paths: list[Path], what: str) -> list[Path]:
-    """Return the paths, each of which one of the `what` can be written to, and replaces no file."""
+def _folder(out: Path | str, what: str) -> Path:
+    """Make the folder to export into; raises `InputError` if it has the name of a file."""
+    if io.suffix_of(Path(out)) and not Path(out).is_dir():
+        raise InputError(f"{what} exported into a folder, and {out} is the name of a file.")
+    return output_folder(out)
+
+
+def _distinct(paths: list[Path], what: str) -> list[Path]:
+    """Return the paths; raises `InputError` if two of the `what` have the same."""
     if twice := [path for path in paths if paths.count(path) > 1]:
         raise InputError(f"Two {what} would both be written to {twice[0]}; rename one of them.")
-    return [io.check_new(path) for path in paths]
+    return paths
