@@ -50,7 +50,7 @@ from napari_rada.training.self_training import halves, teaches_itself
 from napari_rada.training.share import check_share
 from napari_rada.training.snapshot import load_cases, load_classes, save_snapshot
 from napari_rada.training.team import ALONE
-from napari_rada.training.trained import TrainedRun, check_known
+from napari_rada.training.trained import TrainedRun, check_known, latest_trained
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -223,8 +223,10 @@ def continue_training(
 ) -> TrainingResult:
     """Train on from the weights of a run, with the annotation as it is now, into a run folder of its own.
 
-    The old run is left as it is. The new one begins with its curves, counts iterations on, and runs its schedules
-    anew over the iterations that are added: ``training.iterations`` or ``training.minutes`` of the configuration.
+    They are those of its last checkpoint, or of the networks that labelled scans without annotated slices if those that
+    began anew on them are not done. The old run is left as it is. The new one begins with its curves, counts iterations
+    on, and runs its schedules anew over the iterations that are added: ``training.iterations`` or ``training.minutes``
+    of the configuration.
 
     Parameters
     ----------
@@ -253,7 +255,7 @@ def continue_training(
     """
     control = control or RunControl()
     parent = RunFolder.open(Path(run_dir))
-    before, classes, checkpoint = parent.config(), load_classes(parent), load_checkpoint(parent.last_checkpoint)
+    before, classes, checkpoint = parent.config(), load_classes(parent), latest_trained(parent)
     cases = [_with_classes(case, classes) for case in as_cases(cases)]
     check_trainable(cases)
     config = plan(cases, _on_grid_of(before, before if config is None else as_config(config)))
@@ -307,7 +309,9 @@ def predict(
     device
         As in the configuration.
     weights
-        `best`: those with the highest held-out Dice, if that is known; `last`: those of the latest checkpoint.
+        `best`: those with the highest held-out Dice, or, if that is not known, those of the latest checkpoint, but for
+        networks that began anew on what earlier ones labelled and are not done: then the earlier ones; `last`: those of
+        the latest checkpoint in any case.
     tidy
         Small parts to remove and holes to fill; only what the run's settings ask for by default.
 

@@ -20,6 +20,7 @@ from napari_rada.training.checkpoint import load_checkpoint
 from napari_rada.training.run_folder import RunFolder
 from napari_rada.training.self_training import after, halves, labelled_by
 from napari_rada.training.team import Team
+from napari_rada.training.trained import latest_trained
 from napari_rada.training.volumes import Volume
 
 CASES = ball_case("annotated"), ball_case("bare", seed=1, labelled=False)
@@ -182,3 +183,29 @@ def test_networks_can_teach_each_other_from_the_start_instead(tmp_path):
     ran = pipeline.train(CASES, tmp_path / "run", config(training__self_training=False))
     assert ran.iteration == HALF
     assert not (tmp_path / "run" / "checkpoints" / "teacher.pt").exists()
+
+
+def test_networks_that_began_anew_and_are_not_done_are_not_those_of_a_run(tmp_path):
+    image = CASES[0].image
+    one_view = Case.create(image, (image > 0.5).astype(np.uint8), slices=[(0, 10)], name="annotated")
+    control = RunControl()
+
+    def stop_while_labelling(event):
+        if isinstance(event, StageProgress) and event.stage is Stage.PREDICT:
+            control.stop()
+
+    run = tmp_path / "run"
+    pipeline.train([one_view, CASES[1]], run, config(), control=control, listener=stop_while_labelling)
+    assert not (run / "checkpoints" / "best.pt").exists(), "of a single view nothing can be held out"
+    teacher = load_checkpoint(run / "checkpoints" / "teacher.pt").model
+    found = latest_trained(RunFolder.open(run)).model
+    assert all(torch.equal(found[name], values) for name, values in teacher.items())
+    started = pipeline.predict(run, CASES[1]).probability
+    assert not np.array_equal(started, pipeline.predict(run, CASES[1], weights="last").probability)
+    stopped = RunControl()
+    stopped.stop()
+    pipeline.continue_training(run, one_view, tmp_path / "on", control=stopped)
+    assert np.array_equal(started, pipeline.predict(tmp_path / "on", CASES[1]).probability), "nothing was learned yet"
+    pipeline.resume(run)
+    done = pipeline.predict(run, CASES[1])
+    assert np.array_equal(done.probability, pipeline.predict(run, CASES[1], weights="last").probability)

@@ -37,6 +37,21 @@ def check_known(name: str, values: Iterable[int], classes: ClassTable, remedy: s
         )
 
 
+def latest_trained(folder: RunFolder) -> Checkpoint:
+    """Read the last checkpoint; where its networks began anew and are not done, that of those which taught them.
+
+    Raises
+    ------
+    RunFolderError
+        If there is none, or it is damaged.
+    """
+    last, teacher = load_checkpoint(folder.last_checkpoint), folder.teacher_checkpoint
+    begun = last.state.taught_by_itself and last.state.iteration < last.state.total_iterations
+    if not (begun and teacher.exists()):
+        return last
+    return load_checkpoint(teacher, f", or delete it: {folder.last_checkpoint.name} is used then")
+
+
 @dataclass(frozen=True, eq=False)
 class TrainedNetworks:
     """What a run folder holds of its networks. Make it with `read`."""
@@ -53,7 +68,8 @@ class TrainedNetworks:
         Parameters
         ----------
         weights
-            `best`: those with the highest held-out Dice, if that is known; `last`: those of the latest checkpoint.
+            `best`: those with the highest held-out Dice, if that is known, else those of `latest_trained`; `last`:
+            those of the latest checkpoint.
 
         Raises
         ------
@@ -65,10 +81,12 @@ class TrainedNetworks:
         check_choice("weights", weights, get_args(Weights))
         folder = RunFolder.open(Path(run_dir))
         best, last = folder.best_checkpoint, folder.last_checkpoint
-        if weights == "best" and best.exists():
+        if weights == "last":
+            checkpoint = load_checkpoint(last)
+        elif best.exists():
             checkpoint = load_checkpoint(best, f", or delete it: {last.name} is used then" if last.exists() else "")
         else:
-            checkpoint = load_checkpoint(last)
+            checkpoint = latest_trained(folder)
         return TrainedNetworks(folder, folder.config(), load_classes(folder), checkpoint)
 
     @property
