@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,7 @@ from napari_rada import pipeline
 from napari_rada.control import RunControl
 from napari_rada.data.case import Case
 from napari_rada.data.classes import UNKNOWN
-from napari_rada.errors import ConfigError, InputError, NotEnoughMemoryError
+from napari_rada.errors import ConfigError, InputError, NotEnoughMemoryError, RunFolderError
 from napari_rada.events import FinishReason, Notice, RunFinished, Stage, StageProgress, StepLogged, Validated
 from napari_rada.models.triple_view import TripleViewModel
 from napari_rada.training.checkpoint import load_checkpoint
@@ -209,3 +210,25 @@ def test_networks_that_began_anew_and_are_not_done_are_not_those_of_a_run(tmp_pa
     pipeline.resume(run)
     done = pipeline.predict(run, CASES[1])
     assert np.array_equal(done.probability, pipeline.predict(run, CASES[1], weights="last").probability)
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_networks_that_labelled_and_are_lost_are_told_and_not_needed_at_the_end(whole, tmp_path, damaged):
+    control = RunControl()
+    pipeline.train(
+        CASES,
+        tmp_path / "run",
+        config(),
+        control=control,
+        listener=lambda event: control.stop() if isinstance(event, StepLogged) and event.iteration == 6 else None,
+    )
+    ended = tmp_path / "ended"
+    shutil.copytree(whole[0], ended)
+    for run in (tmp_path / "run", ended):
+        teacher = run / "checkpoints" / "teacher.pt"
+        teacher.write_bytes(b"lost") if damaged else teacher.unlink()
+    with pytest.raises(RunFolderError, match=r"teacher\.pt is .*; restore it from a copy, or .*continue the run"):
+        pipeline.resume(tmp_path / "run")
+    told = []
+    assert pipeline.resume(ended, listener=told.append).iteration == 2 * HALF
+    assert not any(isinstance(event, StageProgress) and event.stage is Stage.PREDICT for event in told)

@@ -133,11 +133,12 @@ class Job:
             if reason is not FinishReason.COMPLETED:
                 return state, reason
             checkpoint = self._begun_anew(state, guide)
-        try:
-            with self.team.together():
-                volumes = self._labelled(volumes, guide)
-        except Stopped:
-            return checkpoint.state, FinishReason.STOPPED
+        if checkpoint.state.iteration < checkpoint.state.total_iterations:
+            try:
+                with self.team.together():
+                    volumes = self._labelled(volumes, guide)
+            except Stopped:
+                return checkpoint.state, FinishReason.STOPPED
         return self._trained(second, volumes, guide, checkpoint)
 
     def _begun_anew(self, state: TrainState, guide: Guide | None) -> Checkpoint:
@@ -153,8 +154,13 @@ class Job:
 
     def _labelled(self, volumes: Sequence[Volume], guide: Guide | None) -> list[Volume]:
         """Let the teacher label the volumes that nobody annotated."""
-        teacher = self._networks(guide)
-        load_checkpoint(self.folder.teacher_checkpoint).fill(teacher)
+        teacher, path = self._networks(guide), self.folder.teacher_checkpoint
+        if not path.is_file():
+            raise RunFolderError(
+                f"{path} is not there, whose networks label scans without annotated slices; restore it from a copy, "
+                "or continue the run in a new folder."
+            )
+        load_checkpoint(path, ", or delete it and continue the run in a new folder").fill(teacher)
         teacher.place_on(self.device)
         bare = [position for position, volume in enumerate(volumes) if not volume.is_labelled]
         found, total = list(volumes), len(bare)
