@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_rada.data.intensity import normalise
+from napari_rada.data.intensity import intensity_range, normalise
 from napari_rada.errors import InputError
 
 
@@ -19,6 +19,22 @@ def test_percentiles_that_coincide_fall_back_to_the_full_range() -> None:
     image = np.zeros((10, 10, 10), dtype=np.float32)
     image[5, 5, 5] = 4.0
     assert normalise(image, (1, 99), None, "scan")[5, 5, 5] == 1.0
+
+
+@pytest.mark.parametrize("width", [2, 8, 40])
+@pytest.mark.parametrize("below", [0.0, 3000.0])
+def test_a_scan_is_seen_alike_whatever_fills_the_room_around_it(width: int, below: float) -> None:
+    image = np.random.default_rng(0).normal(500, 100, (12, 14, 16)).astype(np.float32)
+    own = intensity_range(image, (1, 99), None)
+    found = intensity_range(np.pad(image, width, constant_values=image.min() - below), (1, 99), None)
+    reach = own[1] - own[0]
+    lowest = own[0] if below else image.min()  # from the darkest value on where that is not told from filling
+    assert found == pytest.approx((lowest, own[1]), abs=0.06 * reach)
+
+
+def test_air_that_is_less_than_half_of_a_scan_counts() -> None:
+    image = np.random.default_rng(0).uniform(-0.8, 1.0, (10, 10, 10)).clip(0.0, None).astype(np.float32)
+    assert intensity_range(image, (1, 99), None) == tuple(np.percentile(image, (1, 99)))
 
 
 def test_a_window_beside_the_image_is_refused() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from napari_rada.data.intensity import intensity_range
 from napari_rada.data.percentiles import Percentiles, tally, tally_within, total
 
 RNG = np.random.default_rng(0)
@@ -31,6 +32,23 @@ def counted(values: np.ndarray, percentiles: tuple[float, float]) -> tuple[float
 def test_counted_percentiles_are_those_of_numpy(name: str, percentiles: tuple[float, float]) -> None:
     values = VOLUMES[name]
     assert counted(values, percentiles) == tuple(np.percentile(values.astype(np.float32), percentiles))
+
+
+@pytest.mark.parametrize("share", [0.3, 0.8])
+@pytest.mark.parametrize("filling", [0, -9000])
+@pytest.mark.parametrize("dtype", [np.int16, np.int32, np.float32, np.float64])
+def test_what_fills_a_volume_is_left_out_as_it_is_in_memory(dtype: type, filling: int, share: float) -> None:
+    rng = np.random.default_rng(1)
+    values = np.where(rng.random(3000) < share, filling, rng.normal(900, 200, 3000)).astype(dtype)
+    values[5] = filling
+    assert counted(values, (1.0, 99.0)) == intensity_range(values.astype(np.float32), (1.0, 99.0), None)
+    plain = counted(values, (1.0, 99.0)) == tuple(np.percentile(values.astype(np.float32), (1.0, 99.0)))
+    assert plain == (share < 0.5 and not filling), "a little of a value that is not far below others is one of the scan"
+
+
+def test_zero_is_one_value_whatever_its_sign() -> None:
+    values = np.array([-0.0, 0.0, 0.0, 0.0, 1.0, 2.0, 4.0], dtype=np.float32)
+    assert counted(values, (1.0, 99.0)) == intensity_range(values, (1.0, 99.0), None)
 
 
 def test_voxels_that_are_not_finite_count_as_the_smallest_finite_one() -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_rada.data.percentiles import left_out, may_fill
 from napari_rada.errors import InputError
 
 if TYPE_CHECKING:
@@ -53,9 +54,28 @@ def normalise(
 def intensity_range(
     image: NDArray[np.float32], percentiles: tuple[float, float], window: tuple[float, float] | None
 ) -> tuple[float, float]:
-    """Return the window, or the intensities at two percentiles; those of all voxels where these are one value."""
-    low, high = window or (float(v) for v in np.percentile(image, percentiles))
+    """Return the window, or the intensities at two percentiles; those of all voxels where these are one value.
+
+    What fills an image where nobody scanned does not count (`napari_rada.data.percentiles.left_out`).
+    """
+    low, high = window or _at(_scanned(image, percentiles), percentiles)
     return (low, high) if high > low else (float(image.min()), float(image.max()))
+
+
+def _scanned(image: NDArray[np.float32], percentiles: tuple[float, float]) -> NDArray[np.float32]:
+    """Return the voxels that count."""
+    darkest = image.min()
+    dark = int(np.count_nonzero(image == darkest))
+    if not may_fill(dark, image.size, percentiles[0]):
+        return image
+    others = image[image > darkest]
+    without = left_out(dark, image.size, float(darkest), _at(others, percentiles))
+    return image if without == 0 else np.concatenate([others, np.full(dark - without, darkest)])
+
+
+def _at(values: NDArray[np.float32], percentiles: tuple[float, float]) -> tuple[float, float]:
+    low, high = np.percentile(values, percentiles)
+    return float(low), float(high)
 
 
 def to_unit_range(image: NDArray[np.float32], low: float, high: float) -> NDArray[np.float32]:

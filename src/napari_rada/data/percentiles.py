@@ -1,8 +1,11 @@
-"""Percentiles of a volume that is read in parts: exactly those of `numpy.percentile`, from two passes of counting.
+"""Percentiles of a volume that is read in parts: exactly those of `intensity_range`, from two passes of counting.
 
 Every float32 value has a key of 32 bits that sorts as the values do. The first pass counts the upper 16 bits of the
 keys, the second the lower 16 bits inside the few upper ones in which the sought order statistics lie. Whole numbers of
 up to 16 bits need the first pass only. What is counted block by block may be added up in any order.
+
+Voxels that nobody scanned hold one value, the darkest. Their number must not say how bright everything else is, so that
+a scan is seen alike with them and without (`left_out`).
 """
 
 from __future__ import annotations
@@ -20,6 +23,24 @@ if TYPE_CHECKING:
 
 BINS = 2**16
 
+FILLING = 0.01
+"""Share of the voxels above which the darkest value may be one that fills what nobody scanned."""
+
+
+def may_fill(dark: int, voxels: int, lower: float) -> bool:
+    """Tell whether so many of the voxels, which are the darkest, may be filling: `lower` is the lower percentile."""
+    return max(FILLING * voxels, (voxels - 1) * (lower / 100.0)) < dark < voxels
+
+
+def left_out(dark: int, voxels: int, darkest: float, others: tuple[float, float]) -> int:
+    """Return how many of the darkest voxels do not count, where they may be filling.
+
+    All of them, if they lie farther below the percentiles of the `others` than these lie apart; else as many as there
+    are more of them than of others.
+    """
+    first, last = others
+    return dark if first - darkest > last - first > 0 else max(0, 2 * dark - voxels)
+
 
 @dataclass(frozen=True, eq=False)
 class Tally:
@@ -31,6 +52,8 @@ class Tally:
         How many there are, and how many of them are finite.
     low, high
         The extremes of the finite ones; infinite, the wrong way round, if there is none.
+    dark
+        How many of the finite ones are `low`.
     counts
         (BINS,) finite voxels by the upper half of their keys.
     """
@@ -39,15 +62,18 @@ class Tally:
     finite: int
     low: float
     high: float
+    dark: int
     counts: NDArray[np.int64]
 
     def __add__(self, other: Tally) -> Tally:
         """Return what was counted in both."""
+        low = min(self.low, other.low)
         return Tally(
             self.voxels + other.voxels,
             self.finite + other.finite,
-            min(self.low, other.low),
+            low,
             max(self.high, other.high),
+            sum(part.dark for part in (self, other) if part.low == low),
             self.counts + other.counts,
         )
 
@@ -59,9 +85,10 @@ def tally(block: NDArray[Any]) -> Tally:
         values = _as_float(values)
         values = values[np.isfinite(values)]
     if not values.size:
-        return Tally(block.size, 0, np.inf, -np.inf, np.zeros(BINS, dtype=np.int64))
+        return Tally(block.size, 0, np.inf, -np.inf, 0, np.zeros(BINS, dtype=np.int64))
     low, high = float(np.float32(values.min())), float(np.float32(values.max()))
-    return Tally(block.size, values.size, low, high, np.bincount(_keys(values) >> 16, minlength=BINS))
+    dark = int(np.count_nonzero(_as_float(values) == np.float32(low)))
+    return Tally(block.size, values.size, low, high, dark, np.bincount(_keys(values) >> 16, minlength=BINS))
 
 
 def tally_within(block: NDArray[Any], bins: Sequence[int]) -> NDArray[np.int64]:
@@ -94,28 +121,48 @@ class Percentiles:
         Of the volume.
     """
 
-    def __init__(self, whole: Tally, percentiles: Sequence[float], dtype: np.dtype[Any]) -> None:
+    def __init__(self, whole: Tally, percentiles: tuple[float, float], dtype: np.dtype[Any]) -> None:
         self._whole = whole
         self._dtype = dtype
-        self._positions = [(whole.voxels - 1) * (q / 100.0) for q in percentiles]
+        self._percentiles = percentiles
+        self._dark = whole.dark + whole.voxels - whole.finite
         self._sums = np.cumsum(whole.counts)
-        ranks = {rank for position in self._positions for rank in self._neighbours(position)}
+        ranks = {rank for without in self._choices for q in percentiles for rank in self._neighbours(q, without)}
         self._bin_of = {rank: self._bin(rank) for rank in ranks}
         self.bins: tuple[int, ...] = () if is_short(dtype) else tuple(sorted(set(self._bin_of.values())))
         """What the second pass has to look into; empty if it is not needed."""
 
-    def values(self, within: NDArray[np.int64] | None = None) -> tuple[float, ...]:
+    def values(self, within: NDArray[np.int64] | None = None) -> tuple[float, float]:
         """Return the percentiles, interpolated as numpy does; `within` is the sum of the second pass."""
-        return tuple(self._interpolated(position, within) for position in self._positions)
+        whole, dark = self._whole, self._dark
+        if dark not in self._choices:
+            return self._without(0, within)
+        return self._without(left_out(dark, whole.voxels, whole.low, self._without(dark, within)), within)
 
-    def _interpolated(self, position: float, within: NDArray[np.int64] | None) -> float:
-        first, second = (np.float32(self._value(rank, within)) for rank in self._neighbours(position))
+    @property
+    def _choices(self) -> tuple[int, ...]:
+        """How many of the darkest voxels may have to be left out."""
+        dark, voxels = self._dark, self._whole.voxels
+        return (dark, max(0, 2 * dark - voxels)) if may_fill(dark, voxels, self._percentiles[0]) else (0,)
+
+    def _without(self, number: int, within: NDArray[np.int64] | None) -> tuple[float, float]:
+        """Return the percentiles without so many of the darkest voxels."""
+        low, high = (self._interpolated(q, number, within) for q in self._percentiles)
+        return low, high
+
+    def _interpolated(self, q: float, without: int, within: NDArray[np.int64] | None) -> float:
+        first, second = (np.float32(self._value(rank, within)) for rank in self._neighbours(q, without))
+        position = self._position(q, without)
         share = position - int(position)
         step = float(second - first)
         return float(first) + step * share if share < 0.5 else float(second) - step * (1.0 - share)
 
-    def _neighbours(self, position: float) -> tuple[int, int]:
-        return int(position), min(int(position) + 1, self._whole.voxels - 1)
+    def _position(self, q: float, without: int) -> float:
+        return (self._whole.voxels - without - 1) * (q / 100.0)
+
+    def _neighbours(self, q: float, without: int) -> tuple[int, int]:
+        first = without + int(self._position(q, without))
+        return first, min(first + 1, self._whole.voxels - 1)
 
     def _finite_rank(self, rank: int) -> int:
         return max(0, rank - (self._whole.voxels - self._whole.finite))
