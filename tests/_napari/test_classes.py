@@ -38,6 +38,16 @@ def test_new_paint_is_a_new_class(labels):
     assert told == [[1, 5]]
 
 
+def test_only_slices_that_were_painted_in_are_sorted_again(labels, monkeypatch):
+    annotation = AnnotationModel(labels)
+    model, sorted_in = ClassModel(labels, annotation), []
+    monkeypatch.setattr("napari_rada._napari.classes.np.unique", lambda part: sorted_in.append(part) or set(part))
+    labels.data[6, 1:4, 1:4] = 5
+    annotation.rescan()
+    assert values(model) == [1, 5]
+    assert 1 <= len(sorted_in) < len(annotation.rows)
+
+
 def test_classes_are_added_and_removed_unless_painted(model):
     assert model.add() == 2
     assert values(model) == [1, 2]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -82,6 +84,24 @@ def test_a_structure_of_three_thick_slices_is_found_from_the_side(axis: int) -> 
     side = AnnotatedSlice(axis, 12)
     labels[side.selector()][3:6, 7:17] = 1
     assert detect_slices(labels) == (AnnotatedSlice(0, 4), side)
+
+
+def test_more_planes_than_a_byte_counts_are_counted() -> None:
+    labels = np.zeros((300, 8, 9), dtype=np.uint8)
+    labels[:, 4, :] = 1
+    labels[:, :, 5] = 1
+    assert detect_slices(labels) == (AnnotatedSlice(1, 4), AnnotatedSlice(2, 5))
+
+
+def test_detection_takes_little_more_memory_than_the_labels() -> None:
+    """It is done after every stroke, in the thread of the window: new memory takes longer there than counting."""
+    labels = np.ones((64, 128, 128), dtype=np.uint8)
+    tracemalloc.start()
+    found = detect_slices(labels)
+    _now, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(found) == 64
+    assert peak < 1.5 * labels.nbytes
 
 
 def test_selector_and_mask_agree() -> None:

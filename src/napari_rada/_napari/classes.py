@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import ref
 
 import numpy as np
@@ -16,8 +17,10 @@ from napari_rada.errors import InputError
 
 if TYPE_CHECKING:
     from napari.layers import Labels
+    from numpy.typing import NDArray
 
     from napari_rada._napari.annotation import AnnotationModel
+    from napari_rada.data.slices import AnnotatedSlice
 
 UNNAMED_COLOUR = "#808080"
 """Colour of values above `OWN_COLOURS` that are in no row, once a colour was chosen by hand."""
@@ -34,6 +37,21 @@ class ClassRow:
     painted: bool
 
 
+class _Values(NamedTuple):
+    """The values in a listed slice: they are sorted only where the slice was painted in, which takes long."""
+
+    checksum: int
+    found: frozenset[int]
+
+    @classmethod
+    def of(cls, values: NDArray[Any], known: _Values | None) -> _Values:
+        """Return the values of a slice, those that are known already if it is as it was."""
+        checksum = zlib.crc32(values.data)
+        if known is not None and known.checksum == checksum:
+            return known
+        return cls(checksum, frozenset(int(value) for value in np.unique(values[values != 0])))
+
+
 class ClassModel:
     """The classes of one Labels layer: those named by the person, and those found in the listed slices."""
 
@@ -44,6 +62,7 @@ class ClassModel:
         self._layer = ref(layer)
         self._annotation = annotation
         self._rows: tuple[ClassRow, ...] = ()
+        self._values: dict[AnnotatedSlice, _Values] = {}
         annotation.changed.connect(self.refresh)
         layer.events.colormap.connect(self._on_colours_changed)
         self.refresh()
@@ -138,13 +157,13 @@ class ClassModel:
             shape = shape_of(self.layer)
         except InputError:
             return set()
-        found: set[int] = set()
+        known, self._values = self._values, {}
         labels = full_resolution(self.layer)
         for row in self._annotation.rows:
             if row.voxels and row.plane.index < shape[row.plane.axis]:
-                values = np.asarray(labels[row.plane.selector()])
-                found |= {int(value) for value in np.unique(values[values != 0])}
-        return found
+                values = np.ascontiguousarray(labels[row.plane.selector()])
+                self._values[row.plane] = _Values.of(values, known.get(row.plane))
+        return {value for plane in self._values.values() for value in plane.found}
 
     def _colour(self, value: int) -> str:
         """Return the colour of a class, also while the layer shows the selected label alone."""

@@ -60,6 +60,9 @@ class AnnotatedSlice:
             )
 
 
+UNCOUNTED = np.iinfo(np.uint8).max
+"""Planes that are counted together in single bytes, which is quickest."""
+
 FEWEST = 4
 """Voxels that only a plane itself shows, if it is to be detected: with fewer, stacks of slices are read across more."""
 
@@ -106,24 +109,24 @@ def detect_slices(labels: Labels) -> tuple[AnnotatedSlice, ...]:
         (z, y, x), 0 where nothing was painted.
     """
     box = _box_of(labels)
-    painted = labels[box] != 0
-    left = painted.copy()
-    paint = [left.sum(axis=tuple(other for other in range(3) if other != axis)) for axis in range(3)]
+    paint = (labels[box] != 0).view(np.uint8)  # 2 where a plane was taken: a second volume takes longest
+    counts = _paint_of_planes(paint)
     found: list[AnnotatedSlice] = []
     while True:
-        plane = max((AnnotatedSlice(axis, int(paint[axis].argmax())) for axis in range(3)), key=lambda p: _at(paint, p))
-        if _at(paint, plane) < FEWEST:
+        axis = max(range(3), key=lambda axis: counts[axis].max())
+        plane = AnnotatedSlice(axis, int(counts[axis].argmax()))
+        if counts[axis][plane.index] < FEWEST:
             return tuple(sorted(AnnotatedSlice(p.axis, p.index + box[p.axis].start) for p in found))
-        left_here = left[plane.selector()]
-        if not ((_in_block(painted[plane.selector()]) == 4) & (_in_block(left_here) >= 2)).any():
-            paint[plane.axis][plane.index] = 0
+        here = paint[plane.selector()]
+        left = (here == 1).view(np.uint8)
+        counts[axis][plane.index] = 0
+        if not _shows_itself(here, left):
             continue
         found.append(plane)
-        first, second = (axis for axis in range(3) if axis != plane.axis)
-        paint[first] -= left_here.sum(axis=1)
-        paint[second] -= left_here.sum(axis=0)
-        paint[plane.axis][plane.index] = 0
-        left[plane.selector()] = False
+        first, second = (other for other in range(3) if other != axis)
+        counts[first] -= np.add.reduce(left, axis=1, dtype=np.uint32)
+        counts[second] -= np.add.reduce(left, axis=0, dtype=np.uint32)
+        here += left
 
 
 def _box_of(labels: Labels) -> tuple[slice, slice, slice]:
@@ -135,6 +138,15 @@ def _box_of(labels: Labels) -> tuple[slice, slice, slice]:
     shadow = np.any(labels[along], axis=0)
     second, third = np.flatnonzero(shadow.any(axis=1)), np.flatnonzero(shadow.any(axis=0))
     return along, slice(int(second[0]), int(second[-1]) + 1), slice(int(third[0]), int(third[-1]) + 1)
+
+
+def _paint_of_planes(paint: NDArray[np.uint8]) -> list[NDArray[np.integer]]:
+    """Count the voxels that are 1, and not 0, in every plane of each axis, in one pass over the volume."""
+    shadow = np.zeros(paint.shape[1:], dtype=np.int64)
+    for start in range(0, len(paint), UNCOUNTED):
+        shadow += np.add.reduce(paint[start : start + UNCOUNTED], axis=0, dtype=np.uint8)
+    along = np.array([np.count_nonzero(plane) for plane in paint])
+    return [along, shadow.sum(axis=1), shadow.sum(axis=0)]
 
 
 def looks_sparse(painted: NDArray[np.bool_]) -> bool:
@@ -149,14 +161,11 @@ def looks_sparse(painted: NDArray[np.bool_]) -> bool:
     return int(blocks.sum()) <= MOST_BLOCKS * int(painted.sum())
 
 
-def _in_block(painted: NDArray[np.bool_]) -> NDArray[np.int8]:
-    """Count the painted ones among every 2x2 neighbours of a plane."""
-    ones = painted.astype(np.int8)
-    return ones[1:, 1:] + ones[1:, :-1] + ones[:-1, 1:] + ones[:-1, :-1]
-
-
-def _at(paint: Sequence[NDArray[np.integer]], plane: AnnotatedSlice) -> int:
-    return int(paint[plane.axis][plane.index])
+def _shows_itself(paint: NDArray[np.uint8], left: NDArray[np.uint8]) -> bool:
+    """Tell whether a plane has 2x2 neighbours that are all painted, and two of which no other plane explains."""
+    painted = paint != 0
+    rows, pairs = painted[1:] & painted[:-1], left[1:] + left[:-1]
+    return bool((rows[:, 1:] & rows[:, :-1] & (pairs[:, 1:] + pairs[:, :-1] >= 2)).any())
 
 
 def annotated_mask(shape: Shape, slices: Iterable[AnnotatedSlice]) -> NDArray[np.bool_]:
