@@ -12,6 +12,7 @@ from napari.layers import Labels
 from tests.engine import ball_case, tiny_config
 
 from napari_rada import pipeline
+from napari_rada._napari import recipes
 from napari_rada._napari.files import read_layers, write_layer
 from napari_rada._napari.layers import new_labels_data, set_annotated_slices, set_class_infos
 from napari_rada._napari.recipes import PredictionChoice, Scan, predict_command, train_command, train_script
@@ -22,7 +23,7 @@ from napari_rada.data.classes import ClassInfo
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import InputError
 from napari_rada.inference.cleanup import CleanUp
-from napari_rada.io import find_cases
+from napari_rada.io import find_cases, read_volume
 
 PLANES = [AnnotatedSlice(0, 10), AnnotatedSlice(2, 12)]
 
@@ -42,13 +43,13 @@ def layers(tmp_path):
 
 def test_the_command_has_the_same_cases_and_settings(layers, tmp_path):
     config = tiny_config(seed=5, data__window=[0.0, 1.0])
-    command = train_command([Scan(*layers, PLANES)], None, tmp_path / "my run", config, None)
+    command = train_command([Scan(*layers, PLANES)], None, tmp_path / "my run", config, None)()
     args = make_parser().parse_args(shlex.split(command)[1:])
     assert config_from(args) == config
     assert args.out == str(tmp_path / "my run")
     (files,) = find_cases(args.cases)
     assert files.load().annotated == tuple(PLANES)
-    continued = train_command([Scan(*layers, PLANES)], None, tmp_path / "new", config, tmp_path / "old")
+    continued = train_command([Scan(*layers, PLANES)], None, tmp_path / "new", config, tmp_path / "old")()
     assert make_parser().parse_args(shlex.split(continued)[1:]).old_run == str(tmp_path / "old")
 
 
@@ -61,7 +62,7 @@ def test_a_cohort_is_named_whole(layers, tmp_path, viewer):
     (folder / "cases.csv").write_text("name,image,labels,slices\nthird,../scan 1.nii.gz,,\n")
     scans = [Scan(image, labels, PLANES), Scan(other, None, ())]
     config = RunConfig.from_preset("quick").for_cohort().with_settings({"training.iterations": 7})
-    command = train_command(scans, folder, tmp_path / "run", config, None)
+    command = train_command(scans, folder, tmp_path / "run", config, None)()
     args = make_parser().parse_args(shlex.split(command)[1:])
     assert config_from(args, cohort=True) == config
     cases = [files.load() for files in find_cases(args.cases)]
@@ -94,7 +95,7 @@ def test_the_script_runs_in_the_console(layers, tmp_path, viewer):
 
 def test_a_prediction_as_a_command(layers):
     scan = Scan(layers[0], None, ())
-    command = predict_command([scan], Path("run"), PredictionChoice("cpu", CleanUp(2.5, fill_holes=True)))
+    command = predict_command([scan], Path("run"), PredictionChoice("cpu", CleanUp(2.5, fill_holes=True)))()
     args = make_parser().parse_args(shlex.split(command)[1:])
     assert (args.run_dir, args.device, args.min_part, args.fill_holes) == ("run", "cpu", 2.5, True)
     assert (args.out, args.probability, args.disagreement, args.settings) == ("scan 1 mask.nii.gz", None, None, [])
@@ -105,7 +106,7 @@ def test_a_prediction_as_a_command_is_the_whole_of_it(layers, tmp_path):
     image.name = "study/stack"
     choice = PredictionChoice("cpu", CleanUp(), ("probability", "disagreement"), "replace")
     args = make_parser().parse_args(
-        shlex.split(predict_command([Scan(image, labels, PLANES)], tmp_path / "run", choice))[1:]
+        shlex.split(predict_command([Scan(image, labels, PLANES)], tmp_path / "run", choice)())[1:]
     )
     (case,) = find_cases(args.cases)
     assert case.load().annotated == tuple(PLANES)
@@ -118,7 +119,7 @@ def test_a_prediction_as_a_command_is_the_whole_of_it(layers, tmp_path):
     shutil.copy(tmp_path / "scan 1.nii.gz", tmp_path / "scan 2.nii.gz")
     other = type(image).create(*read_layers(str(tmp_path / "scan 2.nii.gz"))[0])
     scans = [Scan(image, labels, PLANES), Scan(other, None, ())]
-    args = make_parser().parse_args(shlex.split(predict_command(scans, tmp_path / "run", choice))[1:])
+    args = make_parser().parse_args(shlex.split(predict_command(scans, tmp_path / "run", choice)())[1:])
     assert [case.load().annotated for case in find_cases(args.cases)] == [tuple(PLANES), ()]
     assert {args.out, args.probability, args.disagreement} == {"predictions"}
 
@@ -132,11 +133,11 @@ def test_files_that_a_command_cannot_tell_apart_are_refused(layers, tmp_path):
         type(image).create(*read_layers(str(tmp_path / place / "ct.nii.gz"))[0]) for place in ("p1", "p2", "a,b")
     )
     with pytest.raises(InputError, match=r"Two cases are called 'ct'; .*; or use Copy as script, which names layers"):
-        train_command([Scan(first, labels, PLANES), Scan(second, None, ())], None, tmp_path, tiny_config(), None)
+        train_command([Scan(first, labels, PLANES), Scan(second, None, ())], None, tmp_path, tiny_config(), None)()
     with pytest.raises(InputError, match=r"with commas use a folder with a cases\.csv; or use Copy as script"):
-        train_command([Scan(odd, labels, PLANES)], None, tmp_path, tiny_config(), None)
+        train_command([Scan(odd, labels, PLANES)], None, tmp_path, tiny_config(), None)()
     with pytest.raises(InputError, match="Two cases are called 'ct'"):
-        predict_command([Scan(first, None, ()), Scan(second, None, ())], tmp_path, PredictionChoice("cpu", CleanUp()))
+        predict_command([Scan(first, None, ()), Scan(second, None, ())], tmp_path, PredictionChoice("cpu", CleanUp()))()
 
 
 def test_the_script_replaces_nan_where_the_run_does(layers, tmp_path, viewer):
@@ -162,7 +163,7 @@ def test_the_script_replaces_nan_where_the_run_does(layers, tmp_path, viewer):
 
 def test_layers_without_files_make_no_command(image, labels, tmp_path):
     with pytest.raises(InputError, match="lies in no file; save it first"):
-        train_command([Scan(image, labels, PLANES)], None, tmp_path, tiny_config(), None)
+        train_command([Scan(image, labels, PLANES)], None, tmp_path, tiny_config(), None)()
 
 
 def test_an_image_whose_voxels_were_replaced_is_not_named_by_its_file(layers, tmp_path):
@@ -170,18 +171,18 @@ def test_an_image_whose_voxels_were_replaced_is_not_named_by_its_file(layers, tm
     copy = type(image).create(*image.as_layer_data_tuple())
     copy.data = copy.data.copy()
     scan = Scan(copy, labels, PLANES)
-    assert "scan 1.nii.gz" in train_command([scan], None, tmp_path, tiny_config(), None), "the same voxels"
+    assert "scan 1.nii.gz" in train_command([scan], None, tmp_path, tiny_config(), None)(), "the same voxels"
     image.data = image.data * 2
     with pytest.raises(InputError, match=r"'scan 1' was changed since it was read from .*scan 1\.nii\.gz; save it"):
-        train_command([Scan(image, labels, PLANES)], None, tmp_path, tiny_config(), None)
+        train_command([Scan(image, labels, PLANES)], None, tmp_path, tiny_config(), None)()
     with pytest.raises(InputError, match="'scan 1' was changed"):
-        predict_command([Scan(image, None, ())], tmp_path, PredictionChoice("cpu", CleanUp()))
+        predict_command([Scan(image, None, ())], tmp_path, PredictionChoice("cpu", CleanUp()))()
 
 
 def test_labels_made_on_an_image_do_not_lie_in_its_file(layers, tmp_path):
     labels = Labels(np.ones(layers[0].data.shape, np.uint8), **new_labels_data(layers[0])[1])
     with pytest.raises(InputError, match="'scan 1 labels' lies in no file; save it first"):
-        train_command([Scan(layers[0], labels, PLANES)], None, tmp_path, tiny_config(), None)
+        train_command([Scan(layers[0], labels, PLANES)], None, tmp_path, tiny_config(), None)()
 
 
 def paint(labels) -> None:
@@ -196,12 +197,22 @@ def name(labels) -> None:
 def test_labels_changed_since_they_were_read_are_not_named_by_their_file(layers, tmp_path, change):
     scan = Scan(*layers, PLANES)
     set_class_infos(scan.labels, [ClassInfo(1, "label 1")])
-    before = train_command([scan], None, tmp_path, tiny_config(), None)
+    before = train_command([scan], None, tmp_path, tiny_config(), None)()
     change(scan.labels)
     with pytest.raises(InputError, match=r"'labels' was changed since it was read from .*labels\.nii\.gz; save it"):
-        train_command([scan], None, tmp_path, tiny_config(), None)
+        train_command([scan], None, tmp_path, tiny_config(), None)()
     set_annotated_slices(scan.labels, PLANES)
     file = tmp_path / "corrected.nii.gz"
     write_layer(str(file), *scan.labels.as_layer_data_tuple()[:2])
     saved = Scan(scan.image, Labels.create(*read_layers(str(file))[0]), PLANES)
-    assert train_command([saved], None, tmp_path, tiny_config(), None) == before.replace("labels.nii", "corrected.nii")
+    after = train_command([saved], None, tmp_path, tiny_config(), None)()
+    assert after == before.replace("labels.nii", "corrected.nii")
+
+
+def test_files_are_read_once_the_command_is_written_and_not_before(layers, tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(recipes, "read_volume", lambda file: read.append(file) or read_volume(file))
+    write = train_command([Scan(*layers, PLANES)], None, tmp_path / "run", tiny_config(), None)
+    assert not read
+    assert "labels.nii.gz" in write()
+    assert read == [tmp_path / "labels.nii.gz"]

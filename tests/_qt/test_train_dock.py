@@ -18,7 +18,13 @@ from tests.engine import CENTRE, ball, ball_case, tiny_config
 from napari_rada import pipeline
 from napari_rada._napari.files import read_layers
 from napari_rada._napari.job import RunState
-from napari_rada._napari.layers import case_to_layer_data, new_labels_data, placement_of_grid, take_snapshot
+from napari_rada._napari.layers import (
+    case_to_layer_data,
+    new_labels_data,
+    placement_of_grid,
+    set_annotated_slices,
+    take_snapshot,
+)
 from napari_rada._napari.pairing import note_image
 from napari_rada._napari.preview import add_layers
 from napari_rada._napari.run_files import load_run
@@ -33,7 +39,7 @@ from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import InputError, Stopped
 from napari_rada.events import Notice, StepLogged
 from napari_rada.guidance import weights
-from napari_rada.io import write_volume
+from napari_rada.io import read_volume, write_volume
 from napari_rada.io.annotations import write_sidecar
 from napari_rada.presets import COHORT
 from napari_rada.training.run_folder import RunFolder
@@ -675,15 +681,38 @@ def test_a_scan_without_a_file_is_known_by_its_voxels(viewer, dock, wait, tmp_pa
     assert widget.image.value() is not image
 
 
-def test_settings_are_copied_as_script_and_command(widget, viewer, tmp_path):
+def test_settings_are_copied_as_script_and_command(widget, viewer, wait, tmp_path):
     entries = widget.buttons.more.entries
     entries["Copy as script"].trigger()
-    assert "Copied what Start would do as a script." in widget.message.value()
+    wait(lambda: "Copied what Start would do as a script." in widget.message.value())
     copied = QGuiApplication.clipboard().text()
     assert copied == widget.as_script()
     assert "viewer.layers['scan'], viewer.layers['labels']" in copied
     entries["Copy as command"].trigger()
     assert "lies in no file; save it first" in widget.message.value()
+
+
+def test_files_are_read_for_a_command_outside_the_main_thread(viewer, dock, wait, tmp_path, monkeypatch):
+    case, threads = ball_case("liver"), []
+    write_volume(tmp_path / "liver.nii.gz", case.image, case.grid)
+    write_volume(tmp_path / "liver_labels.nii.gz", case.labels.astype(np.uint8), case.grid)
+    files = [str(tmp_path / name) for name in ("liver.nii.gz", "liver_labels.nii.gz")]
+    image, labels = add_layers(viewer, read_layers(files))
+    set_annotated_slices(labels, case.annotated)
+    widget = dock(TrainWidget)
+    widget.image.setValue(image)
+
+    def read(file: Path) -> object:
+        threads.append(threading.current_thread())
+        return read_volume(file)
+
+    monkeypatch.setattr("napari_rada._napari.recipes.read_volume", read)
+    widget.buttons.more.entries["Copy as command"].trigger()
+    assert not threads
+    wait(lambda: "Copied what Start would do as a command." in widget.message.value())
+    assert threads
+    assert threading.main_thread() not in threads
+    assert QGuiApplication.clipboard().text() == widget.as_command()
 
 
 def test_the_log_is_shown_and_followed(widget, wait, tmp_path):

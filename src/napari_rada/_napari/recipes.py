@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -38,6 +39,10 @@ PREDICTIONS = "predictions"
 """Folder, where the command is run, of what it makes of several images."""
 
 
+Write: TypeAlias = Callable[[], str]
+"""Returns a text once what it names was read, for which it may run in any thread; raises `InputError`."""
+
+
 class Scan(NamedTuple):
     """An image layer of a cohort, its labels layer if it has one, and the slices annotated there."""
 
@@ -67,8 +72,8 @@ class PredictionChoice:
 
 def train_command(
     scans: Sequence[Scan], folder: Path | None, run_dir: Path, config: RunConfig, old: Path | None
-) -> str:
-    """Return the command that trains as the dock would, or continues run `old`.
+) -> Write:
+    """Look at the layers, and return what writes the command that trains as the dock would, or continues run `old`.
 
     Parameters
     ----------
@@ -78,21 +83,26 @@ def train_command(
     Raises
     ------
     InputError
-        If a layer lies in no file or was changed since it was read from it, or the files cannot be told apart in a
-        command.
+        If a layer lies in no file; what is returned raises it where a layer was changed since it was read from its
+        file, or the files cannot be told apart in a command.
     """
-    cases = [*map(_case_words, scans), *([] if folder is None else [str(folder)])]
-    try:
-        find_cases(cases)
-    except InputError as problem:
-        sentence = str(problem).rstrip(".")
-        raise InputError(f"{sentence}; or use Copy as script, which names layers instead of files.") from None
-    words = ["napari-rada", "train", *cases]
-    words += ["-o", str(run_dir)]
-    words += ["--preset", config.preset] if old is None else ["--continue", str(old), "--preset", config.preset]
+    cases = [_case_of(scan) for scan in scans]
+    further = [] if folder is None else [str(folder)]
+    options = ["-o", str(run_dir)]
+    options += ["--preset", config.preset] if old is None else ["--continue", str(old), "--preset", config.preset]
     for name, value in config.changes().items():
-        words += ["--set", f"{name}={as_yaml(as_text(value))}"]
-    return shlex.join(words)
+        options += ["--set", f"{name}={as_yaml(as_text(value))}"]
+
+    def write() -> str:
+        words = [*(case.words() for case in cases), *further]
+        try:
+            find_cases(words)
+        except InputError as problem:
+            sentence = str(problem).rstrip(".")
+            raise InputError(f"{sentence}; or use Copy as script, which names layers instead of files.") from None
+        return shlex.join(["napari-rada", "train", *words, *options])
+
+    return write
 
 
 def train_script(scans: Sequence[Scan], folder: Path | None, run_dir: Path, config: RunConfig, old: Path | None) -> str:
@@ -116,13 +126,27 @@ def train_script(scans: Sequence[Scan], folder: Path | None, run_dir: Path, conf
     )
 
 
-def _case_words(scan: Scan) -> str:
-    """Write a scan as a CASE of the command line."""
-    if scan.labels is None:
-        return str(_image_file(scan.image))
-    files = [_image_file(scan.image), _labels_file(scan.image, scan.labels)]
-    slices = ";".join(write_slices(to_file(scan.planes, files[1])))
-    return ",".join([*map(str, files), slices])
+@dataclass(frozen=True)
+class _Case:
+    """A CASE of the command line, and what has to be read before it may be named."""
+
+    files: tuple[Path, ...]
+    planes: Sequence[AnnotatedSlice]
+    checks: tuple[Callable[[], None], ...]
+
+    def words(self) -> str:
+        """Return the case as it is written; raises `InputError` if a file no longer holds what its layer shows."""
+        for check in self.checks:
+            check()
+        if len(self.files) == 1:
+            return str(self.files[0])
+        return ",".join([*map(str, self.files), ";".join(write_slices(to_file(self.planes, self.files[1])))])
+
+
+def _case_of(scan: Scan) -> _Case:
+    """Find the files of a scan; raises `InputError` if there are none."""
+    named = [_image_file(scan.image), *([] if scan.labels is None else [_labels_file(scan.image, scan.labels)])]
+    return _Case(tuple(file for file, _check in named), scan.planes, tuple(check for _file, check in named))
 
 
 def _layer_words(scan: Scan) -> str:
@@ -130,23 +154,28 @@ def _layer_words(scan: Scan) -> str:
     return ", ".join(f"viewer.layers[{str(layer.name)!r}]" for layer in layers)
 
 
-def predict_command(scans: Sequence[Scan], run_dir: Path, prediction: PredictionChoice) -> str:
-    """Return the command that predicts as the dock would.
+def predict_command(scans: Sequence[Scan], run_dir: Path, prediction: PredictionChoice) -> Write:
+    """Look at the layers, and return what writes the command that predicts as the dock would.
 
     Raises
     ------
     InputError
         As for `train_command`.
     """
-    cases = [_case_words(scan) for scan in scans]
-    find_cases(cases)
-    words = ["napari-rada", "predict", str(run_dir), *cases, *_output_words(scans, prediction)]
-    words += ["--device", prediction.device]
+    cases = [_case_of(scan) for scan in scans]
+    options = [*_output_words(scans, prediction), "--device", prediction.device]
     if prediction.non_finite != "refuse":
-        words += ["--set", f"data.non_finite={prediction.non_finite}"]
+        options += ["--set", f"data.non_finite={prediction.non_finite}"]
     if prediction.tidy.min_part_ml > 0:
-        words += ["--min-part", f"{prediction.tidy.min_part_ml:g}"]
-    return shlex.join([*words, *(["--fill-holes"] if prediction.tidy.fill_holes else [])])
+        options += ["--min-part", f"{prediction.tidy.min_part_ml:g}"]
+    options += ["--fill-holes"] if prediction.tidy.fill_holes else []
+
+    def write() -> str:
+        words = [case.words() for case in cases]
+        find_cases(words)
+        return shlex.join(["napari-rada", "predict", str(run_dir), *words, *options])
+
+    return write
 
 
 def _output_words(scans: Sequence[Scan], prediction: PredictionChoice) -> list[str]:
@@ -168,26 +197,34 @@ def _file(layer: Image | Labels) -> Path:
     return source
 
 
-def _image_file(layer: Image) -> Path:
-    """Return the file that holds the voxels of an Image layer as they are now."""
-    file = _file(layer)
-    if image_file(layer) is None and not file_holds(file, np.asarray(full_resolution(layer))):
-        raise _changed(layer, file)
-    return file
+def _image_file(layer: Image) -> tuple[Path, Callable[[], None]]:
+    """Return the file of an Image layer, and what reads it to see whether it holds the voxels as they are now."""
+    file, known = _file(layer), image_file(layer) is not None
+    voxels, changed = full_resolution(layer), _changed(layer, file)
+
+    def check() -> None:
+        if not known and not file_holds(file, np.asarray(voxels)):
+            raise changed
+
+    return file, check
 
 
-def _labels_file(image: Image, labels: Labels) -> Path:
-    """Return the file that holds the voxels and classes of a Labels layer as they are now.
+def _labels_file(image: Image, labels: Labels) -> tuple[Path, Callable[[], None]]:
+    """Return the file of a Labels layer, and what reads it to see whether it holds voxels and classes as they are now.
 
     A layer that was made on an image has the image's file for its source, which is none of its own.
     """
     file = _file(labels)
     if file == source_of(image):
         raise _no_file(labels)
-    now, then = ([info for info in infos if info.is_named] for infos in (class_infos(labels), read_classes(file)))
-    if now != then or not np.array_equal(read_volume(file).array, full_resolution(labels)):
-        raise _changed(labels, file)
-    return file
+    voxels, infos, changed = full_resolution(labels), class_infos(labels), _changed(labels, file)
+
+    def check() -> None:
+        now, then = ([info for info in some if info.is_named] for some in (infos, read_classes(file)))
+        if now != then or not np.array_equal(read_volume(file).array, voxels):
+            raise changed
+
+    return file, check
 
 
 def _changed(layer: Image | Labels, file: Path) -> InputError:

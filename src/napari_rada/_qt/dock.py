@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from napari.qt.threading import create_worker
 from napari.utils.notifications import show_error
+from psygnal import Signal
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import (
@@ -26,10 +27,11 @@ from qtpy.QtWidgets import (
 )
 
 from napari_rada._napari.devices import list_devices
+from napari_rada._napari.job import Job
 from napari_rada._napari.session import session_of
 from napari_rada._qt.message import Message
 from napari_rada._qt.theme import colours_of
-from napari_rada._qt.worker import prepare_threads
+from napari_rada._qt.worker import JobPump, prepare_threads, spawn
 from napari_rada.errors import RadaError
 
 if TYPE_CHECKING:
@@ -64,6 +66,10 @@ class Dock(QWidget):
         self._cleanup: list[Callable[[], None]] = []
         self._docked = False
         self._wheel = WheelGuard(self)
+        self.copier = Copier(self)
+        self.copier.copied.connect(self.message.setValue)
+        self.copier.failed.connect(self.show_error)
+        self.on_shut(self.copier.job.stop)
         content = QWidget()
         self.column = QVBoxLayout(content)
         self.column.setContentsMargins(8, 8, 8, 8)
@@ -196,6 +202,32 @@ class WheelGuard(QObject):
                 event.ignore()
                 return True
         return super().eventFilter(watched, event)
+
+
+class Copier(QObject):
+    """Puts on the clipboard what takes a moment to write, as files are read for it."""
+
+    copied = Signal(str)
+    """A text is on the clipboard; the sentence says which."""
+    failed = Signal(str)
+    """It could not be written; the sentence says why."""
+
+    def __init__(self, parent: QObject) -> None:
+        super().__init__(parent)
+        self.job = Job("copying", spawn)
+        self._pump = JobPump(self.job, self)
+        self._told = ""
+        self.job.succeeded.connect(self._on_written)
+        self.job.failed.connect(self.failed.emit)
+
+    def copy(self, write: Callable[[], str], told: str) -> None:
+        """Call `write` in a worker, and copy what it returns; raises `RadaError` while another text is written."""
+        self.job.start(lambda _control, _listener: write())
+        self._told = told
+
+    def _on_written(self, text: str) -> None:
+        copy_text(text)
+        self.copied.emit(self._told)
 
 
 def copy_text(text: str) -> None:

@@ -43,7 +43,7 @@ from napari_rada._qt import shortcuts
 from napari_rada._qt.chunk_panel import ChunkPanel
 from napari_rada._qt.clean_up_panel import CleanUpPanel
 from napari_rada._qt.device_combo import DeviceCombo
-from napari_rada._qt.dock import Dock, copy_text, fill_devices, form
+from napari_rada._qt.dock import Dock, fill_devices, form
 from napari_rada._qt.explain_panel import ExplainPanel
 from napari_rada._qt.job_row import JobRow
 from napari_rada._qt.layer_combo import LayerCombo
@@ -64,6 +64,7 @@ if TYPE_CHECKING:
 
     from napari_rada._napari.engine import LoadEngine
     from napari_rada._napari.job import Work
+    from napari_rada._napari.recipes import Write
     from napari_rada._qt.theme import Colours
     from napari_rada.data.case import NonFinite
     from napari_rada.data.slices import AnnotatedSlice
@@ -208,6 +209,14 @@ class PredictWidget(Dock):
 
     def as_command(self) -> str:
         """Return the command that does what Predict would do now; raises `RadaError` if that cannot be done."""
+        return self._command()()
+
+    def apply_colours(self, colours: Colours) -> None:
+        """Take the colours of a theme."""
+        super().apply_colours(colours)
+        self.row.setColours(colours)
+
+    def _command(self) -> Write:
         run_dir, images = self._checked_input()
         labels, folder = self.labels.value(), self.chunks.value()
         if folder is not None:
@@ -218,11 +227,6 @@ class PredictWidget(Dock):
             self.device.value(), self.clean_up.value(), self.outputs.value(), self._non_finite(), folder
         )
         return predict_command(scans, run_dir, choice)
-
-    def apply_colours(self, colours: Colours) -> None:
-        """Take the colours of a theme."""
-        super().apply_colours(colours)
-        self.row.setColours(colours)
 
     def _checked_run(self) -> Path:
         run_dir = self.run.value()
@@ -334,14 +338,11 @@ class PredictWidget(Dock):
         )
         for widget in (tidy, self.row, self.explain_section, self.message):
             self.column.addWidget(widget)
-        buttons = QHBoxLayout()
-        for button in (self.suggest_button, self.accept_button):
-            buttons.addWidget(button)
-        self.column.addLayout(buttons)
-        last = QHBoxLayout()
-        for button in (self.save_button, self.more_button):
-            last.addWidget(button)
-        self.column.addLayout(last)
+        for buttons in ((self.suggest_button, self.accept_button), (self.save_button, self.more_button)):
+            row = QHBoxLayout()
+            for button in buttons:
+                row.addWidget(button)
+            self.column.addLayout(row)
         self.column.addStretch(1)
 
     def _connect(self) -> None:
@@ -484,8 +485,7 @@ class PredictWidget(Dock):
 
     def _on_copy_clicked(self) -> None:
         with self.telling_errors():
-            copy_text(self.as_command())
-            self.message.setValue("Copied the prediction as a command.")
+            self.copier.copy(self._command(), "Copied the prediction as a command.")
 
     def _on_save_clicked(self) -> None:
         name = "mask" if self.mask_layer is None else file_name(str(self.mask_layer.name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from napari_rada._napari.pairing import brushed_image, check_owner, may_label, s
 from napari_rada._napari.recipes import Scan, train_command, train_script
 from napari_rada._napari.run_files import show_scans
 from napari_rada._qt.cohort_panel import CohortPanel
-from napari_rada._qt.dock import Dock, copy_text, fill_devices, form
+from napari_rada._qt.dock import Dock, fill_devices, form
 from napari_rada._qt.folder_edit import FolderEdit, can_be_made, folder_for_runs, fresh_run_folder
 from napari_rada._qt.layer_combo import LayerCombo
 from napari_rada._qt.log_window import LogWindow
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from napari_rada._napari.engine import LoadEngine
     from napari_rada._napari.job import Work
     from napari_rada._napari.layers import Snapshot
+    from napari_rada._napari.recipes import Write
     from napari_rada._napari.run_files import LoadedRun
     from napari_rada._qt.theme import Colours
     from napari_rada.config import RunConfig
@@ -173,7 +175,7 @@ class TrainWidget(Dock):
 
     def as_command(self) -> str:
         """Return the command that does what Start would do now; raises `RadaError` if that cannot be done."""
-        return train_command(self._scans(), self.cohort.value(), self.folder.checked(), self.config(), None)
+        return self._command()()
 
     def as_script(self) -> str:
         """Return the lines for napari's console that do what Start would do now; raises `RadaError` likewise."""
@@ -194,6 +196,9 @@ class TrainWidget(Dock):
                 raise InputError("There is no run to show the log of; start one, or load one from disk.")
             self.log.set_data(self.run_dir)
             self.log.show()
+
+    def _command(self) -> Write:
+        return train_command(self._scans(), self.cohort.value(), self.folder.checked(), self.config(), None)
 
     def _snapshots(self) -> list[Snapshot]:
         """Copy the chosen layers, then those of the cohort."""
@@ -392,8 +397,8 @@ class TrainWidget(Dock):
 
     def _on_copy_requested(self, what: str) -> None:
         with self.telling_errors():
-            copy_text(self.as_command() if what == "command" else self.as_script())
-            self.message.setValue(f"Copied what Start would do as a {what}.")
+            write = self._command() if what == "command" else partial(str, self.as_script())
+            self.copier.copy(write, f"Copied what Start would do as a {what}.")
 
     def _on_load_requested(self) -> None:
         start = self.run_dir.parent if self.run_dir else self.folder.value().parent
