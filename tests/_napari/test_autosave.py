@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from dataclasses import replace
 
@@ -46,6 +48,21 @@ def scan_in(folder, volume) -> Image:
     grid = grid_of(Image(volume))
     write_volume(folder / "imaging.nii.gz", volume, grid)
     return Image(volume, name="imaging", **placement_of_grid(grid, folder / "imaging.nii.gz"))
+
+
+@pytest.mark.parametrize(
+    "writes", ["napari_rada.io.formats.write_nifti", "napari_rada._napari.autosave._keep", "pathlib.Path.write_text"]
+)
+def test_where_there_is_no_room_saving_by_hand_is_advised(keeper, labels, monkeypatch, writes):
+    """The folder is the program's own: nobody can choose another one."""
+
+    def refuse(*_args, **_kwargs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    paint(labels)
+    monkeypatch.setattr(writes, refuse)
+    with pytest.raises(InputError, match=r"No space left on device\); make room .* by hand with File > Save Sel"):
+        keeper.flush()
 
 
 def test_only_what_has_changed_is_written(keeper, tmp_path, image, labels):

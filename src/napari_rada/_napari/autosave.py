@@ -32,7 +32,7 @@ from napari_rada._napari.layers import (
 )
 from napari_rada.data.classes import ClassInfo, label_dtype
 from napari_rada.data.slices import AnnotatedSlice
-from napari_rada.durable import REMEDY, reason_of
+from napari_rada.durable import reason_of
 from napari_rada.errors import InputError
 from napari_rada.io.annotations import write_sidecar
 
@@ -50,6 +50,8 @@ FOLDER = "autosave"
 """Folder, inside a run folder or among the user's data, of labels as they were last painted."""
 OLD = tuple(f".{number}" for number in range(1, 10))
 """What the names of kept older files end in: the first that is free, the last where none is."""
+BY_HAND = "make room or allow writing there, or save them by hand with File > Save Selected Layers"
+"""The remedy where labels cannot be kept: nobody chose the place, and none can be chosen."""
 
 Mark: TypeAlias = tuple[int, tuple[AnnotatedSlice, ...], tuple[ClassInfo, ...]]
 """Tells whether an annotation has changed: a checksum of the voxels, the annotated slices, the classes."""
@@ -105,9 +107,9 @@ class Annotation:
             if keep_old or not self.labels.any():
                 _keep(path)
         except OSError as problem:
-            raise InputError(f"{path} cannot be written ({reason_of(problem)}); {REMEDY}.") from None
-        io.write_volume(path, self.labels.astype(label_dtype(self.labels)), self.grid, None)
-        write_sidecar(path, self.planes, self.classes)
+            raise InputError(f"{path} cannot be written ({reason_of(problem)}); {BY_HAND}.") from None
+        io.write_volume(path, self.labels.astype(label_dtype(self.labels)), self.grid, None, remedy=BY_HAND)
+        write_sidecar(path, self.planes, self.classes, remedy=BY_HAND)
 
 
 class LabelsKeeper:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from napari_rada.data.classes import MAX_LABEL, ClassInfo
 from napari_rada.data.slices import AnnotatedSlice
-from napari_rada.durable import write_text
+from napari_rada.durable import REMEDY, write_text
 from napari_rada.errors import InputError
 from napari_rada.io.files import SUFFIXES, Format, format_of, stem_of
 from napari_rada.io.volume import file_axis
@@ -129,7 +129,13 @@ def read_classes(labels: Path) -> tuple[ClassInfo, ...]:
     return tuple(infos[value] for value in sorted(infos))
 
 
-def write_sidecar(labels: Path, slices: Sequence[AnnotatedSlice] | None, classes: Sequence[ClassInfo] = ()) -> Path:
+def write_sidecar(
+    labels: Path,
+    slices: Sequence[AnnotatedSlice] | None,
+    classes: Sequence[ClassInfo] = (),
+    *,
+    remedy: str = REMEDY,
+) -> Path:
     """Write the annotated slices and classes beside a label file and return where.
 
     Parameters
@@ -140,6 +146,8 @@ def write_sidecar(labels: Path, slices: Sequence[AnnotatedSlice] | None, classes
         In array axes; None to name classes alone, so that slices are detected by whoever reads the labels.
     classes
         Those with a name or a prompt of their own are written too.
+    remedy
+        The advice where the operating system refuses.
     """
     content: dict[str, object] = {FORMAT: format_of(labels).value}
     if slices is not None:
@@ -147,7 +155,7 @@ def write_sidecar(labels: Path, slices: Sequence[AnnotatedSlice] | None, classes
     if named := [{"value": c.value, "name": c.name, "prompt": c.prompt} for c in classes if c.is_named]:
         content[CLASSES] = named
     path = sidecar_path(labels)
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n", remedy=remedy)
     return path
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_rada.data.grid import Grid
-from napari_rada.durable import written_whole
+from napari_rada.durable import REMEDY, written_whole
 from napari_rada.errors import InputError, RadaError
 from napari_rada.io.files import Format, check_output, check_readable, format_of
 from napari_rada.io.nifti import read_nifti, write_nifti
@@ -48,7 +48,9 @@ def lost_in(path: Path | str, grid: Grid) -> str:
     return f"{path.name} keeps the size of the voxels but, as TIFF, not where and how they lie."
 
 
-def write_volume(path: Path | str, array: NDArray[Any], grid: Grid, like: Path | None = None) -> None:
+def write_volume(
+    path: Path | str, array: NDArray[Any], grid: Grid, like: Path | None = None, *, remedy: str = REMEDY
+) -> None:
     """Write a volume, replacing a file of that name only when the new one is complete.
 
     Parameters
@@ -62,6 +64,8 @@ def write_volume(path: Path | str, array: NDArray[Any], grid: Grid, like: Path |
     like
         A file on the same grid. If it has the same format, the new file gets its header geometry exactly (NIfTI:
         shape, affine, qform, sform, codes, units; TIFF: resolution tags, ImageJ or OME calibration).
+    remedy
+        The advice where the operating system refuses.
 
     Raises
     ------
@@ -75,7 +79,7 @@ def write_volume(path: Path | str, array: NDArray[Any], grid: Grid, like: Path |
         like = None
     write = write_nifti if format_of(path) is Format.NIFTI else write_tiff
     try:
-        with written_whole(path) as temporary:
+        with written_whole(path, remedy=remedy) as temporary:
             write(temporary, array, grid, like)
     except RadaError:
         raise
