@@ -17,6 +17,7 @@ from napari_rada._napari.devices import AUTOMATIC, DeviceChoice
 from napari_rada._napari.history import History
 from napari_rada._napari.preferences import Preferences
 from napari_rada._qt import run_settings
+from napari_rada._qt.clean_up_panel import CleanUpPanel
 from napari_rada._qt.curve_plot import log_ticks
 from napari_rada._qt.device_combo import DeviceCombo
 from napari_rada._qt.dock import WIDTH
@@ -31,6 +32,7 @@ from napari_rada._qt.theme import READABLE, colours_of, contrast
 from napari_rada.config import RunConfig
 from napari_rada.errors import ConfigError
 from napari_rada.events import StepLogged, Validated
+from napari_rada.inference.cleanup import CleanUp
 
 
 @pytest.fixture
@@ -165,6 +167,22 @@ def test_a_length_is_iterations_or_minutes(qtbot):
     assert length.value()["training.iterations"] == 250
     length.set_data(RunConfig.from_preset("standard"))
     assert length.value()["training.iterations"] == RunConfig.from_preset("standard").training.iterations
+
+
+def test_numbers_keep_their_digits_and_show_no_further_ones(qtbot):
+    length, tidy = RunLength(), CleanUpPanel()
+    for widget in (length, tidy):
+        qtbot.addWidget(widget)
+    for minutes, text in ((2.75, "2.75"), (0.05, "0.05"), (5.0, "5")):
+        length.set_data(RunConfig.from_preset("quick").with_settings({"training.minutes": minutes}))
+        assert length.value() == {"training.minutes": minutes}
+        assert length.amount.text() == text
+    length.setValue(iterations=1000)
+    assert length.amount.text() == "1000"
+    for part, text in ((0.004, "0.004 ml"), (10.0, "10 ml"), (0.0, "off")):
+        tidy.setValue(CleanUp(part))
+        assert tidy.value() == CleanUp(part)
+        assert tidy.min_part.text() == text
 
 
 def test_a_preset_keeps_its_own_length_unless_changed(qtbot):

@@ -167,7 +167,7 @@ def predict_command(scans: Sequence[Scan], run_dir: Path, prediction: Prediction
     if prediction.non_finite != "refuse":
         options += ["--set", f"data.non_finite={prediction.non_finite}"]
     if prediction.tidy.min_part_ml > 0:
-        options += ["--min-part", f"{prediction.tidy.min_part_ml:g}"]
+        options += ["--min-part", str(prediction.tidy.min_part_ml)]
     options += ["--fill-holes"] if prediction.tidy.fill_holes else []
 
     def write() -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
 
 from napari_rada._qt.dock import form
+from napari_rada._qt.number_box import NumberBox
 from napari_rada.inference.cleanup import CleanUp
+
+DIGITS = 9
+"""So many are kept behind the point of millilitres: a thousandth of a cubic millimetre has six."""
 
 
 class CleanUpPanel(QWidget):
@@ -13,9 +17,8 @@ class CleanUpPanel(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.min_part = QDoubleSpinBox()
+        self.min_part = NumberBox(DIGITS)
         self.min_part.setRange(0.0, 10_000.0)
-        self.min_part.setDecimals(2)
         self.min_part.setSingleStep(0.5)
         self.min_part.setSuffix(" ml")
         self.min_part.setSpecialValueText("off")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, get_args
 
 from psygnal import Signal
-from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QHBoxLayout, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_rada._napari.preferences import preferences
 from napari_rada._napari.setting_fields import as_text
@@ -14,6 +14,7 @@ from napari_rada._qt.config_form import ConfigForm
 from napari_rada._qt.device_combo import DeviceCombo
 from napari_rada._qt.dock import form
 from napari_rada._qt.keys import QuietCombo
+from napari_rada._qt.number_box import NumberBox
 from napari_rada._qt.section import Section
 from napari_rada.config import PresetName, RunConfig
 from napari_rada.errors import ConfigError
@@ -29,6 +30,8 @@ PRESET_LABELS = {
     "paper": "Paper (as published, one GPU)",
 }
 ITERATIONS, MINUTES = "iterations", "minutes"
+DIGITS = 6
+"""So many are kept behind the point of minutes."""
 GUIDANCE_LABELS = {
     "none": "None",
     "text": "Text prompts",
@@ -212,7 +215,7 @@ class RunLength(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.amount = QDoubleSpinBox()
+        self.amount = NumberBox(0)
         self.amount.setMinimumWidth(70)
         self.unit = QuietCombo()
         self.unit.addItems([ITERATIONS, MINUTES])
@@ -249,8 +252,8 @@ class RunLength(QWidget):
     def _on_unit_changed(self, unit: str) -> None:
         amount = self._amounts[unit]
         self.amount.blockSignals(True)
-        self.amount.setDecimals(1 if unit == MINUTES else 0)
-        self.amount.setRange(*((0.1, 10_000.0) if unit == MINUTES else (1.0, 1_000_000.0)))
+        self.amount.setDecimals(DIGITS if unit == MINUTES else 0)
+        self.amount.setRange(*((0.01, 10_000.0) if unit == MINUTES else (1.0, 1_000_000.0)))
         self.amount.setSingleStep(1.0 if unit == MINUTES else 100.0)
         self.amount.setValue(amount)
         self.amount.blockSignals(False)
