@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from napari_rada.propagation.base import Probability
     from napari_rada.propagation.regridding import Made
 
-FINER = 4
+FINER = 2
 """A close-up is worth its time if its voxels are smaller than those of the common grid by this factor, in volume."""
 ROOM = 1e-3
 """Where the other classes together are less likely than this, they do not say whether there is background."""

@@ -311,7 +311,7 @@ def predict(
     weights
         `best`: those with the highest held-out Dice, or, if that is not known, those of the latest checkpoint, but for
         networks that began anew on what earlier ones labelled and are not done: then the earlier ones; `last`: those of
-        the latest checkpoint in any case.
+        the latest checkpoint in any case; `teacher`: those that labelled the scans without annotation (self-training).
     tidy
         Small parts to remove and holes to fill; only what the run's settings ask for by default.
 

@@ -210,6 +210,13 @@ def test_networks_that_began_anew_and_are_not_done_are_not_those_of_a_run(tmp_pa
     pipeline.resume(run)
     done = pipeline.predict(run, CASES[1])
     assert np.array_equal(done.probability, pipeline.predict(run, CASES[1], weights="last").probability)
+    assert np.array_equal(started, pipeline.predict(run, CASES[1], weights="teacher").probability)
+
+
+def test_networks_that_labelled_nothing_cannot_be_asked(tmp_path):
+    pipeline.train(CASES, tmp_path, config(training__self_training=False))
+    with pytest.raises(InputError, match=r"no networks of this run labelled scans; ask for its best or last"):
+        pipeline.predict(tmp_path, CASES[1], weights="teacher")
 
 
 @pytest.mark.parametrize("damaged", [False, True])

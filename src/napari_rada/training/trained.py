@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from napari_rada.data.classes import ClassTable
     from napari_rada.training.checkpoint import Checkpoint
 
-Weights: TypeAlias = Literal["best", "last"]
+Weights: TypeAlias = Literal["best", "last", "teacher"]
 
 
 def check_known(name: str, values: Iterable[int], classes: ClassTable, remedy: str) -> None:
@@ -69,7 +69,7 @@ class TrainedNetworks:
         ----------
         weights
             `best`: those with the highest held-out Dice, if that is known, else those of `latest_trained`; `last`:
-            those of the latest checkpoint.
+            those of the latest checkpoint; `teacher`: those that labelled the scans without annotation.
 
         Raises
         ------
@@ -81,7 +81,11 @@ class TrainedNetworks:
         check_choice("weights", weights, get_args(Weights))
         folder = RunFolder.open(Path(run_dir))
         best, last = folder.best_checkpoint, folder.last_checkpoint
-        if weights == "last":
+        if weights == "teacher":
+            if not folder.teacher_checkpoint.exists():
+                raise InputError(f"{run_dir}: no networks of this run labelled scans; ask for its best or last ones.")
+            checkpoint = load_checkpoint(folder.teacher_checkpoint)
+        elif weights == "last":
             checkpoint = load_checkpoint(last)
         elif best.exists():
             checkpoint = load_checkpoint(best, f", or delete it: {last.name} is used then" if last.exists() else "")

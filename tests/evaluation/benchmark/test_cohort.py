@@ -9,7 +9,7 @@ from napari_rada.control import RunControl
 from napari_rada.errors import InputError, Stopped
 from napari_rada.evaluation.benchmark.cohort import CohortTask, run_cohort
 from napari_rada.evaluation.benchmark.datasets import load_datasets
-from napari_rada.evaluation.benchmark.ours import OwnTraining, make_own
+from napari_rada.evaluation.benchmark.ours import HALFWAY, OwnTraining, make_own
 from napari_rada.evaluation.benchmark.results import ResultLog
 from napari_rada.events import Event, StepLogged
 
@@ -55,6 +55,15 @@ def test_test_scans_are_predicted_by_one_training(
     assert len(seen) == 2
     run(datasets_file, trained("quick/labelled-only", tiny), tmp_path, task=CohortTask(limit=1))
     assert seen[2:] == [("a", True)]
+
+
+def test_both_halves_of_self_training_are_measured(
+    datasets_file: Path, tmp_path: Path, tiny: dict[str, object]
+) -> None:
+    (row,) = run(datasets_file, trained("quick/unlabelled", tiny), tmp_path, task=CohortTask(limit=1))
+    (alone,) = run(datasets_file, trained("quick/labelled-only", tiny), tmp_path, task=CohortTask(limit=1))
+    assert row.parts == {HALFWAY: alone.classes[0].dice}
+    assert not alone.parts
 
 
 def test_annotated_scans_are_predicted_by_the_same_training(

@@ -156,6 +156,7 @@ class _Experiment:
         case = loaded.case() if self.task.tested == "unseen" else self._annotated(loaded)
         with measured() as usage:
             found = self.method.predict(case, run_dir, control=control)
+        found = replace(found, parts=self.method.halfway(case, run_dir, control=control))
         row = Row(identity, self.dataset.name, scan, self.method.name, self.seed, **asdict(usage))
         return score_row(replace(row, train_s=training_seconds(run_dir)), loaded, found, case)
 

@@ -30,6 +30,8 @@ from napari_rada.training.run_folder import RunFolder
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from numpy.typing import NDArray
+
     from napari_rada.control import RunControl
     from napari_rada.data.working import WorkingCase
     from napari_rada.propagation.base import PseudoLabels
@@ -49,6 +51,9 @@ of the propagation mixed into the result; a patch of a scan without labels in ev
 
 VIEWS, HELD_OUT = "views", "held-out"
 """Of a propagation: also measure the mask made from each slice alone; also make the folds that training needs."""
+
+HALFWAY = "before scans without labels taught"
+"""What the networks of the first half of self-training make of a scan."""
 
 LABELLED_ONLY = "labelled-only"
 """Of training on a cohort: leave the scans without labels out."""
@@ -178,6 +183,13 @@ class OwnTraining:
         device = self.config.device
         found = pipeline.predict(run_dir, case, device=device, control=control, listener=listener)
         return Segmentation(found.mask, note=str(found.provenance.get("guidance", "")))
+
+    def halfway(self, case: Case, run_dir: Path, *, control: RunControl) -> dict[str, NDArray[np.integer]]:
+        """Predict a scan with the networks that labelled those without labels, if the run taught itself."""
+        if not RunFolder(run_dir).teacher_checkpoint.exists():
+            return {}
+        found = pipeline.predict(run_dir, case, device=self.config.device, weights="teacher", control=control)
+        return {HALFWAY: found.mask}
 
 
 def make_own(
