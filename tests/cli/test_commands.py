@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
 import pytest
 import tifffile
+from tests.cli.conftest import SHAPE_IJK
 
 import napari_rada as rada
 from napari_rada.config import RunConfig
@@ -18,7 +20,6 @@ from napari_rada.errors import Stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 SLICES = "0:12,1:11,2:10"
 
@@ -266,6 +267,19 @@ def test_a_run_whose_best_weights_are_damaged_predicts_without_them(
     assert "restore it from a copy, or delete it: last.pt is used then." in ran.err
     best.unlink()
     assert run_cli(*arguments).status == 0
+
+
+@pytest.mark.parametrize(("axis", "size"), [(0, 3), (0, SHAPE_IJK[0]), (2, SHAPE_IJK[2])])
+def test_evaluate_tells_of_masks_that_are_annotated_in_slices(
+    run_cli: Callable[..., Any], scan: Any, save_nifti: Callable[..., str], axis: int, size: int
+) -> None:
+    labels = Path(save_nifti("sparse.nii.gz", scan.truth_ijk))
+    listed = [{"axis": axis, "index": index} for index in range(size)]
+    labels.with_name("sparse.slices.json").write_text(json.dumps({"annotated_slices": listed}))
+    ran = run_cli("evaluate", scan.dense, labels)
+    assert ran.status == 0
+    told = "is annotated in 3 slices alone, as sparse.slices.json beside it says; elsewhere it counts as background"
+    assert (told in ran.err) == (size == 3)
 
 
 def test_evaluate(run_cli: Callable[..., Any], scan: Any, save_nifti: Callable[..., str]) -> None:

@@ -174,7 +174,7 @@ def evaluate(args: argparse.Namespace, console: Console, control: RunControl) ->
     io.check_same_grid(prediction, reference)
     found, wanted = _mask_of(prediction), _mask_of(reference)
     measure = reference if reference.calibrated else prediction
-    for note in measure.notes:
+    for note in (*measure.notes, *filter(None, map(_told_sparse, (prediction, reference)))):
         console(Notice(note))
 
     from napari_rada.evaluation.metrics import evaluate_masks
@@ -182,6 +182,18 @@ def evaluate(args: argparse.Namespace, console: Console, control: RunControl) ->
     classes = evaluate_masks(found, wanted, measure.grid.spacing, control=control)
     console.result({"classes": [asdict(metrics) for metrics in classes]}, _table(classes))
     return True
+
+
+def _told_sparse(labels: Volume) -> str | None:
+    """Tell of labels that say nothing but in the slices that a sidecar names."""
+    slices = io.read_sidecar(labels.path) or ()
+    known = [{index for axis, index in slices if axis == each} for each in range(3)]
+    if not slices or any(len(found) == size for found, size in zip(known, labels.file_shape, strict=True)):
+        return None
+    return (
+        f"{labels.path} is annotated in {len(slices)} slices alone, as {io.sidecar_path(labels.path).name} beside it "
+        "says; elsewhere it counts as background, so that the figures say little."
+    )
 
 
 def suggest(args: argparse.Namespace, console: Console, control: RunControl) -> bool:
