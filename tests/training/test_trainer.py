@@ -242,7 +242,8 @@ def test_a_loss_that_is_not_finite_changes_no_weight(tmp_path):
     trainer = make_trainer(tmp_path, tiny_config())
     batch = trainer.batches.take().to(torch.device("cpu"))
     before = weights(trainer)
-    told = r"loss became nan in iteration 1, on the patches ball from \(\d+, \d+, \d+\); ball .*; continue the run"
+    where = r"loss became nan in iteration 1, on the patches ball from \(\d+, \d+, \d+\); ball .*; "
+    told = where + "continue the run in a new folder, or start a new one if it has no checkpoint yet, with a lower"
     with pytest.raises(RadaError, match=told):
         trainer.step(batch._replace(image_BDHW=torch.full_like(batch.image_BDHW, torch.nan)), 1)
     assert torch.equal(before, weights(trainer))

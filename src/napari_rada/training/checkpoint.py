@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from napari_rada.models.triple_view import TripleViewModel
 
 FORMAT = 1
-LEARN_SLOWER = "continue the run in a new folder with a lower training.learning_rate"
+LEARN_SLOWER = (
+    "continue the run in a new folder, or start a new one if it has no checkpoint yet, with a lower "
+    "training.learning_rate"
+)
 """What to do about values that are not finite: resuming keeps all settings and comes to the same."""
 
 
