@@ -70,6 +70,17 @@ def test_a_field_that_was_clicked_takes_the_wheel(tall, monkeypatch):
     assert tall.combo.currentText() == "third"
 
 
+def test_a_dock_is_never_narrower_than_what_stands_in_it(tall, qtbot):
+    tall.resize(50, 200)
+    assert tall.combo.mapTo(tall, tall.combo.rect().topRight()).x() < tall.width()
+    wide = QWidget()
+    wide.setMinimumWidth(400)
+    tall.column.addWidget(wide)
+    qtbot.waitUntil(lambda: tall.width() > 400)
+    tall.column.removeWidget(wide)
+    wide.deleteLater()
+
+
 def test_a_dock_lets_go_of_everything_also_where_a_part_fails(qtbot):
     dock = Dock(ViewerModel())
     qtbot.addWidget(dock)

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.layers import Image, Labels
-from qtpy.QtCore import QPoint, Qt
-from qtpy.QtGui import QContextMenuEvent, QGuiApplication, QStandardItemModel
-from qtpy.QtWidgets import QLineEdit, QMenu
+from qtpy.QtCore import QEvent, QPoint, Qt
+from qtpy.QtGui import QContextMenuEvent, QGuiApplication, QHelpEvent, QStandardItemModel
+from qtpy.QtWidgets import QApplication, QLineEdit, QMenu
 
 from napari_rada._napari.devices import AUTOMATIC, DeviceChoice
 from napari_rada._napari.history import History
 from napari_rada._napari.preferences import Preferences
-from napari_rada._qt import run_settings
+from napari_rada._qt import keys, run_settings
 from napari_rada._qt.clean_up_panel import CleanUpPanel
 from napari_rada._qt.curve_plot import log_ticks
 from napari_rada._qt.device_combo import DeviceCombo
@@ -152,6 +152,27 @@ def test_a_device_that_cannot_be_used_is_grey_and_says_why(qtbot):
     assert isinstance(rows, QStandardItemModel)
     assert [rows.item(row).isEnabled() for row in range(3)] == [True, False, True]
     assert combo.itemData(1, Qt.ItemDataRole.ToolTipRole) == ("Cannot be used: no NVIDIA GPU or driver was found.")
+
+
+def test_a_text_that_does_not_fit_shows_beginning_and_end_and_all_where_one_points(qtbot, monkeypatch):
+    combo, told = QuietCombo(), []
+    qtbot.addWidget(combo)
+    text = "a patient with a name too long for a list, corrected"
+    combo.addItems(["short", text])
+    combo.setToolTip("what it is")
+    combo.resize(150, 24)
+    combo.grab()
+    monkeypatch.setattr(keys.QToolTip, "showText", lambda _where, tip, _widget: told.append(tip))
+    help_event = QHelpEvent(QEvent.Type.ToolTip, QPoint(5, 5), QPoint(5, 5))
+    assert combo.shown_text() == "short"
+    QApplication.sendEvent(combo, help_event)
+    combo.setCurrentText(text)
+    assert combo.shown_text().startswith("a pa")
+    assert combo.shown_text().endswith("ted")
+    assert "…" in combo.shown_text()
+    QApplication.sendEvent(combo, help_event)
+    assert told[-1] == f"{text}\nwhat it is"
+    assert combo.view().textElideMode() is Qt.TextElideMode.ElideMiddle
 
 
 def test_a_length_is_iterations_or_minutes(qtbot):

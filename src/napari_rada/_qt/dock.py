@@ -74,11 +74,7 @@ class Dock(QWidget):
         self.column = QVBoxLayout(content)
         self.column.setContentsMargins(8, 8, 8, 8)
         self.column.setSpacing(8)
-        area = QScrollArea()
-        area.setWidget(content)
-        area.setWidgetResizable(True)
-        area.setFrameShape(QFrame.Shape.NoFrame)
-        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        area = ColumnArea(content)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(area)
@@ -183,6 +179,31 @@ class Dock(QWidget):
 
     def _on_theme_changed(self) -> None:
         self.apply_colours(self.colours)
+
+
+class ColumnArea(QScrollArea):
+    """Scrolls a column up and down, and is never narrower than the column: its right edge would be out of reach."""
+
+    def __init__(self, column: QWidget) -> None:
+        super().__init__()
+        self.setWidget(column)
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+
+    def minimumSizeHint(self) -> QSize:
+        """Ask for the width of the column and of the bar beside it."""
+        column, bar = self.widget(), self.verticalScrollBar()
+        assert column is not None
+        assert bar is not None
+        width = column.minimumSizeHint().width() + bar.sizeHint().width()
+        return QSize(width, super().minimumSizeHint().height())
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """Follow the column where it is laid out anew."""
+        if event is not None and event.type() == QEvent.Type.LayoutRequest:
+            self.updateGeometry()
+        return bool(super().eventFilter(watched, event))
 
 
 class WheelGuard(QObject):

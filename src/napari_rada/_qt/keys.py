@@ -1,17 +1,59 @@
-"""Keys that tables and lists leave to the window: those of napari's tools and of the docks."""
+"""Lists that show where a text does not fit, and lists and tables that leave keys to napari's tools and the docks."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QComboBox, QTableWidget
+from qtpy.QtCore import QEvent, Qt
+from qtpy.QtGui import QHelpEvent
+from qtpy.QtWidgets import QComboBox, QStyle, QStyleOptionComboBox, QStylePainter, QTableWidget, QToolTip, QWidget
 
 if TYPE_CHECKING:
-    from qtpy.QtGui import QKeyEvent
+    from qtpy.QtGui import QKeyEvent, QPaintEvent
+
+
+TEXT_MARGIN = 1
+"""Pixels that styles leave before a text."""
 
 
 class QuietCombo(QComboBox):
-    """A list that takes no letters and digits: Qt would look for an entry that begins with them, and choose it."""
+    """A list that takes no letters and digits: Qt would look for an entry that begins with them, and choose it.
+
+    Of a text that does not fit it shows beginning and end, as napari's layer list does, and all where one points there.
+    """
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        view = self.view()
+        assert view is not None
+        view.setTextElideMode(Qt.TextElideMode.ElideMiddle)
+
+    def shown_text(self) -> str:
+        """Return the part of the chosen text for which there is room."""
+        option = QStyleOptionComboBox()
+        self.initStyleOption(option)
+        style = self.style()
+        assert style is not None
+        field = QStyle.SubControl.SC_ComboBoxEditField
+        room = style.subControlRect(QStyle.ComplexControl.CC_ComboBox, option, field, self).width() - TEXT_MARGIN
+        return self.fontMetrics().elidedText(self.currentText(), Qt.TextElideMode.ElideMiddle, room)
+
+    def paintEvent(self, event: QPaintEvent | None) -> None:
+        """Draw the list closed."""
+        del event
+        painter, option = QStylePainter(self), QStyleOptionComboBox()
+        self.initStyleOption(option)
+        option.currentText = self.shown_text()
+        painter.drawComplexControl(QStyle.ComplexControl.CC_ComboBox, option)
+        painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
+
+    def event(self, event: QEvent | None) -> bool:
+        """Show a text that does not fit above the tip."""
+        text, tip = self.currentText(), self.toolTip()
+        if isinstance(event, QHelpEvent) and event.type() == QEvent.Type.ToolTip and self.shown_text() != text != tip:
+            QToolTip.showText(event.globalPos(), f"{text}\n{tip}".strip(), self)
+            return True
+        return bool(super().event(event))
 
     def keyPressEvent(self, event: QKeyEvent | None) -> None:
         """Leave what writes text to the window."""
