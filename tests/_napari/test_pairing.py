@@ -9,10 +9,12 @@ from napari.layers import Image, Labels, Layer
 from tests.engine import ball, ball_image
 
 from napari_rada._napari.files import read_layers
-from napari_rada._napari.layers import new_labels_data
+from napari_rada._napari.layers import new_labels_data, open_images, set_annotated_slices
 from napari_rada._napari.pairing import check_owner, image_of, made_for, may_label, own_labels
+from napari_rada._napari.preview import add_layers
 from napari_rada._napari.session import session_of
 from napari_rada.data.grid import Grid
+from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import InputError
 from napari_rada.io import write_volume
 
@@ -136,3 +138,13 @@ def test_what_belongs_to_another_image_is_not_used():
     free = viewer.add_layer(labels("free", 1))
     assert session.labels_on(viewer, second) is free
     assert session.labels_on(viewer, first).name == "A labels"
+
+
+def test_of_several_labels_of_an_image_those_that_are_painted_in_are_chosen(viewer):
+    image = next(iter(open_images(viewer)))
+    older, newer = (add_layers(viewer, [new_labels_data(image)])[0] for _ in range(2))
+    for layer, planes in ((older, [AnnotatedSlice(0, 3), AnnotatedSlice(1, 4)]), (newer, [AnnotatedSlice(0, 3)])):
+        set_annotated_slices(layer, planes)
+    for layer in (newer, older):
+        viewer.layers.selection.active = layer
+        assert session_of(viewer).labels_on(viewer, image) is layer

@@ -867,6 +867,18 @@ def test_labels_that_do_not_lie_on_the_image_are_neither_saved_nor_complained_of
     assert not notified
 
 
+def test_a_marked_slice_that_becomes_empty_is_named(dock, viewer, wait):
+    widget, labels = dock(LabelSlicesWidget), viewer.layers["labels"]
+    labels.data[:] = 0
+    labels.data_setitem((np.full(4, 6), np.array([4, 4, 5, 5]), np.array([4, 5, 4, 5])), 1)
+    session_of(viewer).annotation(labels).set_complete(AnnotatedSlice(0, 6))
+    assert "empty" not in widget.panel.hint.text()
+    labels.undo()
+    wait(lambda: "Ticked and empty, so without any structure: axial 6." in widget.panel.hint.text())
+    labels.redo()
+    wait(lambda: "empty" not in widget.panel.hint.text())
+
+
 def test_labels_that_could_not_be_saved_are_saved_later_and_no_longer_told(
     saved_in, data, dock, viewer, engine, wait, notified, monkeypatch
 ):

@@ -11,7 +11,7 @@ from psygnal import Signal
 from napari_rada._napari.annotation import AnnotationModel
 from napari_rada._napari.classes import ClassModel
 from napari_rada._napari.layers import annotated_slices, lies_on, open_images
-from napari_rada._napari.pairing import image_of, paintable
+from napari_rada._napari.pairing import brush_layer, image_of, paintable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,15 +81,16 @@ class Session:
     def labels_on(self, viewer: ViewerModel, image: Image) -> Labels | None:
         """Return the annotation to use on an image: one that belongs to it, or one that belongs to no other.
 
-        One with annotated slices comes before one without, and then one that belongs to it before one that may not.
+        One with annotated slices comes before one without, then one that belongs to it before one that may not, then
+        the one that is painted in, then that with most slices.
         """
-        images = open_images(viewer)
+        images, brush = open_images(viewer), brush_layer(viewer)
         owners = {layer: image_of(layer, images) for layer in paintable(viewer) if lies_on(image, layer)}
         fitting = [layer for layer, owner in owners.items() if owner in (image, None)]
 
-        def rank(layer: Labels) -> tuple[bool, bool, int]:
+        def rank(layer: Labels) -> tuple[bool, bool, bool, int]:
             count = len(annotated_slices(layer))
-            return count > 0, owners[layer] is image, count
+            return count > 0, owners[layer] is image, layer is brush, count
 
         return max(fitting, key=rank, default=None)
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 RESCAN_MS = 300
 """Quiet time after the last stroke before the labels are looked at again."""
+MOST_TOLD = 3
+"""So many slices are named in a sentence."""
 MEANING_OF_ZERO = "In an annotated slice 0 means background; elsewhere it means unknown."
 
 
@@ -95,7 +97,18 @@ class AnnotationPanel(QWidget):
         self.table.set_data(self._model.rows if self._model else (), self._grid)
         self.table.setEnabled(self._model is not None)
         self.detect_button.setEnabled(self._model is not None)
+        self.hint.setText(self._meaning())
         self._draw_current()
+
+    def _meaning(self) -> str:
+        """Say what 0 means, and name slices that are ticked and empty: they were, or became so by undoing."""
+        rows = self._model.rows if self._model and self._model.can_be_scanned else ()
+        empty = [row.plane for row in rows if row.complete and not row.voxels]
+        if self._grid is None or not empty:
+            return MEANING_OF_ZERO
+        named = [f"{self._grid.plane_name(plane.axis)} {plane.index}" for plane in empty]
+        listed = ", ".join(named[:MOST_TOLD]) + (f" and {len(named) - MOST_TOLD} more" if named[MOST_TOLD:] else "")
+        return f"{MEANING_OF_ZERO} Ticked and empty, so without any structure: {listed}."
 
     def _draw_current(self) -> None:
         self.table.setValue(self._current)

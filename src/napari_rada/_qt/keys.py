@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from qtpy.QtGui import QKeyEvent, QPaintEvent
 
 
-TEXT_MARGIN = 1
-"""Pixels that styles leave before a text."""
+SLACK = 2
+"""Pixels by which a text may be too long before it is shortened: where lists are disabled, their frame takes two."""
 
 
 class QuietCombo(QComboBox):
@@ -35,7 +35,7 @@ class QuietCombo(QComboBox):
         style = self.style()
         assert style is not None
         field = QStyle.SubControl.SC_ComboBoxEditField
-        room = style.subControlRect(QStyle.ComplexControl.CC_ComboBox, option, field, self).width() - TEXT_MARGIN
+        room = style.subControlRect(QStyle.ComplexControl.CC_ComboBox, option, field, self).width() + SLACK
         return self.fontMetrics().elidedText(self.currentText(), Qt.TextElideMode.ElideMiddle, room)
 
     def paintEvent(self, event: QPaintEvent | None) -> None:
