@@ -12,8 +12,8 @@ from tests.engine import tiny_config
 from napari_rada import closeups, pipeline
 from napari_rada.closeups import propagated_closely, put_in, worth_it
 from napari_rada.control import RunControl
+from napari_rada.data.box import overlap
 from napari_rada.data.case import Case, check_trainable
-from napari_rada.data.working import overlap
 from napari_rada.errors import Stopped
 from napari_rada.events import Event, Stage, StageProgress, ignore
 from napari_rada.preparation import Work, own_grids, propagated

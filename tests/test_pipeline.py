@@ -15,11 +15,11 @@ from tests.engine import CENTRE, SHAPE, ball, ball_case, ball_image, tiny_config
 from napari_rada import pipeline, preparation
 from napari_rada.config import RunConfig
 from napari_rada.control import RunControl
+from napari_rada.data.box import box_selector
 from napari_rada.data.case import Case, check_trainable
 from napari_rada.data.grid import Grid
 from napari_rada.data.resampling import upsample
 from napari_rada.data.slices import AnnotatedSlice
-from napari_rada.data.working import box_selector
 from napari_rada.errors import ConfigError, InputError, MissingDependencyError, RunFolderError, Stopped
 from napari_rada.events import FinishReason, Notice, Stage, StageProgress, StepLogged
 from napari_rada.inference import ensemble

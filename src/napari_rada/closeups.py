@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from napari_rada.data.box import box_shape, foreground_box, overlap
 from napari_rada.data.classes import ClassTable
 from napari_rada.data.slices import annotated_mask
-from napari_rada.data.working import box_shape, foreground_box, grid_factors, overlap
+from napari_rada.data.working import grid_factors
 from napari_rada.preparation import CLOSE_MARGIN, own_grids, propagated
 from napari_rada.propagation.regridding import in_box
 
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_rada.data.working import Box, WorkingCase
+    from napari_rada.data.box import Box
+    from napari_rada.data.working import WorkingCase
     from napari_rada.preparation import Work
     from napari_rada.propagation.base import Probability
     from napari_rada.propagation.regridding import Made

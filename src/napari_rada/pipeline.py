@@ -11,12 +11,12 @@ import numpy as np
 from napari_rada.closeups import propagated_closely
 from napari_rada.config import as_config
 from napari_rada.control import RunControl
+from napari_rada.data.box import told_cut_short
 from napari_rada.data.case import Case, as_cases, check_trainable, one_case
 from napari_rada.data.grid import told_out_of_scale
 from napari_rada.data.orientation import told_turned, turn_of
 from napari_rada.data.slices import named_slices
 from napari_rada.data.slips import told_slips
-from napari_rada.data.working import told_cut_short
 from napari_rada.errors import ConfigError, InputError
 from napari_rada.events import FinishReason, Listener, Notice, Stage, StageProgress, ignore
 from napari_rada.guidance.files import find_files

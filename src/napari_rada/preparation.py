@@ -9,8 +9,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from napari_rada.data.box import box_selector
 from napari_rada.data.intensity import intensity_range, to_unit_range
-from napari_rada.data.working import WorkingCase, box_selector, make_working_cases
+from napari_rada.data.working import WorkingCase, make_working_cases
 from napari_rada.events import Listener, Stage, StageProgress
 from napari_rada.inference.sliding import VolumeInput, blank_prior
 from napari_rada.propagation import make_propagator
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
 
     from napari_rada.config import RunConfig
     from napari_rada.control import RunControl
+    from napari_rada.data.box import Box
     from napari_rada.data.case import Case
     from napari_rada.data.classes import ClassTable
-    from napari_rada.data.working import Box
     from napari_rada.propagation.base import PseudoLabels
 
 PROPAGATION_MARGIN = 0.25

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from napari_rada.data.box import foreground_box
 from napari_rada.data.case import Case
 from napari_rada.data.reach import SLIP, reach
-from napari_rada.data.working import foreground_box
 
 SLICES = [(0, 20), (1, 20), (2, 20)]
 STRUCTURE = [(8, 47), (8, 47), (8, 47)]

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from napari_rada.data.box import box_shape, foreground_box
 from napari_rada.data.case import Case
 from napari_rada.data.classes import UNKNOWN, ClassTable
 from napari_rada.data.intensity import normalise
@@ -14,18 +15,12 @@ from napari_rada.data.resampling import block_mean
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.data.working import (
     EMPTY,
-    Box,
-    box_shape,
     coarsen,
     coarsening_factors,
-    foreground_box,
     grid_factors,
     make_working_case,
     make_working_cases,
-    overlap,
     regrid,
-    told_cut_short,
-    view_of_slices,
 )
 
 SHAPE = (20, 30, 40)
@@ -185,24 +180,6 @@ def test_neighbouring_slices_become_one_coarse_slice() -> None:
     assert working.slices[1] == (AnnotatedSlice(1, 7),)
 
 
-@pytest.mark.parametrize(
-    ("slices", "groups"),
-    [
-        ([(0, 1), (1, 2), (2, 3)], [[(0, 1)], [(1, 2)], [(2, 3)]]),
-        ([(2, 9), (2, 3), (0, 1)], [[(0, 1)], [], [(2, 3), (2, 9)]]),
-        ([(1, 8), (1, 2), (1, 14), (1, 20)], [[(1, 2), (1, 20)], [(1, 8)], [(1, 14)]]),
-        ([(0, 3), (0, 5), (0, 4)], [[(0, 3)], [(0, 4)], [(0, 5)]]),
-        ([(0, 20), (0, 21)], [[(0, 20)], [(0, 21)], []]),
-        ([(0, i) for i in (4, 5, 6, 7, 8)], [[(0, 4), (0, 5)], [(0, 6), (0, 7)], [(0, 8)]]),
-        ([(0, i) for i in (4, 5, 8, 9, 16, 20)], [[(0, 4), (0, 5), (0, 20)], [(0, 8), (0, 9)], [(0, 16)]]),
-        ([], [[], [], []]),
-    ],
-)
-def test_slices_are_split_into_views(slices: list[tuple[int, int]], groups: list[list[tuple[int, int]]]) -> None:
-    found = view_of_slices(tuple(AnnotatedSlice(*s) for s in slices))
-    assert [[(s.axis, s.index) for s in group] for group in found] == groups
-
-
 FINE = (40, 60, 80)
 OFF_CENTRE = [(0, 20), (1, 31), (2, 42)]
 
@@ -262,21 +239,6 @@ def test_a_padded_annotation_follows_the_majority_of_its_own_plane() -> None:
             assert share * block == pytest.approx(1.0, abs=0.05)
 
 
-def test_an_axis_that_no_slice_shows_is_not_cropped() -> None:
-    labels = np.zeros((40, 40, 40), dtype=np.uint16)
-    labels[10:30, 12:28, 12:28] = 1
-    image = labels.astype(np.float32)
-    parallel = Case.create(image, labels, slices=[(0, 16), (0, 24)])
-    (first, *_), (last, *_) = foreground_box(parallel, 0.25)
-    assert (first, last) == (0, 40)
-    crossed = Case.create(image, labels, slices=[(0, 16), (1, 20)])
-    assert foreground_box(crossed, 0.25) == ((2, 4, 4), (38, 36, 36))
-    empty = np.where(np.arange(40)[None, :, None] == 5, 0, labels).astype(np.uint16)
-    beside = Case.create(image, empty, slices=[(0, 16), (1, 5)])  # shows nothing of the structure, so no end of it
-    assert foreground_box(beside, 0.25)[0][0] == 0
-    assert foreground_box(beside, 0.25)[1][0] == 40
-
-
 @pytest.mark.parametrize(("made_on", "wanted"), [(0, 1), (1, 0), (0, 2), (2, 0), (2, 1)])
 def test_values_come_to_another_grid_of_the_box_as_by_way_of_the_full_one(made_on: int, wanted: int) -> None:
     first, second = make_working_cases(fine_case(), CLASSES, aligned=True, max_voxels=3000, finer_voxels=12_000)
@@ -315,33 +277,3 @@ def test_equal_spacings_of_an_oblique_scan_are_equal() -> None:
     noise = np.nextafter(0.5, 1.0)
     for spacing in ((0.5, noise, 0.5), (noise, 0.5, 0.5), (0.5, 0.5, noise)):
         assert coarsening_factors((40, 50, 60), spacing, 60_000) == (1, 1, 2)
-
-
-def test_boxes_lie_over_each_other_where_both_are() -> None:
-    one, other = ((2, 0, 5), (6, 4, 9)), ((0, 1, 5), (5, 9, 8))
-    inside, there = overlap(one, other)
-    assert inside == (slice(0, 3), slice(1, 4), slice(0, 3))
-    assert there == (slice(2, 5), slice(0, 3), slice(0, 3))
-
-
-@pytest.mark.parametrize("other", [((6, 0, 0), (9, 4, 4)), ((0, 0, 0), (1, 4, 4)), ((2, 8, 0), (6, 9, 4))])
-def test_boxes_that_do_not_meet_have_nothing_in_common(other: Box) -> None:
-    box = ((2, 0, 0), (6, 4, 4))
-    for shape, where in zip((box_shape(box), box_shape(other)), overlap(box, other), strict=True):
-        assert np.empty(shape)[where].size == 0
-
-
-def test_a_structure_whose_end_nobody_has_seen_and_that_the_box_of_the_others_cuts_is_told() -> None:
-    labels = np.zeros((60, 30, 30), dtype=np.uint16)
-    labels[10:20, 5:15, 5:15] = 1
-    labels[:, 20:24, 20:24] = 2
-    image = labels.astype(np.float32)
-    case = Case.create(image, labels, slices=[(0, 15), (1, 10), (2, 10)], name="both")
-    told = told_cut_short(case, 0.25)
-    assert told is not None
-    assert told.startswith("both: label 2 is annotated in slices of one direction only, and looked for as far as")
-    assert told_cut_short(case, None) is None
-    crossed = Case.create(image, labels, slices=[(0, 15), (1, 10), (2, 10), (1, 22)], name="both")
-    assert told_cut_short(crossed, 0.25) is None
-    assert told_cut_short(Case.create(image, labels, slices=[(0, 15)], name="one"), 0.25) is None
-    assert told_cut_short(Case.create(image), 0.25) is None

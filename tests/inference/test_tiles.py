@@ -17,7 +17,7 @@ from napari_rada.inference.window import TileGrid, boxes
 from napari_rada.models.triple_view import TripleViewModel
 
 if TYPE_CHECKING:
-    from napari_rada.data.working import Box
+    from napari_rada.data.box import Box
 
 TILE = (16, 24, 24)
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from napari_rada.data.working import Box
+    from napari_rada.data.box import Box
 
 BOXES: list[Box] = [((n, 0, 0), (n + 1, 1, 1)) for n in range(5)]
 

@@ -12,35 +12,27 @@ opposite directions.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import ceil, log2, prod
-from typing import TYPE_CHECKING, TypeAlias
+from math import log2, prod
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_rada.data.box import box_selector, box_shape, foreground_box
 from napari_rada.data.classes import UNKNOWN, ClassTable
 from napari_rada.data.intensity import normalise
-from napari_rada.data.reach import reach
 from napari_rada.data.resampling import Factors, Padding, block_mean, majority, upsample, upsample_planes
 from napari_rada.data.slices import AnnotatedSlice
+from napari_rada.data.views import split_slices
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
+    from napari_rada.data.box import Box
     from napari_rada.data.case import Case
     from napari_rada.data.grid import Shape, Spacing
 
-Box: TypeAlias = tuple[tuple[int, int, int], tuple[int, int, int]]
-
-MIN_CROP_MARGIN = 8
-"""What a crop leaves around the annotated foreground at the least, in units of the finest spacing."""
-
 MIN_SIDE = 8
 """Coarsening to a spacing leaves an axis at least this many voxels, if it has them."""
-
-NEIGHBOURS = (4, 2, 1)
-"""So many slices along an axis go together as neighbours, the first number that leaves enough for every view."""
 
 
 EMPTY = 3
@@ -308,123 +300,6 @@ def coarsen(case: WorkingCase, factors: Factors, padding: Padding = (0, 0, 0)) -
         padding=(before[0], before[1], before[2]),
         empty=placed[EMPTY],
     )
-
-
-def foreground_box(case: Case, margin: float | None, value: int | None = None) -> Box:
-    """Box around the annotated foreground, or one value of it, widened by `margin`; the whole volume if there is none.
-
-    Slips of the brush do not widen it (`reach`). Along an axis that no slice with foreground runs along nobody has seen
-    where the structure ends, and the box is as long as the volume. Empty annotated slices bound the structure and lie
-    inside the box or are of no use.
-    """
-    shape = case.grid.shape
-    if margin is None or case.labels is None:
-        return (0, 0, 0), shape
-    structure = case.labels != 0 if value is None else case.labels == value
-    if not structure.any():
-        return (0, 0, 0), shape
-    start, end, ends = [], [], reach(case, structure)
-    shown = {plane.axis for plane in case.annotated if structure[plane.selector()].any()}
-    for axis in range(3):
-        if shown <= {axis}:
-            start.append(0)
-            end.append(shape[axis])
-            continue
-        first, last = ends[axis][0], ends[axis][1] + 1
-        least = ceil(MIN_CROP_MARGIN * min(case.grid.spacing) / case.grid.spacing[axis])
-        width = max(least, round(margin * (last - first)))
-        start.append(max(0, first - width))
-        end.append(min(shape[axis], last + width))
-    return (start[0], start[1], start[2]), (end[0], end[1], end[2])
-
-
-def told_cut_short(case: Case, margin: float | None) -> str | None:
-    """Say which structures end with the box of all, though nobody has seen where they end; None if there is none."""
-    if margin is None or case.labels is None or case.classes is None:
-        return None
-    whole = foreground_box(case, margin)
-    names = [
-        info.name
-        for info in case.classes.classes[1:]
-        if (case.labels == info.value).any() and not _holds(whole, foreground_box(case, margin, info.value))
-    ]
-    if not names:
-        return None
-    return (
-        f"{case.name}: {' and '.join(names)} {'is' if len(names) == 1 else 'are'} annotated in slices of one direction "
-        "only, and looked for as far as the other structures reach; annotate a slice in another direction, or set "
-        "data.crop_margin=null."
-    )
-
-
-def _holds(box: Box, other: Box) -> bool:
-    return bool(np.all(np.less_equal(box[0], other[0])) and np.all(np.greater_equal(box[1], other[1])))
-
-
-def box_shape(box: Box) -> Shape:
-    """Shape (z, y, x) of a box."""
-    (z0, y0, x0), (z1, y1, x1) = box
-    return (z1 - z0, y1 - y0, x1 - x0)
-
-
-def box_selector(box: Box) -> tuple[slice, slice, slice]:
-    """Index that takes a box out of a (z, y, x) array."""
-    (z0, y0, x0), (z1, y1, x1) = box
-    return slice(z0, z1), slice(y0, y1), slice(x0, x1)
-
-
-def overlap(one: Box, other: Box) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Where two boxes of one volume lie over each other: in the first, and in the second; empty if they do not."""
-    low = np.maximum(one[0], other[0])
-    high = np.maximum(low, np.minimum(one[1], other[1]))
-    first, second = (
-        tuple(slice(int(a - start), int(b - start)) for a, b, start in zip(low, high, box[0], strict=True))
-        for box in (one, other)
-    )
-    return first, second
-
-
-def split_slices(case: Case) -> tuple[tuple[tuple[AnnotatedSlice, ...], ...], tuple[AnnotatedSlice, ...]]:
-    """Split the annotated slices of a case into the three views, and those that show nothing.
-
-    An empty slice says where no structure is, which everybody may know: nothing in it can be carried on, and what was
-    propagated without it cannot be judged by it. Were it a view, it would say "nothing" wherever it is carried to, and
-    slices of one direction beside it would be one view, without which nothing is left. Where all slices are empty, they
-    are the views.
-    """
-    shown = [case.labels is None or bool(case.labels[plane.selector()].any()) for plane in case.annotated]
-    if not any(shown):
-        return view_of_slices(case.annotated), ()
-    telling = tuple(plane for plane, shows in zip(case.annotated, shown, strict=True) if shows)
-    empty = tuple(plane for plane, shows in zip(case.annotated, shown, strict=True) if not shows)
-    return view_of_slices(telling), empty
-
-
-def view_of_slices(slices: tuple[AnnotatedSlice, ...], views: int = 3) -> tuple[tuple[AnnotatedSlice, ...], ...]:
-    """Split annotated slices into the three views.
-
-    With slices on two or three axes a view is an axis. With all slices on one axis they are dealt out in turn, so
-    that each network still has slices that it was not taught; neighbours, which fall into one plane of a coarser grid,
-    go together where enough others are left.
-    """
-    axes = {plane.axis for plane in slices}
-    groups: list[list[AnnotatedSlice]] = [[] for _ in range(views)]
-    ordered = sorted(slices)
-    turns = [plane.axis for plane in ordered] if len(axes) > 1 else _turns([plane.index for plane in ordered], views)
-    for turn, plane in zip(turns, ordered, strict=True):
-        groups[turn % views].append(plane)
-    return tuple(tuple(group) for group in groups)
-
-
-def _turns(indices: Sequence[int], views: int) -> list[int]:
-    """Return the number of the run of neighbours that each of some sorted slices is in; `views` runs, if it can be."""
-    runs: list[int] = []
-    for length in NEIGHBOURS:
-        blocks = [index // length for index in indices]
-        runs = [sorted(set(blocks)).index(block) for block in blocks]
-        if len(set(blocks)) >= views:
-            break
-    return runs
 
 
 def grid_factors(shape: Shape, spacing: Spacing, max_voxels: int | None, target: Spacing | None) -> Factors:

@@ -15,8 +15,8 @@ from napari_rada.evaluation.reliability.scene import inside_balls
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from napari_rada.data.box import Box
     from napari_rada.data.grid import Shape
-    from napari_rada.data.working import Box
 
 BALLS = 4
 """Balls along each axis."""

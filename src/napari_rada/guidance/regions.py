@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from napari_rada.data.intensity import CT_WINDOWS, normalise
-from napari_rada.data.working import split_slices
+from napari_rada.data.views import split_slices
 from napari_rada.guidance.squares import to_square
 
 if TYPE_CHECKING:

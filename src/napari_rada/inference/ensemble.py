@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from napari_rada.control import RunControl
+from napari_rada.data.box import box_selector, box_shape
 from napari_rada.data.resampling import mean_of, slabs
-from napari_rada.data.working import box_selector, box_shape
 from napari_rada.inference.edges import follow_edges
 from napari_rada.prediction import Prediction
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from napari_rada.data.working import box_shape
+from napari_rada.data.box import box_shape
 from napari_rada.inference.window import slide
 from napari_rada.memory import is_out_of_memory, release
 from napari_rada.models.device import autocast
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_rada.control import RunControl
-    from napari_rada.data.working import Box
+    from napari_rada.data.box import Box
     from napari_rada.inference.window import TileGrid
     from napari_rada.models.triple_view import TripleViewModel
     from napari_rada.settings import InferenceConfig

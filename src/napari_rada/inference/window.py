@@ -17,15 +17,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from napari_rada.data.working import box_shape
+from napari_rada.data.box import box_shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from torch import Tensor
 
+    from napari_rada.data.box import Box
     from napari_rada.data.grid import Shape
-    from napari_rada.data.working import Box
 
 SIGMA = 0.125
 """Standard deviation of a tile's weights along each axis, as a share of its side (MONAI's)."""

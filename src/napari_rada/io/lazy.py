@@ -20,7 +20,7 @@ from napari_rada.io.tiff import open_tiff
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_rada.data.working import Box
+    from napari_rada.data.box import Box
 
 SCALE_EXTRA = "install it with: pip install zarr dask distributed"
 

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_rada.control import RunControl
+    from napari_rada.data.box import Box
     from napari_rada.data.case import NonFinite
     from napari_rada.data.grid import Shape
-    from napari_rada.data.working import Box
     from napari_rada.events import Listener
     from napari_rada.io.lazy import LazyVolume
     from napari_rada.outofcore.runner import Runner

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-    from napari_rada.data.working import Box
+    from napari_rada.data.box import Box
 
 R = TypeVar("R")
 Unit: TypeAlias = "Box"

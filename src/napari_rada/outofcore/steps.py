@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_rada.control import RunControl
+    from napari_rada.data.box import Box
     from napari_rada.data.grid import Shape
     from napari_rada.data.resampling import Factors
-    from napari_rada.data.working import Box
     from napari_rada.io.lazy import LazyVolume
     from napari_rada.models.triple_view import TripleViewModel
 

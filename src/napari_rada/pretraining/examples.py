@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_rada.control import RunControl
+from napari_rada.data.box import box_selector
 from napari_rada.data.case import Case, check_trainable
 from napari_rada.data.grid import Grid
 from napari_rada.data.slices import AnnotatedSlice
-from napari_rada.data.working import box_selector, make_working_case
+from napari_rada.data.working import make_working_case
 from napari_rada.pretraining.scenes import make_scene
 from napari_rada.propagation.cues import CueMaker
 from napari_rada.propagation.diffusion import DiffusionPropagator

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_rada.data.box import box_selector, box_shape, overlap
 from napari_rada.data.resampling import block_mean, mean_of, slabs
-from napari_rada.data.working import box_selector, box_shape, overlap
 from napari_rada.propagation.base import PseudoLabels, distance_to_slices, stamped, truth_without
 from napari_rada.propagation.stacking import pooled
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_rada.control import RunControl
-    from napari_rada.data.working import Box, WorkingCase
+    from napari_rada.data.box import Box
+    from napari_rada.data.working import WorkingCase
     from napari_rada.propagation.base import Probability
 
 Planes: TypeAlias = Callable[[slice], NDArray[np.float32]]

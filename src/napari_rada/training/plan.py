@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_rada.data.box import box_shape, foreground_box
 from napari_rada.data.orientation import common_orientation, turn_of
-from napari_rada.data.working import box_shape, coarsening_factors, foreground_box, grid_factors
+from napari_rada.data.working import coarsening_factors, grid_factors
 from napari_rada.errors import ConfigError
 
 if TYPE_CHECKING:

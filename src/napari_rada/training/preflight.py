@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from napari_rada.data.box import told_cut_short
 from napari_rada.data.case import check_trainable
 from napari_rada.data.slips import told_slips
-from napari_rada.data.working import told_cut_short
 from napari_rada.models.device import autocast, autocasts, computing, learns_in_bfloat16, resolve_device
 from napari_rada.models.networks import NetworkInput, count_cues
 from napari_rada.models.triple_view import TripleViewModel

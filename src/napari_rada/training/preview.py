@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_rada.data.box import box_selector, box_shape
 from napari_rada.data.resampling import upsample
-from napari_rada.data.working import box_selector, box_shape, split_slices
+from napari_rada.data.views import split_slices
 from napari_rada.training.validation import as_judged, predict_view
 from napari_rada.training.volumes import third_view
 

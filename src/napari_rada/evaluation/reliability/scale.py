@@ -35,7 +35,7 @@ from napari_rada.outofcore.plan import bytes_of_sums
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from napari_rada.data.working import Box
+    from napari_rada.data.box import Box
 
 SPACING = (0.002, 0.001, 0.001)
 STORED = 64

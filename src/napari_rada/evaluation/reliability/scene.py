@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_rada.data.working import Box
+    from napari_rada.data.box import Box
 
 SHAPE = (20, 26, 24)
 CENTRE = (10, 13, 12)

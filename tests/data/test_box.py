@@ -1,0 +1,54 @@
+"""Boxes: around what is annotated, and over each other."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_rada.data.box import Box, box_shape, foreground_box, overlap, told_cut_short
+from napari_rada.data.case import Case
+
+
+def test_an_axis_that_no_slice_shows_is_not_cropped() -> None:
+    labels = np.zeros((40, 40, 40), dtype=np.uint16)
+    labels[10:30, 12:28, 12:28] = 1
+    image = labels.astype(np.float32)
+    parallel = Case.create(image, labels, slices=[(0, 16), (0, 24)])
+    (first, *_), (last, *_) = foreground_box(parallel, 0.25)
+    assert (first, last) == (0, 40)
+    crossed = Case.create(image, labels, slices=[(0, 16), (1, 20)])
+    assert foreground_box(crossed, 0.25) == ((2, 4, 4), (38, 36, 36))
+    empty = np.where(np.arange(40)[None, :, None] == 5, 0, labels).astype(np.uint16)
+    beside = Case.create(image, empty, slices=[(0, 16), (1, 5)])  # shows nothing of the structure, so no end of it
+    assert foreground_box(beside, 0.25)[0][0] == 0
+    assert foreground_box(beside, 0.25)[1][0] == 40
+
+
+def test_boxes_lie_over_each_other_where_both_are() -> None:
+    one, other = ((2, 0, 5), (6, 4, 9)), ((0, 1, 5), (5, 9, 8))
+    inside, there = overlap(one, other)
+    assert inside == (slice(0, 3), slice(1, 4), slice(0, 3))
+    assert there == (slice(2, 5), slice(0, 3), slice(0, 3))
+
+
+@pytest.mark.parametrize("other", [((6, 0, 0), (9, 4, 4)), ((0, 0, 0), (1, 4, 4)), ((2, 8, 0), (6, 9, 4))])
+def test_boxes_that_do_not_meet_have_nothing_in_common(other: Box) -> None:
+    box = ((2, 0, 0), (6, 4, 4))
+    for shape, where in zip((box_shape(box), box_shape(other)), overlap(box, other), strict=True):
+        assert np.empty(shape)[where].size == 0
+
+
+def test_a_structure_whose_end_nobody_has_seen_and_that_the_box_of_the_others_cuts_is_told() -> None:
+    labels = np.zeros((60, 30, 30), dtype=np.uint16)
+    labels[10:20, 5:15, 5:15] = 1
+    labels[:, 20:24, 20:24] = 2
+    image = labels.astype(np.float32)
+    case = Case.create(image, labels, slices=[(0, 15), (1, 10), (2, 10)], name="both")
+    told = told_cut_short(case, 0.25)
+    assert told is not None
+    assert told.startswith("both: label 2 is annotated in slices of one direction only, and looked for as far as")
+    assert told_cut_short(case, None) is None
+    crossed = Case.create(image, labels, slices=[(0, 15), (1, 10), (2, 10), (1, 22)], name="both")
+    assert told_cut_short(crossed, 0.25) is None
+    assert told_cut_short(Case.create(image, labels, slices=[(0, 15)], name="one"), 0.25) is None
+    assert told_cut_short(Case.create(image), 0.25) is None
