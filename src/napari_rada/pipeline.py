@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_rada.assembly import assembled, found_inside, tidied, turned_back
 from napari_rada.closeups import propagated_closely
 from napari_rada.config import as_config
 from napari_rada.control import RunControl
@@ -27,7 +28,6 @@ from napari_rada.inference.suggest import Suggestion, suggest_slice
 from napari_rada.memory import shortage_explained
 from napari_rada.models.device import computing, undisturbed
 from napari_rada.models.triple_view import guide_in
-from napari_rada.predicting import assembled, found_inside, tidied, turned_back
 from napari_rada.prediction import Explanation, Prediction
 from napari_rada.preparation import (
     Work,

@@ -16,8 +16,8 @@ from napari_rada._napari import recipes
 from napari_rada._napari.files import read_layers, write_layer
 from napari_rada._napari.layers import new_labels_data, set_annotated_slices, set_class_infos
 from napari_rada._napari.recipes import PredictionChoice, Scan, predict_command, train_command, train_script
+from napari_rada.cli.chosen_config import config_from
 from napari_rada.cli.parser import make_parser
-from napari_rada.cli.settings import config_from
 from napari_rada.config import RunConfig
 from napari_rada.data.classes import ClassInfo
 from napari_rada.data.slices import AnnotatedSlice

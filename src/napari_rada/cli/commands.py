@@ -10,7 +10,7 @@ import numpy as np
 
 import napari_rada as rada  # its names load torch when they are used, after the inputs were checked
 from napari_rada import io
-from napari_rada.cli.settings import config_from
+from napari_rada.cli.chosen_config import config_from
 from napari_rada.cli.volumes import is_volume, predict_volume
 from napari_rada.config import parse_settings
 from napari_rada.data.case import looks_like_image

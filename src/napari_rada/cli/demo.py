@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import napari_rada as rada
 from napari_rada import io
+from napari_rada.cli.chosen_config import config_from
 from napari_rada.cli.commands import output_folder
 from napari_rada.cli.picture import save_picture
-from napari_rada.cli.settings import config_from
 from napari_rada.data.sample import Sample, make_sample
 from napari_rada.events import FinishReason
 

@@ -124,7 +124,7 @@ def add_hyperparameters(commands: Any, command: Callable[[Any, str, str, str], a
 
 def hyperparameters(args: argparse.Namespace, console: Console, control: RunControl) -> bool:
     """Print the table."""
-    from napari_rada.cli.settings import config_from
+    from napari_rada.cli.chosen_config import config_from
 
     found = rows(config_from(args))
     console.result({"hyperparameters": [asdict(row) for row in found]}, as_table(found))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tests.engine import ball_case, tiny_config
 
-from napari_rada import pipeline, predicting
+from napari_rada import assembly, pipeline
 from napari_rada.inference.blending import blended
 
 
@@ -23,7 +23,7 @@ def test_networks_and_propagation_come_together_on_the_scans_own_voxels(tmp_path
     pipeline.train([case], tmp_path / "run", config)
     seen = []
     monkeypatch.setattr(
-        predicting, "blended", lambda first, *rest: seen.append((first.copy(), *rest)) or blended(first, *rest)
+        assembly, "blended", lambda first, *rest: seen.append((first.copy(), *rest)) or blended(first, *rest)
     )
     found = pipeline.predict(tmp_path / "run", case, device="cpu").probability
     ((networks, propagation, settings, begun),) = seen
