@@ -186,6 +186,14 @@ def test_without_a_source_the_grid_is_written(tmp_path: Path) -> None:
     np.testing.assert_array_equal(written.get_fdata(), data.T)
 
 
+@pytest.mark.parametrize("dtype", ["int64", "uint64"])
+def test_labels_that_need_eight_bytes_are_written(tmp_path: Path, dtype: str) -> None:
+    labels = np.zeros((5, 4, 3), dtype=dtype)
+    labels[2, 1:3] = 5_000_000_000
+    io.write_volume(tmp_path / "labels.nii.gz", labels, Grid.from_spacing((5, 4, 3)))
+    np.testing.assert_array_equal(io.read_volume(tmp_path / "labels.nii.gz").array, labels)
+
+
 def test_shape_that_does_not_fit(tmp_path: Path, save_nifti: Callable[..., Path], image_ijk: Any) -> None:
     grid = Grid.from_spacing((5, 4, 3))
     with pytest.raises(InputError, match=r"shape \(5, 4, 4\) but its geometry is for \(5, 4, 3\)"):

@@ -108,7 +108,7 @@ def write_nifti(path: Path, array: NDArray[Any], grid: Grid, like: Path | None) 
     if like is None:
         affine = grid.affine[:, _REVERSED]
         kind: type[nib.Nifti1Image] = nib.Nifti1Image if max(data.shape) <= NIFTI1_LONGEST else nib.Nifti2Image
-        image = kind(data, affine)
+        image = kind(data, affine, dtype=data.dtype)
         image.set_sform(affine, code="aligned")
         image.set_qform(affine, code="aligned")
         image.header.set_xyzt_units("mm")
