@@ -136,6 +136,10 @@ def test_the_table_of_slices_is_used_with_the_keyboard(widget, qtbot, monkeypatc
     assert widget.current_slice == CORONAL
     assert not table.tabKeyNavigation()
     assert not widget.classes.table.table.tabKeyNavigation()
+    qtbot.keyClick(table, Qt.Key.Key_Space)
+    assert CORONAL not in widget.annotated
+    qtbot.keyClick(table, Qt.Key.Key_Space)
+    assert CORONAL in widget.annotated
     focused = []
     monkeypatch.setattr(QCheckBox, "hasFocus", lambda box: True)
     monkeypatch.setattr(QCheckBox, "setFocus", lambda box: focused.append(box))

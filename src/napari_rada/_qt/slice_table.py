@@ -22,6 +22,8 @@ from napari_rada.data.slices import AnnotatedSlice
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from qtpy.QtGui import QKeyEvent
+
     from napari_rada._napari.annotation import SliceRow
     from napari_rada.data.grid import Grid
 
@@ -88,6 +90,14 @@ class SliceTable(QuietTable):
             self.setCurrentCell(planes.index(plane), 1)
         else:
             self.setCurrentItem(None)
+
+    def keyPressEvent(self, event: QKeyEvent | None) -> None:
+        """Tick or untick the highlighted slice by the space bar: Tab leaves the table without a stop at its boxes."""
+        highlighted = self._rows[self.currentRow() : self.currentRow() + 1] if self.currentRow() >= 0 else ()
+        if event is not None and event.key() == Qt.Key.Key_Space and highlighted:
+            self.completeChanged.emit(highlighted[0].plane, not highlighted[0].complete)
+        else:
+            super().keyPressEvent(event)
 
     def _tick(self, row: SliceRow) -> QWidget:
         box = QCheckBox()
