@@ -11,6 +11,7 @@ from qtpy.QtCore import QCoreApplication, QObject, QTimer
 
 from napari_rada._napari.autosave import LabelsKeeper
 from napari_rada._napari.job import Job
+from napari_rada._qt.deletion import when_deleted
 from napari_rada._qt.folder_edit import data_folder
 from napari_rada._qt.worker import JobPump, spawn
 from napari_rada.errors import RadaError
@@ -55,7 +56,7 @@ class Autosaver(QObject):
         self._timer.timeout.connect(self._on_due)
         self.job.succeeded.connect(self._on_saved)
         self.job.failed.connect(self._on_not_written)
-        self.destroyed.connect(partial(_flush, self._keeper))  # a closed window takes its docks with it, untold
+        when_deleted(self, partial(_flush, self._keeper))  # a closed window takes its docks with it, untold
         application = QCoreApplication.instance()
         assert application is not None
         application.aboutToQuit.connect(self.flush)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
 
 from napari.qt.threading import create_worker
 from napari.utils.notifications import notification_manager
@@ -11,6 +10,7 @@ from qtpy.QtCore import QObject, QThreadPool, QTimer
 from superqt.utils import FunctionWorker
 
 from napari_rada._napari.job import Job, RunState, Task
+from napari_rada._qt.deletion import when_deleted
 
 DRAIN_MS = 100
 THREADS = 8
@@ -63,7 +63,7 @@ class JobPump(QObject):
 
     def __init__(self, job: Job, parent: QObject) -> None:
         super().__init__(parent)
-        self.destroyed.connect(partial(Job.abandon, job))
+        when_deleted(self, job.abandon)
         self._job = job
         self._timer = QTimer(self)
         self._timer.setInterval(DRAIN_MS)
