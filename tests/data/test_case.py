@@ -95,6 +95,7 @@ def test_non_finite_voxels_are_replaced_if_asked() -> None:
         (np.array([[["a"] * 2] * 2] * 2), r"values of type <U1; real numbers"),
         (image()[:1], r"shape \(1, 10, 12\); at least 2 voxels along every axis"),
         (np.full(SHAPE, 7), r"every voxel of the image is 7; a constant image cannot be segmented"),
+        (labels(np.float64) + 1e8, r"from 100000000\.0 to 10000000\d\.0, lie too close .* subtract the smallest value"),
         (np.full(SHAPE, np.nan), r"every voxel of the image is NaN or infinite"),
         (np.where(image() == image().max(), np.nan, image()), r"set data\.non_finite to replace"),
         (image(np.float64) * 1e300, r"NaN or infinite"),
@@ -154,9 +155,9 @@ def test_one_slice_needs_no_list() -> None:
         assert Case.create(image(), labels(), slices=one).annotated == (AnnotatedSlice(2, 6),)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("spacing", [1.0, (1.0, 1.0)])
-def test_a_spacing_has_three_numbers(spacing: Any) -> None:
-    with pytest.raises(InputError, match="is not three numbers; write mm along"):
+@pytest.mark.parametrize("spacing", [1.0, (1.0, 1.0), (-1.0, 1.0, 1.0), ("a", 1.0, 1.0)])
+def test_a_spacing_has_three_positive_numbers(spacing: Any) -> None:
+    with pytest.raises(InputError, match="is not three positive numbers; write mm along"):
         Case.create(image(), spacing=spacing)
 
 

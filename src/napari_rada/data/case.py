@@ -205,6 +205,12 @@ def _checked_image(image: NDArray[Any], name: str, non_finite: NonFinite) -> NDA
             raise InputError(told_non_finite(name, int((~finite).sum()), finite.size))
         volume = np.where(finite, volume, volume[finite].min())
     if volume.min() == volume.max():
+        lowest, highest = image[finite].min(), image[finite].max()
+        if lowest != highest:
+            raise InputError(
+                f"{name}: the values of the image, from {lowest} to {highest}, lie too close together to be told apart "
+                "in 32-bit floating point; subtract the smallest value first."
+            )
         raise InputError(f"{name}: every voxel of the image is {volume.min():g}; a constant image cannot be segmented.")
     return volume
 

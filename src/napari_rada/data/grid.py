@@ -77,9 +77,16 @@ class Grid:
 
     @classmethod
     def from_spacing(cls, shape: Shape, spacing: Spacing = (1.0, 1.0, 1.0)) -> Grid:
-        """Make an axis-aligned grid at the origin, of unknown orientation; `spacing` in mm along (z, y, x)."""
-        if np.shape(spacing) != (3,):
-            raise InputError(f"The spacing {spacing!r} is not three numbers; write mm along (z, y, x).")
+        """Make an axis-aligned grid at the origin, of unknown orientation; `spacing` in mm along (z, y, x).
+
+        Raises
+        ------
+        InputError
+            If the spacing is not three positive numbers.
+        """
+        sizes = np.asarray(spacing) if np.shape(spacing) == (3,) else np.zeros(3)
+        if sizes.dtype.kind not in "iuf" or not ((sizes > 0) & np.isfinite(sizes)).all():
+            raise InputError(f"The spacing {spacing!r} is not three positive numbers; write mm along (z, y, x).")
         affine = np.zeros((4, 4))
         for axis in range(3):
             affine[2 - axis, axis] = spacing[axis]
