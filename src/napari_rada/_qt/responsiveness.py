@@ -24,9 +24,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
+from napari_rada._qt.waiting import live, new_window, run_loop, stopped_by_ctrl_c
 from napari_rada.config import RunConfig
 from napari_rada.data.case import Case
 from napari_rada.data.sample import make_sample
+from napari_rada.evaluation.ending import status_of
 from napari_rada.events import StepLogged
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 
 SHAPE = (183, 140, 88)
 BEAT_MS = 10
+SETTLE_S = 8.0
+"""For what a new window does by itself: it is drawn, devices are looked for."""
 WARM_UP = 5
 """Iterations that are not timed: memory is still being taken."""
 
@@ -99,24 +103,16 @@ def bench_config(iterations: int, threads: int) -> RunConfig:
 @contextmanager
 def train_dock(config: RunConfig) -> Iterator[TrainWidget]:
     """Open a window with the scan, and the dock *Train* with its settings; a run goes into a new folder."""
-    import napari
-    from qtpy.QtWidgets import QApplication
-
     from napari_rada._napari.layers import case_to_layer_data
     from napari_rada._napari.preview import add_layers
 
-    viewer = napari.Viewer(show=True)
-    add_layers(viewer, case_to_layer_data(big_case()))
-    _dock, widget = viewer.window.add_plugin_dock_widget("napari-rada", "Train")
-    settle = time.perf_counter() + 8.0  # the window is drawn, devices are looked for
-    while time.perf_counter() < settle:
-        QApplication.processEvents()
-        time.sleep(0.005)
-    with tempfile.TemporaryDirectory() as folder:
+    with new_window() as viewer, tempfile.TemporaryDirectory() as folder:
+        add_layers(viewer, case_to_layer_data(big_case()))
+        _dock, widget = viewer.window.add_plugin_dock_widget("napari-rada", "Train")
+        live(SETTLE_S)
         widget.settings.setValue(config)
         widget.folder.setValue(Path(folder) / "run")
         yield widget
-    viewer.close()
 
 
 def wait_for_end(widget: TrainWidget) -> None:
@@ -128,7 +124,8 @@ def wait_for_end(widget: TrainWidget) -> None:
     loop = QEventLoop()
     for ended in (widget.job.succeeded, widget.job.failed):
         ended.connect(lambda _said: loop.quit())
-    loop.exec()
+    with stopped_by_ctrl_c(widget.job):
+        run_loop(loop)
     assert widget.state is RunState.IDLE
 
 
@@ -231,4 +228,4 @@ def _report(data: dict[str, object], stalls: Sequence[Stalls]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(status_of(main))

@@ -19,7 +19,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_rada._qt.waiting import LOOK_S, live, new_window, stopped_by_ctrl_c
 from napari_rada.errors import RadaError
+from napari_rada.evaluation.ending import status_of
 from napari_rada.evaluation.reliability.endurance import WARM_UP, Sample, Trend, take_sample, trend
 from napari_rada.evaluation.reliability.scene import make_case, tiny_config
 
@@ -102,12 +104,14 @@ def one_round(train: TrainWidget, predict: PredictWidget, run_dir: Path) -> None
     train.settings.setValue(tiny_config(training__iterations="10", training__validate_every="5"))
     train.folder.setValue(run_dir)
     train.start()
-    wait_for(lambda: not train.job.is_running)
+    with stopped_by_ctrl_c(train.job):
+        wait_for(lambda: not train.job.is_running)
     if not run_dir.exists():
         raise RadaError(f"Nothing was trained: {train.message.value()}")
     predict.run.setValue(run_dir)
     predict.predict()
-    wait_for(lambda: not predict.job.is_running)
+    with stopped_by_ctrl_c(predict.job):
+        wait_for(lambda: not predict.job.is_running)
 
 
 def close_notifications() -> None:
@@ -129,20 +133,11 @@ def count_qt_objects() -> int:
     return sum(1 + len(window.findChildren(QObject)) for window in QApplication.topLevelWidgets())
 
 
-def live(seconds: float) -> None:
-    """Let the window live for a while, in an event loop: only there does Qt delete what is to be deleted later."""
-    from qtpy.QtCore import QEventLoop, QTimer
-
-    loop = QEventLoop()
-    QTimer.singleShot(int(1000 * seconds), loop.quit)
-    loop.exec()
-
-
 def wait_for(happened: Callable[[], bool]) -> None:
     """Let the window live until something has happened."""
     until = time.monotonic() + PATIENCE_S
     while not happened():
-        live(0.02)
+        live(LOOK_S)
         if time.monotonic() > until:
             raise TimeoutError(f"Nothing came of it in {PATIENCE_S:g} s.")
 
@@ -160,11 +155,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"threads, {objects} Qt objects\n"
         )
 
-    import napari
-
-    viewer = napari.Viewer(show=True)
-    found = train_and_predict(viewer, max(2, args.count), tell)
-    viewer.close()
+    with new_window() as viewer:
+        found = train_and_predict(viewer, max(2, args.count), tell)
     sys.stdout.write(json.dumps(asdict(found), indent=2) + "\n" if args.json else _report(found))
     return 1 if found.leaks else 0
 
@@ -180,4 +172,4 @@ def _report(found: Rounds) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(status_of(main))
