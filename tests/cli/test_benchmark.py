@@ -9,11 +9,14 @@ from tests.evaluation.benchmark.conftest import TINY, datasets_file  # noqa: F40
 from tests.evaluation.test_growth import Measured
 
 from napari_rada.cli import benchmark
+from napari_rada.errors import InputError
 from napari_rada.evaluation.growth import run_growth
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from napari_rada.data.case import Case
 
 FILES = {"report.json", "report.md", "scans.csv", "plot.svg", "results.jsonl"}
 SET = [flag for key, value in TINY.items() for flag in ("--set", f"{key}={value}")]
@@ -35,6 +38,22 @@ def test_single_prints_its_table_and_goes_on(
     assert [row["scan"] for row in report["rows"]] == ["b", "c"]
     assert len((out / "results.jsonl").read_text().splitlines()) == 3
     assert report["about"]["dataset"] == ["balls"]
+
+
+def test_a_method_that_fails_everywhere_is_an_error_after_its_results(
+    request: pytest.FixtureRequest, tmp_path: Path, run_cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(case: Case, *_: Any, **__: Any) -> None:
+        raise InputError(f"{case.name} is too dark.")
+
+    monkeypatch.setattr("napari_rada.pipeline.propagate", refuse)
+    file, out = request.getfixturevalue("datasets_file"), tmp_path / "out"
+    flags = ["--method", "diffusion", "--method", "random-walker", "--dataset", "balls"]
+    done = run_cli("benchmark", "single", "--datasets", file, "-o", out, *flags)
+    assert done.status == 2
+    assert "diffusion failed on every scan; mend what" in done.err.splitlines()[-1]
+    assert "| balls | random-walker | 2 | " in done.out
+    assert "b is too dark." in (out / "scans.csv").read_text()
 
 
 def test_cohort_prints_its_table(request: pytest.FixtureRequest, tmp_path: Path, run_cli: Callable[..., Any]) -> None:

@@ -199,10 +199,22 @@ def finish(
     table: str = "",
     notes: Sequence[str] = (),
 ) -> bool:
-    """Write the report and print it; returns True."""
+    """Write the report and print it; returns True.
+
+    Raises
+    ------
+    InputError
+        At the end, if a method has failed wherever it was measured.
+    """
     about = _about(args)
     text = write_report(folder, rows, about, table=table, notes=[*notes, *guidance_notes(rows)])
     data = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     files = f"Files in {folder}: report.md, report.json, scans.csv, plot.svg"
     console.result({**data, "folder": folder}, f"{text}\n{files}")
+    failed = {row.method for row in rows if row.error} - {row.method for row in rows if not row.error}
+    if failed:
+        raise InputError(
+            f"{', '.join(sorted(failed))} failed on every scan; mend what {folder / 'scans.csv'} says, then run "
+            "the same command again."
+        )
     return True

@@ -81,6 +81,13 @@ def choose_slices(
     return tuple(chosen)
 
 
+def told_fewer(case: Case, wanted: int) -> str | None:
+    """Tell that fewer slices than were wanted cross the structure of a case; None if there are as many."""
+    if len(case.annotated) >= wanted:
+        return None
+    return f"{case.name}: no more than {len(case.annotated)} slices of the {wanted} that were asked for cross it."
+
+
 def write_sparse(image: Path | str, labels: Path | str, out: Path | str, value: int | None = None) -> Case:
     """Read dense labels, keep the slice of largest area per axis, and write them with their sidecar.
 

@@ -11,7 +11,7 @@ from napari_rada.evaluation.benchmark.cohort import CohortTask, run_cohort
 from napari_rada.evaluation.benchmark.datasets import load_datasets
 from napari_rada.evaluation.benchmark.ours import HALFWAY, OwnTraining, make_own
 from napari_rada.evaluation.benchmark.results import ResultLog
-from napari_rada.events import Event, StepLogged
+from napari_rada.events import Event, Notice, StepLogged
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,8 +53,11 @@ def test_test_scans_are_predicted_by_one_training(
     assert all(row.train_s is not None and row.train_s > 0 for row in rows)
     assert run(datasets_file, method, tmp_path) == rows
     assert len(seen) == 2
-    run(datasets_file, trained("quick/labelled-only", tiny), tmp_path, task=CohortTask(limit=1))
+    told: list[object] = []
+    task = CohortTask(limit=1, per_axis=99)
+    run(datasets_file, trained("quick/labelled-only", tiny), tmp_path, task=task, listener=told.append)
     assert seen[2:] == [("a", True)]
+    assert any(isinstance(event, Notice) and "of the 297 that were asked for" in event.message for event in told)
 
 
 def test_both_halves_of_self_training_are_measured(

@@ -69,11 +69,25 @@ def test_wrong_data_sets_are_told(datasets_file: Path, changes: dict[str, Any], 
         load_datasets(changed(datasets_file, **changes))
 
 
-@pytest.mark.parametrize("text", ["[]", "datasets: 3", "a: [", "datasets: []"])
-def test_other_files_are_told(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "it is empty"),
+        ("[]", "it is empty"),
+        ("datasets: 3", "it has none"),
+        ("3", "it has none"),
+        ("a: [", r"\("),
+        ("datasets: []", "0 data sets"),
+        ("datasets: [3]", "data set: "),
+    ],
+)
+def test_other_files_are_told(tmp_path: Path, text: str, reason: str) -> None:
     (tmp_path / "x.yaml").write_text(text)
-    with pytest.raises(InputError, match=r"x\.yaml"):
+    with pytest.raises(InputError, match=rf"x\.yaml.*{reason}"):
         load_datasets(tmp_path / "x.yaml")
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"absent\.yaml"):
         load_datasets(tmp_path / "absent.yaml")
 

@@ -67,8 +67,9 @@ def test_a_failure_is_no_zero_and_is_told() -> None:
     failed = replace(ROWS[0], classes=(), error="out of memory", scan="a9")
     (summary,) = summarise([ROWS[0], failed])
     assert (summary.failed, summary.dice.mean, summary.scans) == (1, 0.8, 2)
-    assert "A, one: failed 1 times" in summary_table([summary])
-    (nothing,) = summarise([failed])
+    assert "A, one: failed once;" in summary_table([summary])
+    (nothing,) = summarise([failed, failed])
+    assert "A, one: failed 2 times" in summary_table([nothing])
     assert "| A | one | 1 | - | - |" in summary_table([nothing])
 
 
@@ -80,7 +81,7 @@ def test_the_table_has_a_row_per_method_and_the_macro_mean() -> None:
     assert lines[3].startswith("| A | two | 2, 2 seeds | ")
     assert lines[5].startswith("| **macro mean** | one |  | **0.8500** |")
     assert {line.count("|") for line in lines[:6]} == {lines[0].count("|")}
-    assert "1 times mask or reference was empty" in lines[7]
+    assert "once mask or reference was empty" in lines[7]
 
 
 def test_scans_side_by_side() -> None:

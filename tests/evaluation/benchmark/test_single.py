@@ -76,6 +76,16 @@ def test_other_slices_are_another_task(datasets_file: Path, tmp_path: Path) -> N
     assert len(painter.seen) == 6
 
 
+def test_fewer_slices_than_were_asked_for_are_told(datasets_file: Path, tmp_path: Path) -> None:
+    told: list[object] = []
+    log, sets = ResultLog(tmp_path / "r.jsonl"), load_datasets(datasets_file).chosen(["balls"])
+    for per_axis, axis in ((2, None), (99, None), (99, 0)):
+        task = SingleTask(limit=1, per_axis=per_axis, axis=axis)
+        run_single(sets, [Painter()], task, log, control=RunControl(), listener=told.append)
+    notices = [event.message for event in told if isinstance(event, Notice)]
+    assert [text.split(" slices ")[1][:10] for text in notices] == ["of the 297", "of the 99 "]
+
+
 def test_scans_in_another_folder_are_another_task(datasets_file: Path, tmp_path: Path) -> None:
     painter, log = Painter(), ResultLog(tmp_path / "r.jsonl")
     other = Path(shutil.copytree(datasets_file.parent, tmp_path / "other"))

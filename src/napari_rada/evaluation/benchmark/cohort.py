@@ -11,7 +11,7 @@ from napari_rada.evaluation.benchmark.methods import Conditions
 from napari_rada.evaluation.benchmark.ours import training_seconds
 from napari_rada.evaluation.benchmark.results import Row, fingerprint
 from napari_rada.evaluation.benchmark.single import score_row
-from napari_rada.evaluation.sparse import choose_slices
+from napari_rada.evaluation.sparse import choose_slices, told_fewer
 from napari_rada.events import Listener, Notice, Stage, StageProgress, ignore
 from napari_rada.training.run_folder import RunFolder
 
@@ -127,8 +127,11 @@ class _Experiment:
         tests = self.split.train if tested == "taught" else self.split.test
         if any(not log.has(identity, scan) for scan in tests):
             listener(Notice(f"{self.dataset.name}, {self.method.name}, seed {self.seed}: training in {run_dir}"))
-            conditions = Conditions(self.seed, self.dataset.window, run_dir)
-            self.method.train(self._cases(run_dir), run_dir, conditions, control=control, listener=listener)
+            conditions, cases = Conditions(self.seed, self.dataset.window, run_dir), self._cases(run_dir)
+            for case in cases:
+                if case.is_labelled and (fewer := told_fewer(case, 3 * self.task.per_axis)):
+                    listener(Notice(fewer))
+            self.method.train(cases, run_dir, conditions, control=control, listener=listener)
         for number, scan in enumerate(tests):
             if not log.has(identity, scan):
                 control.check()

@@ -199,12 +199,15 @@ def load_datasets(file: Path | str, root: Path | str | None = None) -> Collectio
     file = Path(file)
     try:
         raw = parse_yaml(read_text(file))
-        datasets = tuple(Dataset.model_validate(entry) for entry in raw["datasets"])
+        listed = raw.get("datasets") if isinstance(raw, dict) else None
+        if not isinstance(listed, list):
+            raise ValueError("it has none" if raw else "it is empty")
+        datasets = tuple(Dataset.model_validate(entry) for entry in listed)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise InputError(f"{file}: {where or 'data set'}: {first['msg'].removeprefix('Value error, ')}.") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:120]
         raise InputError(
             f"{file} is no readable file of data sets ({reason}); it needs a list called datasets."

@@ -159,13 +159,17 @@ def _remarks(summaries: Sequence[Summary]) -> list[str]:
         for name, part in found.parts.items():
             remarks.append(f"- {where}, {name}: Dice {spread(part, 4)}")
         if found.failed:
-            remarks.append(f"- {where}: failed {found.failed} times; these are missing from its means.")
+            remarks.append(f"- {where}: failed {_times(found.failed)}; what failed is missing from its means.")
         if found.empty:
             remarks.append(
-                f"- {where}: {found.empty} times mask or reference was empty; Dice counts as 0 then, and distances, "
+                f"- {where}: {_times(found.empty)} mask or reference was empty; Dice counts as 0 then, and distances, "
                 "which are not defined, are missing from their means."
             )
     return [*remarks, ""] if remarks else []
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{number} times"
 
 
 def escaped(name: str) -> str:

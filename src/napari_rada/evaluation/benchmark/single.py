@@ -14,7 +14,7 @@ from napari_rada.evaluation.benchmark.peers import make_peer
 from napari_rada.evaluation.benchmark.results import ResultLog, Row, fingerprint
 from napari_rada.evaluation.metrics import evaluate_masks
 from napari_rada.evaluation.scans import scores
-from napari_rada.evaluation.sparse import choose_slices
+from napari_rada.evaluation.sparse import choose_slices, told_fewer
 from napari_rada.events import Listener, Notice, Stage, StageProgress, ignore
 
 if TYPE_CHECKING:
@@ -136,6 +136,8 @@ def _measure(
     try:
         assert scan.labels is not None
         case = scan.case(choose_slices(scan.labels > 0, task.per_axis, centre=task.centre, axis=task.axis))
+        if fewer := told_fewer(case, task.per_axis * (3 if task.axis is None else 1)):
+            listener(Notice(fewer))
         check_trainable([case])
         with measured() as usage:
             found = method.segment(case, Conditions(seed, dataset.window), control=control, listener=listener)
