@@ -31,6 +31,10 @@ def refused(run_cli: Callable[..., Any]) -> Callable[..., str]:
     return run
 
 
+def test_an_empty_argument_is_told_as_one(refused: Callable[..., str], scan: Any) -> None:
+    assert "An argument is empty" in refused("evaluate", "", scan.dense)
+
+
 def image_of(scan: Any) -> Any:
     return np.asanyarray(nib.load(scan.image).dataobj).copy()
 

@@ -15,6 +15,7 @@ import tifffile
 from tests.cli.conftest import SHAPE_IJK
 
 import napari_rada as rada
+from napari_rada.cli import main
 from napari_rada.config import RunConfig
 from napari_rada.errors import Stopped
 
@@ -100,6 +101,18 @@ def test_a_file_that_is_there_is_replaced_only_if_that_is_asked_for(
         assert precious.read_bytes() == b"by hand"
     assert run_cli(*commands[0], "--overwrite").status == 0
     assert mask_of(precious, scan).any()
+
+
+def test_an_export_of_nothing_leaves_no_folder(run_cli: Callable[..., Any], tmp_path: Path) -> None:
+    ran = run_cli("export", tmp_path / "missing.nii.gz", "--to", "tiff", "-o", tmp_path / "new" / "dir")
+    assert (ran.status, "missing.nii.gz does not exist" in ran.err) == (2, True)
+    assert not any(tmp_path.iterdir())
+
+
+def test_help_tells_that_annotations_are_never_replaced(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["export", "--help"])
+    assert "annotations never are" in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_slices_that_were_learned_from_are_named(run_cli: Callable[..., Any], scan: Any, tmp_path: Path) -> None:

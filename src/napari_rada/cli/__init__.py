@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from napari_rada.cli.jobs import leads, processes, team_for
 from napari_rada.cli.parser import make_parser
-from napari_rada.errors import ElsewhereError, RadaError, Stopped
+from napari_rada.errors import ElsewhereError, InputError, RadaError, Stopped
 
 if TYPE_CHECKING:
     import argparse
@@ -72,6 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the arguments; ``--help`` and ``--version`` are printed to their end, and end the process."""
+    if "" in (sys.argv[1:] if argv is None else argv):
+        raise InputError("An argument is empty, as a variable is that a shell does not know; name what is meant there.")
     try:
         return make_parser().parse_args(argv)
     except SystemExit:

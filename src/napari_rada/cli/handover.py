@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from napari_rada import io
 from napari_rada.cli.commands import check_overwritten, output, output_folder
 from napari_rada.errors import InputError
+from napari_rada.io.files import check_readable
 
 if TYPE_CHECKING:
     import argparse
@@ -66,6 +67,8 @@ def _export_masks(args: argparse.Namespace, console: Console) -> list[Path]:
     from napari_rada.io.export import export_volume
 
     masks, to, out = [Path(source) for source in args.sources], args.to, Path(args.out)
+    for mask in masks:
+        check_readable(mask)
     if len(masks) == 1 and io.suffix_of(out):
         if io.format_of(out) is not io.format_of(Path(SUFFIX[to])):
             raise InputError(f"{out} is no {to.upper()} file; name one that ends in {SUFFIX[to]}, or a folder.")

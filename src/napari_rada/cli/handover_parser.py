@@ -14,7 +14,7 @@ def add_handover(commands: Any, command: Any) -> None:
     parser.add_argument("sources", metavar="RUN_DIR|MASK", nargs="+", help="one run folder, or mask files")
     parser.add_argument("--to", choices=("nifti", "tiff", "nnunet"), required=True, help="format")
     parser.add_argument("-o", "--out", metavar="OUT", required=True, help="folder; of one mask also a file")
-    add_overwrite(parser)
+    add_overwrite(parser, "masks that are there; annotations never are")
     text = "Write a run as one HTML page: settings, annotated slices, curves, volumes, the slice to annotate next."
     parser = command(commands, "report", "handover:report", text)
     parser.add_argument("run_dir", metavar="RUN_DIR", help="folder of a trained run")

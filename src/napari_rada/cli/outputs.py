@@ -8,6 +8,6 @@ if TYPE_CHECKING:
     import argparse
 
 
-def add_overwrite(parser: argparse.ArgumentParser) -> None:
-    """Add it."""
-    parser.add_argument("--overwrite", action="store_true", help="replace output files that are there")
+def add_overwrite(parser: argparse.ArgumentParser, what: str = "output files that are there") -> None:
+    """Add it; `what` says what is replaced."""
+    parser.add_argument("--overwrite", action="store_true", help=f"replace {what}")
