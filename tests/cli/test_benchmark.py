@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.evaluation.benchmark.conftest import TINY, datasets_file  # noqa: F401 - a fixture
-from tests.evaluation.test_growth import Measured
+from tests.evaluation.growth.measured import Measured
 
 from napari_rada.cli import benchmark
 from napari_rada.errors import InputError
-from napari_rada.evaluation.growth import run_growth
+from napari_rada.evaluation.growth.measure import run_growth
 
 if TYPE_CHECKING:
     from collections.abc import Callable

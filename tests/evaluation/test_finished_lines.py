@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from napari_rada.errors import InputError
-from napari_rada.evaluation.finished_lines import append_line, read_lines
+from napari_rada.evaluation.finished_lines import FinishedLog, append_line, read_lines
 
 
 def test_what_was_added_is_read_in_order(tmp_path: Path) -> None:
@@ -58,3 +59,28 @@ def test_another_file_is_left_alone(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(InputError, match="line 1 is no result of this benchmark; name another folder"):
         read_lines(path, int)
     assert path.read_bytes() == content
+
+
+@dataclass(frozen=True)
+class Note:
+    key: str
+    error: str
+
+    def to_json(self) -> str:
+        return f"{self.key} {self.error}"
+
+    @classmethod
+    def from_json(cls, line: str) -> Note:
+        key, error = line.split(" ")
+        return cls(key, error)
+
+
+def test_what_failed_is_known_and_not_done(tmp_path: Path) -> None:
+    log = FinishedLog(tmp_path / "lines", Note.from_json)
+    for note in (Note("a", ""), Note("b", "dark")):
+        log.add(note)
+    for known in (log, FinishedLog(log.path, Note.from_json)):
+        assert [known.has(key) for key in "abc"] == [True, False, False]
+        assert known.row("b") == Note("b", "dark")
+    log.add(Note("b", ""))
+    assert FinishedLog(log.path, Note.from_json).has("b"), "the later one counts"

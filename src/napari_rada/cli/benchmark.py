@@ -16,11 +16,12 @@ from napari_rada.evaluation.benchmark.datasets import load_datasets
 from napari_rada.evaluation.benchmark.ours import HELD_OUT, LABELLED_ONLY, PROPAGATIONS, STAGES, VIEWS, OwnTraining
 from napari_rada.evaluation.benchmark.peers import PEER_STAGES, PEERS
 from napari_rada.evaluation.benchmark.report import insert_table, write_report
-from napari_rada.evaluation.benchmark.results import ResultLog
+from napari_rada.evaluation.benchmark.results import Row
 from napari_rada.evaluation.benchmark.single import SingleTask, make_method, run_single
-from napari_rada.evaluation.growth import GrowthLog, run_growth
-from napari_rada.evaluation.growth_points import GrowthTask
-from napari_rada.evaluation.growth_report import write_growth
+from napari_rada.evaluation.finished_lines import FinishedLog
+from napari_rada.evaluation.growth.measure import GrowthRow, run_growth
+from napari_rada.evaluation.growth.report import write_growth
+from napari_rada.evaluation.growth.task import GrowthTask
 from napari_rada.events import Notice
 from napari_rada.presets import PRESETS
 
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from napari_rada.control import RunControl
     from napari_rada.evaluation.benchmark.datasets import Collection
     from napari_rada.evaluation.benchmark.methods import Method
-    from napari_rada.evaluation.benchmark.results import Row
 
 RESULTS = "results.jsonl"
 REPORTS = ("report.json", "growth.json")
@@ -44,7 +44,7 @@ def single(args: argparse.Namespace, console: Console, control: RunControl) -> b
     per_axis, seeds = positive(args.per_axis) or 1, tuple(args.seeds)
     task = SingleTask(args.split, positive(args.limit), per_axis, args.centre, seeds, args.axis)
     folder = output_folder(args.out)
-    log = ResultLog(folder / RESULTS)
+    log = FinishedLog(folder / RESULTS, Row.from_json)
     rows = run_single(collection, methods, task, log, control=control, listener=console)
     return finish(folder, rows, args, console)
 
@@ -56,7 +56,7 @@ def cohort(args: argparse.Namespace, console: Console, control: RunControl) -> b
     per_axis = positive(args.per_axis) or 1
     task = CohortTask(positive(args.limit), per_axis, args.centre, tuple(args.seeds), args.test)
     folder = output_folder(args.out)
-    log = ResultLog(folder / RESULTS)
+    log = FinishedLog(folder / RESULTS, Row.from_json)
     runs = output_folder(folder / "runs")
     rows = run_cohort(collection, methods, task, log, runs, control=control, listener=console)
     return finish(folder, rows, args, console)
@@ -71,7 +71,11 @@ def ablation(args: argparse.Namespace, console: Console, control: RunControl) ->
     folder = output_folder(args.out)
     settings = _random_weights(bases[0], folder, console) if args.random_weights else {}
     methods = variants(bases[0], args.factor, args.level, settings)
-    log, limit, per_axis = ResultLog(folder / RESULTS), positive(args.limit), positive(args.per_axis) or 1
+    log, limit, per_axis = (
+        FinishedLog(folder / RESULTS, Row.from_json),
+        positive(args.limit),
+        positive(args.per_axis) or 1,
+    )
     if of_cohort:
         whole = CohortTask(limit, per_axis, args.centre, tuple(args.seeds))
         runs = output_folder(folder / "runs")
@@ -98,7 +102,8 @@ def growth(args: argparse.Namespace, console: Console, control: RunControl) -> b
     )
     task.check()
     folder = output_folder(args.out)
-    rows = run_growth(task, folder / "runs", GrowthLog(folder / RESULTS), control=control, listener=console)
+    log = FinishedLog(folder / RESULTS, GrowthRow.from_json)
+    rows = run_growth(task, folder / "runs", log, control=control, listener=console)
     text = write_growth(folder, task, rows, _about(args))
     data = json.loads((folder / "growth.json").read_text(encoding="utf-8"))
     files = f"Files in {folder}: growth.md, growth.json, growth.csv, growth.svg"

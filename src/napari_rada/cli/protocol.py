@@ -9,7 +9,8 @@ from napari_rada.cli.benchmark import RESULTS, check_trains, finish, methods_fro
 from napari_rada.cli.commands import output_folder
 from napari_rada.errors import InputError
 from napari_rada.evaluation.benchmark.cohort import CohortTask
-from napari_rada.evaluation.benchmark.results import ResultLog
+from napari_rada.evaluation.benchmark.results import Row
+from napari_rada.evaluation.finished_lines import FinishedLog
 from napari_rada.evaluation.protocols import definitions
 from napari_rada.evaluation.protocols.prepare import Preparation
 from napari_rada.evaluation.protocols.run import comparison_table, protocol_settings, run_protocol
@@ -36,7 +37,7 @@ def protocol(args: argparse.Namespace, console: Console, control: RunControl) ->
         Preparation(definition, args.crop, voxel),
         methods,
         task,
-        ResultLog(folder / RESULTS),
+        FinishedLog(folder / RESULTS, Row.from_json),
         lists=Path(args.lists) if args.lists else None,
         control=control,
         listener=console,

@@ -10,14 +10,14 @@ from napari_rada.errors import InputError, Stopped
 from napari_rada.evaluation.benchmark.cohort import CohortTask, run_cohort
 from napari_rada.evaluation.benchmark.datasets import load_datasets
 from napari_rada.evaluation.benchmark.ours import HALFWAY, OwnTraining, make_own
-from napari_rada.evaluation.benchmark.results import ResultLog
+from napari_rada.evaluation.benchmark.results import Row
+from napari_rada.evaluation.finished_lines import FinishedLog
 from napari_rada.events import Event, Notice, StepLogged
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_rada.data.case import Case
-    from napari_rada.evaluation.benchmark.results import Row
 
 
 def trained(name: str, tiny: dict[str, object]) -> OwnTraining:
@@ -29,7 +29,7 @@ def trained(name: str, tiny: dict[str, object]) -> OwnTraining:
 def run(file: Path, method: OwnTraining, out: Path, **kwargs: Any) -> list[Row]:
     runs = out / "runs"
     runs.mkdir(exist_ok=True)
-    log = ResultLog(out / "r.jsonl")
+    log = FinishedLog(out / "r.jsonl", Row.from_json)
     task = kwargs.pop("task", CohortTask())
     control = kwargs.pop("control", RunControl())
     return run_cohort(load_datasets(file), [method], task, log, runs, control=control, **kwargs)
@@ -115,7 +115,12 @@ def test_a_set_without_a_cohort_is_told(datasets_file: Path, tmp_path: Path, tin
     only = load_datasets(datasets_file).chosen(["halves"])
     with pytest.raises(InputError, match="None of the data sets has a cohort"):
         run_cohort(
-            only, [trained("quick", tiny)], CohortTask(), ResultLog(tmp_path / "r"), tmp_path, control=RunControl()
+            only,
+            [trained("quick", tiny)],
+            CohortTask(),
+            FinishedLog(tmp_path / "r", Row.from_json),
+            tmp_path,
+            control=RunControl(),
         )
 
 

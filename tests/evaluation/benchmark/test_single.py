@@ -4,7 +4,7 @@ import importlib.util
 import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,13 +17,11 @@ from napari_rada.evaluation.benchmark import peers
 from napari_rada.evaluation.benchmark.datasets import load_datasets
 from napari_rada.evaluation.benchmark.methods import Conditions, Segmentation
 from napari_rada.evaluation.benchmark.ours import OwnPropagation, OwnTraining, make_own, under
-from napari_rada.evaluation.benchmark.results import ResultLog, fingerprint
+from napari_rada.evaluation.benchmark.results import Row, fingerprint
 from napari_rada.evaluation.benchmark.single import SingleTask, make_method, run_single
+from napari_rada.evaluation.finished_lines import FinishedLog
 from napari_rada.events import Notice
 from napari_rada.guidance.weights import GuidanceWeights
-
-if TYPE_CHECKING:
-    from napari_rada.evaluation.benchmark.results import Row
 
 
 @dataclass
@@ -50,7 +48,7 @@ class Painter:
 
 
 def run(file: Path, method: Any, task: SingleTask, out: Path, control: RunControl | None = None) -> list[Row]:
-    log = ResultLog(out / "r.jsonl")
+    log = FinishedLog(out / "r.jsonl", Row.from_json)
     return run_single(load_datasets(file), [method], task, log, control=control or RunControl())
 
 
@@ -78,7 +76,7 @@ def test_other_slices_are_another_task(datasets_file: Path, tmp_path: Path) -> N
 
 def test_fewer_slices_than_were_asked_for_are_told(datasets_file: Path, tmp_path: Path) -> None:
     told: list[object] = []
-    log, sets = ResultLog(tmp_path / "r.jsonl"), load_datasets(datasets_file).chosen(["balls"])
+    log, sets = FinishedLog(tmp_path / "r.jsonl", Row.from_json), load_datasets(datasets_file).chosen(["balls"])
     for per_axis, axis in ((2, None), (99, None), (99, 0)):
         task = SingleTask(limit=1, per_axis=per_axis, axis=axis)
         run_single(sets, [Painter()], task, log, control=RunControl(), listener=told.append)
@@ -87,7 +85,7 @@ def test_fewer_slices_than_were_asked_for_are_told(datasets_file: Path, tmp_path
 
 
 def test_scans_in_another_folder_are_another_task(datasets_file: Path, tmp_path: Path) -> None:
-    painter, log = Painter(), ResultLog(tmp_path / "r.jsonl")
+    painter, log = Painter(), FinishedLog(tmp_path / "r.jsonl", Row.from_json)
     other = Path(shutil.copytree(datasets_file.parent, tmp_path / "other"))
     for root in (datasets_file.parent, other, datasets_file.parent / ".." / "other"):
         run_single(load_datasets(datasets_file, root), [painter], SingleTask(limit=1), log, control=RunControl())
@@ -117,7 +115,7 @@ def test_the_scans_for_settings_are_others(datasets_file: Path, tmp_path: Path) 
 def test_no_scans_and_a_device_that_is_not_here_are_told_before(tmp_path: Path, datasets_file: Path) -> None:
     datasets = load_datasets(datasets_file)
     bare = replace(datasets, datasets=tuple(d.model_copy(update={"reported": ()}) for d in datasets.datasets))
-    log = ResultLog(tmp_path / "r.jsonl")
+    log = FinishedLog(tmp_path / "r.jsonl", Row.from_json)
     with pytest.raises(InputError, match="list no scans under 'reported'"):
         run_single(bare, [Painter()], SingleTask(), log, control=RunControl())
     with pytest.raises(ConfigError, match="tpu"):
@@ -127,7 +125,7 @@ def test_no_scans_and_a_device_that_is_not_here_are_told_before(tmp_path: Path, 
 
 def test_a_failure_is_recorded_and_the_rest_goes_on(datasets_file: Path, tmp_path: Path) -> None:
     told: list[object] = []
-    log = ResultLog(tmp_path / "r.jsonl")
+    log = FinishedLog(tmp_path / "r.jsonl", Row.from_json)
     painters, control = [Painter(fails_on="b")], RunControl()
     rows = run_single(load_datasets(datasets_file), painters, SingleTask(), log, control=control, listener=told.append)
     assert [event for event in told if isinstance(event, Notice)] == [Notice("balls, b, painter failed: too dark")]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from napari_rada.data.case import Case
     from napari_rada.evaluation.benchmark.datasets import CohortSplit, Collection, Dataset, DenseScan
     from napari_rada.evaluation.benchmark.ours import OwnTraining
-    from napari_rada.evaluation.benchmark.results import ResultLog
+    from napari_rada.evaluation.finished_lines import FinishedLog
 
 Tested: TypeAlias = Literal["unseen", "annotated", "taught"]
 """The test scans as they are; the same with slices of theirs annotated; the annotated scans that taught."""
@@ -56,7 +56,7 @@ def run_cohort(
     collection: Collection,
     methods: Sequence[OwnTraining],
     task: CohortTask,
-    log: ResultLog,
+    log: FinishedLog[Row],
     folder: Path,
     *,
     control: RunControl,
@@ -120,12 +120,12 @@ class _Experiment:
             }
         )
 
-    def run(self, log: ResultLog, control: RunControl, listener: Listener) -> list[Row]:
+    def run(self, log: FinishedLog[Row], control: RunControl, listener: Listener) -> list[Row]:
         run_dir = self.folder / f"{self.method.name.replace('/', '-')}-seed{self.seed}-{self.identity}"
         tested = self.task.tested
         identity = self.identity if tested == "unseen" else fingerprint({"training": self.identity, "tested": tested})
         tests = self.split.train if tested == "taught" else self.split.test
-        if any(not log.has(identity, scan) for scan in tests):
+        if any(not log.has((identity, scan)) for scan in tests):
             listener(Notice(f"{self.dataset.name}, {self.method.name}, seed {self.seed}: training in {run_dir}"))
             conditions, cases = Conditions(self.seed, self.dataset.window, run_dir), self._cases(run_dir)
             for case in cases:
@@ -133,13 +133,13 @@ class _Experiment:
                     listener(Notice(fewer))
             self.method.train(cases, run_dir, conditions, control=control, listener=listener)
         for number, scan in enumerate(tests):
-            if not log.has(identity, scan):
+            if not log.has((identity, scan)):
                 control.check()
                 told = f"{self.dataset.name}, {scan}, {self.method.name}"
                 listener(StageProgress(Stage.BENCHMARK, number, len(tests), told))
                 log.add(self._test(scan, run_dir, identity, control))
         listener(StageProgress(Stage.BENCHMARK, len(tests), len(tests)))
-        return [log.row(identity, scan) for scan in tests]
+        return [log.row((identity, scan)) for scan in tests]
 
     def _cases(self, run_dir: Path) -> list[Case]:
         """Read the scans to train on; none if the run has its own already."""

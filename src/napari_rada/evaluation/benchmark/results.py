@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_rada.evaluation.finished_lines import append_line, read_lines
 from napari_rada.evaluation.metrics import ClassMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -58,6 +56,11 @@ class Row:
     error: str = ""
     note: str = ""
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """Task and scan."""
+        return self.task, self.scan
+
     def mean(self, metric: str) -> float:
         """Mean of a metric over the classes: ``dice``, ``jaccard``, ``hd95_mm`` or ``asd_mm``."""
         return float(np.mean([getattr(found, metric) for found in self.classes]))
@@ -76,39 +79,6 @@ class Row:
 def _metrics(entry: dict[str, Any]) -> ClassMetrics:
     infinite = {name: math.inf for name, value in entry.items() if value is None}
     return ClassMetrics(**{**entry, **infinite})
-
-
-class ResultLog:
-    """The rows of a results file.
-
-    Parameters
-    ----------
-    path
-        Made when the first row is added.
-
-    Raises
-    ------
-    InputError
-        If the file holds something else.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._rows = {(row.task, row.scan): row for row in read_lines(path, Row.from_json)}
-
-    def has(self, task: str, scan: str) -> bool:
-        """Tell whether a scan of a task is done; one that failed is tried again."""
-        row = self._rows.get((task, scan))
-        return row is not None and not row.error
-
-    def row(self, task: str, scan: str) -> Row:
-        """Return a finished row."""
-        return self._rows[(task, scan)]
-
-    def add(self, row: Row) -> None:
-        """Append a row."""
-        append_line(self.path, row.to_json())
-        self._rows[(row.task, row.scan)] = row
 
 
 def fingerprint(task: Mapping[str, Any]) -> str:

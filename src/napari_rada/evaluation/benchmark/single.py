@@ -11,7 +11,7 @@ from napari_rada.evaluation.benchmark.measure import measured
 from napari_rada.evaluation.benchmark.methods import Conditions, Method
 from napari_rada.evaluation.benchmark.ours import make_own
 from napari_rada.evaluation.benchmark.peers import make_peer
-from napari_rada.evaluation.benchmark.results import ResultLog, Row, fingerprint
+from napari_rada.evaluation.benchmark.results import Row, fingerprint
 from napari_rada.evaluation.metrics import evaluate_masks
 from napari_rada.evaluation.scans import scores
 from napari_rada.evaluation.sparse import choose_slices, told_fewer
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from napari_rada.data.case import Case
     from napari_rada.evaluation.benchmark.datasets import Collection, Dataset, DenseScan, Split
     from napari_rada.evaluation.benchmark.methods import Segmentation
+    from napari_rada.evaluation.finished_lines import FinishedLog
     from napari_rada.events import Event
 
 
@@ -71,7 +72,7 @@ def run_single(
     collection: Collection,
     methods: Sequence[Method],
     task: SingleTask,
-    log: ResultLog,
+    log: FinishedLog[Row],
     *,
     control: RunControl,
     listener: Listener = ignore,
@@ -99,7 +100,7 @@ def run_single(
         loaded: DenseScan | None = None
         for method, seed in _runs(methods, task.seeds):
             identity = fingerprint(_identity(collection, dataset, method, seed, task))
-            if not log.has(identity, scan):
+            if not log.has((identity, scan)):
                 control.check()
                 loaded = loaded or collection.load(dataset, scan)
                 told = f"{dataset.name}, {scan}, {method.name}"
@@ -108,7 +109,7 @@ def run_single(
                 if row.error:
                     listener(Notice(f"{told} failed: {row.error}"))
                 log.add(row)
-            rows.append(log.row(identity, scan))
+            rows.append(log.row((identity, scan)))
     listener(StageProgress(Stage.BENCHMARK, len(jobs), len(jobs)))
     return rows
 

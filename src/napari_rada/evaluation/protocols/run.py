@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from napari_rada.control import RunControl
     from napari_rada.evaluation.benchmark.datasets import CohortSplit
     from napari_rada.evaluation.benchmark.ours import OwnTraining
-    from napari_rada.evaluation.benchmark.results import ResultLog, Row
+    from napari_rada.evaluation.benchmark.results import Row
+    from napari_rada.evaluation.finished_lines import FinishedLog
     from napari_rada.evaluation.protocols.definitions import ProtocolDefinition
 
 
@@ -39,7 +40,7 @@ def run_protocol(
     preparation: Preparation,
     methods: Sequence[OwnTraining],
     task: CohortTask,
-    log: ResultLog,
+    log: FinishedLog[Row],
     *,
     lists: Path | None = None,
     control: RunControl,

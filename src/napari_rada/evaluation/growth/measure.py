@@ -16,19 +16,19 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from napari_rada.errors import RadaError
 from napari_rada.evaluation.benchmark.results import fingerprint
-from napari_rada.evaluation.finished_lines import append_line, read_lines
-from napari_rada.evaluation.growth_point import Spec, Term
-from napari_rada.evaluation.growth_points import GrowthTask, Point
+from napari_rada.evaluation.growth.point import Spec, Term
+from napari_rada.evaluation.growth.task import GrowthTask, Point
 from napari_rada.events import Listener, Notice, Stage, StageProgress, ignore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from napari_rada.control import RunControl
+    from napari_rada.evaluation.finished_lines import FinishedLog
 
 LOOK_S = 0.05
 """Between two looks at whether a stop was requested."""
-MODULE = "napari_rada.evaluation.growth_point"
+MODULE = "napari_rada.evaluation.growth.point"
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,11 @@ class GrowthRow:
     terms: tuple[Term, ...] = ()
     error: str = ""
 
+    @property
+    def key(self) -> str:
+        """The task."""
+        return self.task
+
     def to_json(self) -> str:
         """Return one line."""
         return json.dumps(asdict(self))
@@ -61,34 +66,6 @@ class GrowthRow:
         point = entry["point"]
         terms = tuple(Term(**term) for term in entry["terms"])
         return cls(entry["task"], Point(**{**point, "shape": tuple(point["shape"])}), terms, entry["error"])
-
-
-class GrowthLog:
-    """The rows of a results file.
-
-    Parameters
-    ----------
-    path
-        Made when the first row is added.
-
-    Raises
-    ------
-    InputError
-        If the file holds something else.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.rows = {row.task: row for row in read_lines(path, GrowthRow.from_json)}
-
-    def has(self, task: str) -> bool:
-        """Tell whether a point is done; one that failed is tried again."""
-        return task in self.rows and not self.rows[task].error
-
-    def add(self, row: GrowthRow) -> None:
-        """Append a row."""
-        append_line(self.path, row.to_json())
-        self.rows[row.task] = row
 
 
 def in_a_process(spec: Spec, control: RunControl) -> list[Term]:
@@ -136,7 +113,7 @@ Measure: TypeAlias = "Callable[[Spec, RunControl], list[Term]]"
 def run_growth(
     task: GrowthTask,
     folder: Path,
-    log: GrowthLog,
+    log: FinishedLog[GrowthRow],
     *,
     control: RunControl,
     listener: Listener = ignore,
@@ -168,9 +145,9 @@ def run_growth(
             listener(StageProgress(Stage.BENCHMARK, number, len(specs), str(point)))
             needed = None if point.needs is None or spec.run.exists() else specs[point.needs]
             log.add(_row(spec, needed, control, measure))
-            if log.rows[name].error:
-                listener(Notice(f"{point}: {log.rows[name].error}"))
-        rows[point] = log.rows[name]
+            if error := log.row(name).error:
+                listener(Notice(f"{point}: {error}"))
+        rows[point] = log.row(name)
     shutil.rmtree(folder, ignore_errors=True)
     listener(StageProgress(Stage.BENCHMARK, len(specs), len(specs)))
     return rows

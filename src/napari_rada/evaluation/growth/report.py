@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from napari_rada.durable import write_text
 from napari_rada.evaluation.benchmark.results import plain
-from napari_rada.evaluation.growth_fit import LEAST_NOISE, Exponent, fit_exponent
-from napari_rada.evaluation.growth_plot import log_plot
-from napari_rada.evaluation.growth_point import Term
-from napari_rada.evaluation.growth_points import Against, Point
+from napari_rada.evaluation.growth.fit import LEAST_NOISE, Exponent, fit_exponent
+from napari_rada.evaluation.growth.plot import log_plot
+from napari_rada.evaluation.growth.point import Term
+from napari_rada.evaluation.growth.task import Against, Point
 from napari_rada.training.run_folder import environment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from napari_rada.evaluation.growth import GrowthRow
-    from napari_rada.evaluation.growth_points import GrowthTask
+    from napari_rada.evaluation.growth.measure import GrowthRow
+    from napari_rada.evaluation.growth.task import GrowthTask
 
 Measure: TypeAlias = Literal["cpu_s", "seconds", "own_mib"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from napari_rada.config import RunConfig
 from napari_rada.errors import InputError
-from napari_rada.evaluation.growth_scans import MOST_CLASSES, SMALLEST_SIDE
+from napari_rada.evaluation.growth.scans import MOST_CLASSES, SMALLEST_SIDE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

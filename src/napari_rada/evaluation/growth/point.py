@@ -1,6 +1,6 @@
 """Measures one point of `napari-rada benchmark growth`; runs in a process of its own, whose memory is then its own.
 
-``python -m napari_rada.evaluation.growth_point SPEC.json RESULT.json``
+``python -m napari_rada.evaluation.growth.point SPEC.json RESULT.json``
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from napari_rada.data.working import coarsen, coarsening_factors
 from napari_rada.durable import write_text
 from napari_rada.errors import NotEnoughMemoryError, RadaError
 from napari_rada.evaluation.benchmark.measure import measured, peak_gib, reset_peak
-from napari_rada.evaluation.growth_points import Point
-from napari_rada.evaluation.growth_scans import make_scan
+from napari_rada.evaluation.growth.scans import make_scan
+from napari_rada.evaluation.growth.task import Point
 from napari_rada.events import StepLogged, TrainingStarted, ignore
 from napari_rada.models.device import computing
 from napari_rada.preparation import Work, working_grids

@@ -1,0 +1,1 @@
+"""How time and memory grow with the voxels, the classes and the scans."""
