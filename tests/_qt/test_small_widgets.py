@@ -194,16 +194,28 @@ def test_numbers_keep_their_digits_and_show_no_further_ones(qtbot):
     length, tidy = RunLength(), CleanUpPanel()
     for widget in (length, tidy):
         qtbot.addWidget(widget)
-    for minutes, text in ((2.75, "2.75"), (0.05, "0.05"), (5.0, "5")):
+    for minutes, text in ((2.75, "2.75"), (0.005, "0.005"), (5.0, "5"), (43200.0, "43200")):
         length.set_data(RunConfig.from_preset("quick").with_settings({"training.minutes": minutes}))
         assert length.value() == {"training.minutes": minutes}
         assert length.amount.text() == text
     length.setValue(iterations=1000)
     assert length.amount.text() == "1000"
-    for part, text in ((0.004, "0.004 ml"), (10.0, "10 ml"), (0.0, "off")):
+    for part, text in ((0.004, "0.004 ml"), (10.0, "10 ml"), (25000.0, "25000 ml"), (0.0, "off")):
         tidy.setValue(CleanUp(part))
         assert tidy.value() == CleanUp(part)
         assert tidy.min_part.text() == text
+
+
+def test_the_arrows_of_a_length_end_at_one_step(qtbot):
+    length = RunLength()
+    qtbot.addWidget(length)
+    for minutes, steps, reached in ((2.5, -1, 1.5), (2.5, -9, 1.0), (0.25, -1, 0.25), (0.25, 1, 1.25)):
+        length.setValue(minutes=minutes)
+        length.amount.stepBy(steps)
+        assert length.value() == {"training.minutes": reached}
+    length.setValue(iterations=150)
+    length.amount.stepBy(-2)
+    assert length.value()["training.iterations"] == 1
 
 
 def test_a_preset_keeps_its_own_length_unless_changed(qtbot):

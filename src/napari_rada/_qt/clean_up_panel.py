@@ -10,6 +10,7 @@ from napari_rada.inference.cleanup import CleanUp
 
 DIGITS = 9
 """So many are kept behind the point of millilitres: a thousandth of a cubic millimetre has six."""
+MOST_ML = 1e5
 
 
 class CleanUpPanel(QWidget):
@@ -18,7 +19,7 @@ class CleanUpPanel(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.min_part = NumberBox(DIGITS)
-        self.min_part.setRange(0.0, 10_000.0)
+        self.min_part.setRange(0.0, MOST_ML)
         self.min_part.setSingleStep(0.5)
         self.min_part.setSuffix(" ml")
         self.min_part.setSpecialValueText("off")

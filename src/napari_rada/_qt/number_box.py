@@ -12,6 +12,13 @@ class NumberBox(QDoubleSpinBox):
         super().__init__(parent)
         self.setDecimals(digits)
 
+    def stepBy(self, steps: int) -> None:
+        """Go up or down; a step does not end on a least number that is a fraction and only keeps zero out."""
+        before = self.value()
+        super().stepBy(steps)
+        if 0.0 < self.value() == self.minimum() < 1.0:
+            self.setValue(min(before, self.singleStep()))
+
     def textFromValue(self, value: float) -> str:
         """Write a number without zeros at its end."""
         text, point = super().textFromValue(value), self.locale().decimalPoint()

@@ -30,8 +30,9 @@ PRESET_LABELS = {
     "paper": "Paper (as published, one GPU)",
 }
 ITERATIONS, MINUTES = "iterations", "minutes"
-DIGITS = 6
+DIGITS = 9
 """So many are kept behind the point of minutes."""
+MOST_MINUTES = 1e6
 GUIDANCE_LABELS = {
     "none": "None",
     "text": "Text prompts",
@@ -253,7 +254,7 @@ class RunLength(QWidget):
         amount = self._amounts[unit]
         self.amount.blockSignals(True)
         self.amount.setDecimals(DIGITS if unit == MINUTES else 0)
-        self.amount.setRange(*((0.01, 10_000.0) if unit == MINUTES else (1.0, 1_000_000.0)))
+        self.amount.setRange(*((10.0**-DIGITS, MOST_MINUTES) if unit == MINUTES else (1.0, 1_000_000.0)))
         self.amount.setSingleStep(1.0 if unit == MINUTES else 100.0)
         self.amount.setValue(amount)
         self.amount.blockSignals(False)
