@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_rada.data.percentiles import is_far_above, left_out, may_fill
+from napari_rada.data.percentiles import left_out, may_fill
 from napari_rada.errors import InputError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def intensity_range(
 ) -> tuple[float, float]:
     """Return the window, or the intensities at two percentiles; those of all voxels where these are one value.
 
-    What fills an image where nobody scanned does not count (`napari_rada.data.percentiles`).
+    What fills an image where nobody scanned does not count (`napari_rada.data.percentiles.left_out`).
     """
     low, high = window or _at(_scanned(image, percentiles), percentiles)
     return (low, high) if high > low else (float(image.min()), float(image.max()))
@@ -64,19 +64,6 @@ def intensity_range(
 
 def _scanned(image: NDArray[np.float32], percentiles: tuple[float, float]) -> NDArray[np.float32]:
     """Return the voxels that count."""
-    return _without_dark(_without_bright(image, percentiles), percentiles)
-
-
-def _without_bright(image: NDArray[np.float32], percentiles: tuple[float, float]) -> NDArray[np.float32]:
-    brightest = image.max()
-    bright = int(np.count_nonzero(image == brightest))
-    if not may_fill(bright, image.size, 100.0 - percentiles[1]):
-        return image
-    others = image[image < brightest]
-    return others if is_far_above(float(brightest), _at(others, percentiles)) else image
-
-
-def _without_dark(image: NDArray[np.float32], percentiles: tuple[float, float]) -> NDArray[np.float32]:
     darkest = image.min()
     dark = int(np.count_nonzero(image == darkest))
     if not may_fill(dark, image.size, percentiles[0]):

@@ -4,15 +4,15 @@ Every float32 value has a key of 32 bits that sorts as the values do. The first 
 keys, the second the lower 16 bits inside the few upper ones in which the sought order statistics lie. Whole numbers of
 up to 16 bits need the first pass only. What is counted block by block may be added up in any order.
 
-Voxels that nobody scanned hold one value, the darkest or, far above all others, the brightest. Their number must not
-say how bright everything else is, so that a scan is seen alike with them and without (`is_far_above`, `left_out`).
+Voxels that nobody scanned hold one value, the darkest. Their number must not say how bright everything else is, so that
+a scan is seen alike with them and without (`left_out`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import reduce
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,24 +24,12 @@ if TYPE_CHECKING:
 BINS = 2**16
 
 FILLING = 0.01
-"""Share of the voxels above which the darkest or the brightest value may be one that fills what nobody scanned."""
+"""Share of the voxels above which the darkest value may be one that fills what nobody scanned."""
 
 
-def may_fill(alike: int, voxels: int, beyond: float) -> bool:
-    """Tell whether so many of the voxels, which are the darkest or the brightest, may be filling.
-
-    Parameters
-    ----------
-    beyond
-        Percent of the voxels that lie beyond the percentile at that end.
-    """
-    return max(FILLING * voxels, (voxels - 1) * (beyond / 100.0)) < alike < voxels
-
-
-def is_far_above(brightest: float, others: tuple[float, float]) -> bool:
-    """Tell whether a value lies farther above the percentiles of the `others` than these lie apart: it is no scan's."""
-    first, last = others
-    return brightest - last > last - first > 0
+def may_fill(dark: int, voxels: int, lower: float) -> bool:
+    """Tell whether so many of the voxels, which are the darkest, may be filling: `lower` is the lower percentile."""
+    return max(FILLING * voxels, (voxels - 1) * (lower / 100.0)) < dark < voxels
 
 
 def left_out(dark: int, voxels: int, darkest: float, others: tuple[float, float]) -> int:
@@ -64,8 +52,8 @@ class Tally:
         How many there are, and how many of them are finite.
     low, high
         The extremes of the finite ones; infinite, the wrong way round, if there is none.
-    dark, bright
-        How many of the finite ones are `low`, and how many `high`.
+    dark
+        How many of the finite ones are `low`.
     counts
         (BINS,) finite voxels by the upper half of their keys.
     """
@@ -75,19 +63,17 @@ class Tally:
     low: float
     high: float
     dark: int
-    bright: int
     counts: NDArray[np.int64]
 
     def __add__(self, other: Tally) -> Tally:
         """Return what was counted in both."""
-        low, high = min(self.low, other.low), max(self.high, other.high)
+        low = min(self.low, other.low)
         return Tally(
             self.voxels + other.voxels,
             self.finite + other.finite,
             low,
-            high,
+            max(self.high, other.high),
             sum(part.dark for part in (self, other) if part.low == low),
-            sum(part.bright for part in (self, other) if part.high == high),
             self.counts + other.counts,
         )
 
@@ -99,11 +85,10 @@ def tally(block: NDArray[Any]) -> Tally:
         values = _as_float(values)
         values = values[np.isfinite(values)]
     if not values.size:
-        return Tally(block.size, 0, np.inf, -np.inf, 0, 0, np.zeros(BINS, dtype=np.int64))
+        return Tally(block.size, 0, np.inf, -np.inf, 0, np.zeros(BINS, dtype=np.int64))
     low, high = float(np.float32(values.min())), float(np.float32(values.max()))
-    seen = _as_float(values)
-    dark, bright = (int(np.count_nonzero(seen == np.float32(end))) for end in (low, high))
-    return Tally(block.size, values.size, low, high, dark, bright, np.bincount(_keys(values) >> 16, minlength=BINS))
+    dark = int(np.count_nonzero(_as_float(values) == np.float32(low)))
+    return Tally(block.size, values.size, low, high, dark, np.bincount(_keys(values) >> 16, minlength=BINS))
 
 
 def tally_within(block: NDArray[Any], bins: Sequence[int]) -> NDArray[np.int64]:
@@ -121,13 +106,6 @@ def tally_within(block: NDArray[Any], bins: Sequence[int]) -> NDArray[np.int64]:
 def total(tallies: Iterable[Tally]) -> Tally:
     """Add up the counts of all blocks."""
     return reduce(lambda a, b: a + b, tallies)
-
-
-class _Left(NamedTuple):
-    """How many of the darkest and of the brightest voxels do not count."""
-
-    dark: int
-    bright: int
 
 
 class Percentiles:
@@ -149,54 +127,42 @@ class Percentiles:
         self._percentiles = percentiles
         self._dark = whole.dark + whole.voxels - whole.finite
         self._sums = np.cumsum(whole.counts)
-        ranks = {rank for left in self._choices() for q in percentiles for rank in self._neighbours(q, left)}
+        ranks = {rank for without in self._choices for q in percentiles for rank in self._neighbours(q, without)}
         self._bin_of = {rank: self._bin(rank) for rank in ranks}
         self.bins: tuple[int, ...] = () if is_short(dtype) else tuple(sorted(set(self._bin_of.values())))
         """What the second pass has to look into; empty if it is not needed."""
 
     def values(self, within: NDArray[np.int64] | None = None) -> tuple[float, float]:
         """Return the percentiles, interpolated as numpy does; `within` is the sum of the second pass."""
-        whole, lower = self._whole, self._percentiles[0]
-        bright = self._may_be_left_out_above()
-        if bright and not is_far_above(whole.high, self._of(_Left(0, bright), within)):
-            bright = 0
-        counting, dark = whole.voxels - bright, 0
-        if may_fill(self._dark, counting, lower):
-            dark = left_out(self._dark, counting, whole.low, self._of(_Left(self._dark, bright), within))
-        return self._of(_Left(dark, bright), within)
+        whole, dark = self._whole, self._dark
+        if dark not in self._choices:
+            return self._without(0, within)
+        return self._without(left_out(dark, whole.voxels, whole.low, self._without(dark, within)), within)
 
-    def _may_be_left_out_above(self) -> int:
-        bright, voxels = self._whole.bright, self._whole.voxels
-        return bright if may_fill(bright, voxels, 100.0 - self._percentiles[1]) else 0
+    @property
+    def _choices(self) -> tuple[int, ...]:
+        """How many of the darkest voxels may have to be left out."""
+        dark, voxels = self._dark, self._whole.voxels
+        return (dark, max(0, 2 * dark - voxels)) if may_fill(dark, voxels, self._percentiles[0]) else (0,)
 
-    def _choices(self) -> set[_Left]:
-        """Return what may have to be left out."""
-        choices = set()
-        for bright in {0, self._may_be_left_out_above()}:
-            choices.add(_Left(0, bright))
-            counting = self._whole.voxels - bright
-            if may_fill(self._dark, counting, self._percentiles[0]):
-                choices |= {_Left(self._dark, bright), _Left(max(0, 2 * self._dark - counting), bright)}
-        return choices
-
-    def _of(self, left: _Left, within: NDArray[np.int64] | None) -> tuple[float, float]:
-        """Return the percentiles without what is left out."""
-        low, high = (self._interpolated(q, left, within) for q in self._percentiles)
+    def _without(self, number: int, within: NDArray[np.int64] | None) -> tuple[float, float]:
+        """Return the percentiles without so many of the darkest voxels."""
+        low, high = (self._interpolated(q, number, within) for q in self._percentiles)
         return low, high
 
-    def _interpolated(self, q: float, left: _Left, within: NDArray[np.int64] | None) -> float:
-        first, second = (np.float32(self._value(rank, within)) for rank in self._neighbours(q, left))
-        position = self._position(q, left)
+    def _interpolated(self, q: float, without: int, within: NDArray[np.int64] | None) -> float:
+        first, second = (np.float32(self._value(rank, within)) for rank in self._neighbours(q, without))
+        position = self._position(q, without)
         share = position - int(position)
         step = float(second - first)
         return float(first) + step * share if share < 0.5 else float(second) - step * (1.0 - share)
 
-    def _position(self, q: float, left: _Left) -> float:
-        return (self._whole.voxels - left.dark - left.bright - 1) * (q / 100.0)
+    def _position(self, q: float, without: int) -> float:
+        return (self._whole.voxels - without - 1) * (q / 100.0)
 
-    def _neighbours(self, q: float, left: _Left) -> tuple[int, int]:
-        first = left.dark + int(self._position(q, left))
-        return first, min(first + 1, self._whole.voxels - left.bright - 1)
+    def _neighbours(self, q: float, without: int) -> tuple[int, int]:
+        first = without + int(self._position(q, without))
+        return first, min(first + 1, self._whole.voxels - 1)
 
     def _finite_rank(self, rank: int) -> int:
         return max(0, rank - (self._whole.voxels - self._whole.finite))
