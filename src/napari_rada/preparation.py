@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from napari_rada.data.box import box_selector
+from napari_rada.data.box import box_selector, counted_part
 from napari_rada.data.intensity import intensity_range, to_unit_range
 from napari_rada.data.working import WorkingCase, make_working_cases
 from napari_rada.events import Listener, Stage, StageProgress
@@ -72,7 +72,8 @@ def working_grids(work: Work, around: int | None = None) -> list[WorkingCase]:
 def image_in_box(work: Work, box: Box) -> NDArray[np.float32]:
     """Return a part of the scan on its own grid (z, y, x), its intensities mapped to 0..1 as on the working grid."""
     data = work.config.data
-    low, high = intensity_range(work.case.image, data.percentiles, data.window)
+    counted = counted_part(work.case, data.crop_margin)
+    low, high = intensity_range(work.case.image, data.percentiles, data.window, counted)
     return to_unit_range(work.case.image[box_selector(box)], low, high)
 
 

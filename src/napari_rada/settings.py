@@ -71,7 +71,10 @@ class DataConfig(Group):
         "are turned, and the results back. None: as most annotated cases lie.",
     )
     crop_margin: float | None = Field(
-        None, ge=0, description="Crop labelled cases to the annotated foreground plus this share on every side."
+        None,
+        ge=0,
+        description="Crop labelled cases to the annotated foreground plus this share on every side. None, and of cases "
+        "without labels: leave out border planes that hold nothing but the darkest value.",
     )
     propagation_voxels: int | None = Field(
         None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_rada.data.box import Box, box_shape, foreground_box, overlap, told_cut_short
+from napari_rada.data.box import Box, box_shape, counted_part, foreground_box, overlap, told_cut_short
 from napari_rada.data.case import Case
 
 
@@ -22,6 +22,30 @@ def test_an_axis_that_no_slice_shows_is_not_cropped() -> None:
     beside = Case.create(image, empty, slices=[(0, 16), (1, 5)])  # shows nothing of the structure, so no end of it
     assert foreground_box(beside, 0.25)[0][0] == 0
     assert foreground_box(beside, 0.25)[1][0] == 40
+
+
+def test_what_was_scanned_and_painted_is_the_box_of_a_scan_that_is_not_cropped() -> None:
+    image = np.pad(np.random.default_rng(0).normal(size=(10, 10, 10)), 5, constant_values=-9)
+    labels = np.zeros(image.shape, dtype=np.uint16)
+    labels[8:12, 8:12, 8:12] = 1
+    scanned = ((5, 5, 5), (15, 15, 15))
+    assert foreground_box(Case.create(image), 0.25) == scanned
+    assert foreground_box(Case.create(image, labels, slices=[(0, 10), (1, 10), (2, 19)]), None) == scanned
+    labels[18, 8:12, 8:12] = 1
+    case = Case.create(image, labels, slices=[(0, 10), (0, 18), (1, 10), (2, 19)])
+    assert foreground_box(case, None) == ((5, 5, 5), (19, 15, 15))
+    assert foreground_box(case, 0.0) == ((0, 0, 0), (20, 20, 20)), "a crop knows no other end than its margin"
+    nothing = Case.create(image, labels, slices=[(2, 0)], classes=case.classes)
+    assert foreground_box(nothing, None) == foreground_box(nothing, 0.25) == ((0, 0, 0), (20, 20, 20))
+
+
+def test_percentiles_are_sought_in_what_was_scanned_unless_a_case_is_cropped() -> None:
+    image = np.pad(np.random.default_rng(0).normal(size=(10, 10, 10)), 5, constant_values=-9)
+    labels = np.zeros(image.shape, dtype=np.uint16)
+    labels[8:12, 8:12, 18] = 1
+    case = Case.create(image, labels, slices=[(2, 18)])
+    assert counted_part(case, None) == counted_part(Case.create(image), 0.25) == (slice(5, 15),) * 3
+    assert counted_part(case, 0.25) == ()
 
 
 def test_boxes_lie_over_each_other_where_both_are() -> None:

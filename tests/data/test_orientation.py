@@ -70,7 +70,10 @@ def test_a_case_is_turned_with_its_annotation() -> None:
     np.testing.assert_array_equal(turn.back(turned.labels), case.labels)
     np.testing.assert_array_equal(turn.back(turned.image), case.image)
     np.testing.assert_array_equal(turn.back(turned.known), case.known)
-    assert turn.outline(case).grid.shape == turned.grid.shape
+    outline = turn.outline(case)
+    assert outline.grid.shape == turned.grid.shape
+    np.testing.assert_array_equal(outline.image, turned.image)
+    assert np.shares_memory(outline.image, case.image)
     assert turn_of(case, "LPS").case(case) is case
 
 

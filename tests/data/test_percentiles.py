@@ -46,6 +46,18 @@ def test_what_fills_a_volume_is_left_out_as_it_is_in_memory(dtype: type, filling
     assert plain == (share < 0.5 and not filling), "a little of a value that is not far below others is one of the scan"
 
 
+@pytest.mark.parametrize("low", [-50.0, 300.0, 0.0])
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+def test_planes_that_do_not_count_are_left_out_as_they_are_in_memory(dtype: type, low: float) -> None:
+    rng = np.random.default_rng(1)
+    scan = np.where(rng.random((10, 9, 8)) < 0.4, 0, rng.normal(900, 200, (10, 9, 8)).clip(0)).astype(dtype)
+    padded = np.pad(scan + (low > 0) * int(low), 4, constant_values=min(low, 0))
+    sought = Percentiles(tally(padded), (1.0, 99.0), padded.dtype, padded.size - scan.size)
+    within = tally_within(padded, sought.bins) if sought.bins else None
+    inside = (slice(4, -4),) * 3
+    assert sought.values(within) == intensity_range(padded.astype(np.float32), (1.0, 99.0), None, inside)
+
+
 def test_zero_is_one_value_whatever_its_sign() -> None:
     values = np.array([-0.0, 0.0, 0.0, 0.0, 1.0, 2.0, 4.0], dtype=np.float32)
     assert counted(values, (1.0, 99.0)) == intensity_range(values, (1.0, 99.0), None)

@@ -96,6 +96,23 @@ def test_unlabelled_cases_have_no_truth() -> None:
     assert working.shape == SHAPE
 
 
+@given(st.tuples(*[st.tuples(st.integers(0, 9), st.integers(0, 9))] * 3), st.sampled_from([None, 4096]))
+def test_filling_around_a_scan_that_nobody_annotated_changes_nothing(
+    widths: tuple[tuple[int, int], ...], max_voxels: int | None
+) -> None:
+    case = make_case(labelled=False)
+    padded = Case.create(np.pad(case.image, widths, constant_values=case.image.min()), spacing=(2, 1, 1))
+    own, other = (make_working_case(one, CLASSES, max_voxels=max_voxels) for one in (case, padded))
+    np.testing.assert_array_equal(other.image, own.image)
+    assert (other.factors, other.spacing) == (own.factors, own.spacing)
+    assert make_working_case(padded, CLASSES, whole=True).shape == padded.grid.shape
+    probability = np.stack([own.image, 1 - own.image])
+    full = np.pad(own.to_full(probability), ((0, 0), *widths))
+    outside = np.pad(np.zeros(SHAPE, dtype=bool), widths, constant_values=True)
+    full[0, outside] = 1
+    np.testing.assert_array_equal(other.to_full(probability), full)
+
+
 def test_a_slice_outside_the_crop_is_dropped() -> None:
     working = make_working_case(make_case(slices=[*THREE, (2, 39)]), CLASSES, crop_margin=0.0)
     assert [len(group) for group in working.slices] == [1, 1, 1]

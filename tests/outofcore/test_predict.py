@@ -87,6 +87,66 @@ def test_it_is_the_prediction_in_memory_on_a_coarser_grid(
     assert predict(run, volume, out, probability=tmp_path / "p.ome.zarr").computed == 0
 
 
+AROUND = ((5, 18), (0, 7), (21, 2))
+
+
+def inside(values: np.ndarray) -> tuple[slice, ...]:
+    return tuple(slice(a, size - b) for (a, b), size in zip(AROUND, values.shape, strict=True))
+
+
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize("filling", ["darkest", "lower", "nan"])
+def test_what_nobody_scanned_is_background_as_in_memory(
+    run: Path, values: np.ndarray, tmp_path: Path, filling: str, *, kept: bool
+) -> None:
+    around = {"darkest": values.min(), "lower": -3000, "nan": np.nan}[filling]
+    padded = np.pad(values.astype(np.float32), AROUND, constant_values=around)
+    case = rada.Case.create(padded, spacing=SPACING, non_finite="replace")
+    wanted = rada.predict(run, case, device="cpu")
+    volume = from_array(dask.array.from_array(padded, chunks=(13, 17, 11)), spacing=SPACING)
+    probability = tmp_path / "p.ome.zarr" if kept else None
+    result = predict(run, volume, tmp_path / "out.ome.zarr", probability=probability, non_finite="replace")
+    np.testing.assert_array_equal(level(result.out), wanted.mask)
+    if probability:
+        np.testing.assert_array_equal(level(probability), wanted.probability)
+    np.testing.assert_array_equal(level(result.out)[inside(padded)], in_memory(run, values).mask)
+    assert predict(run, volume, result.out, probability=probability, non_finite="replace").computed == 0
+
+
+def test_what_nobody_scanned_is_background_on_a_coarser_grid(
+    coarse_run: Path, values: np.ndarray, tmp_path: Path
+) -> None:
+    run = _with_settings(coarse_run, tmp_path / "run", {"spacing": None, "max_voxels": 5000})
+    padded = np.pad(values, AROUND, constant_values=values.min())
+    plain, wanted = (
+        rada.predict(run, rada.Case.create(array, spacing=(2.0, 1.0, 1.0)), device="cpu") for array in (values, padded)
+    )
+    np.testing.assert_array_equal(wanted.mask[inside(padded)], plain.mask)
+    volume, out = from_array(padded, spacing=(2.0, 1.0, 1.0)), tmp_path / "out.ome.zarr"
+    result = predict(run, volume, out, probability=tmp_path / "p.ome.zarr")
+    assert result.factors == (2, 4, 2)
+    np.testing.assert_array_equal(level(out), wanted.mask)
+    coarse = level(tmp_path / "p.ome.zarr")
+    found = upsample(coarse, result.factors, values.shape)
+    np.testing.assert_allclose(found, wanted.probability[(slice(None), *inside(padded))], atol=1e-5)
+    assert open_lazy(out).placement.translation == (0, 0, 0)
+    coarser = json.loads((tmp_path / "p.ome.zarr" / ".zattrs").read_text())["multiscales"][0]["datasets"][0]
+    assert coarser["coordinateTransformations"][1]["translation"] == [0, 5 * 2 + 1, 1.5, 21 + 0.5]
+
+
+def test_a_prediction_that_an_earlier_version_began_is_gone_on_with_as_it_was_begun(
+    run: Path, values: np.ndarray, tmp_path: Path
+) -> None:
+    volume, out = from_array(np.pad(values, AROUND), spacing=SPACING), tmp_path / "out.ome.zarr"
+    predict(run, volume, out)
+    path = out / FOLDER / "plan.json"
+    plan = json.loads(path.read_text())
+    del plan["box"]
+    path.write_text(json.dumps(plan))
+    (out / "0" / "0" / "0" / "0").unlink()
+    assert predict(run, volume, out).computed == 1
+
+
 def test_factors_of_numpy_are_taken_and_other_words_refused(run: Path, values: np.ndarray, tmp_path: Path) -> None:
     out = tmp_path / "out.ome.zarr"
     result = predict(run, from_array(values), out, factors=np.array([1, 2, 2]))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def make_plan(shape: tuple[int, int, int], spacing: tuple[float, float, float], chunk: int) -> Plan:
-    return Plan("", "", shape, spacing, (1, 1, 1), 0.0, 1.0, 0.0, chunk, shape, "")
+    return Plan("", "", shape, spacing, ((0, 0, 0), shape), (1, 1, 1), 0.0, 1.0, 0.0, chunk, shape, "")
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,11 @@ def make_plan(shape: tuple[int, int, int], spacing: tuple[float, float, float], 
         {"high": "1"},
         {"probability": None},
         {"shape": 3},
+        {"box": [[0, 0, 0], [4, 4, 5]]},
+        {"box": [[2, 0, 0], [2, 4, 4]]},
+        {"box": [[0, 0], [4, 4]]},
+        {"box": [[0, 0, 0.5], [4, 4, 4]]},
+        {"box": 3},
     ],
 )
 def test_a_plan_of_a_stranger_is_not_believed(tmp_path: Path, change: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from napari_rada.data.grid import Grid
 from napari_rada.models.networks import NetworkInput, count_cues
 from napari_rada.models.triple_view import TripleViewModel
 from napari_rada.training.estimate import MemoryEstimate, _activations, estimate_memory, planned_memory
-from napari_rada.training.plan import plan
+from napari_rada.training.plan import Scan, plan
 from napari_rada.training.preflight import preflight
 
 if TYPE_CHECKING:
@@ -35,12 +35,12 @@ VNETS = RunConfig.from_preset("quick").with_settings(
 )
 COMPLETERS = VNETS.with_settings({"model.architecture": "completer"})
 SHAPE = (60, 80, 80)
-GRID, LARGE = Grid.from_spacing(SHAPE), Grid.from_spacing((600, 512, 512))
+SCAN, LARGE = (Scan(Grid.from_spacing(shape), shape) for shape in (SHAPE, (600, 512, 512)))
 
 
 def estimate(config: RunConfig = VNETS, **settings: object) -> MemoryEstimate:
     changed = config.with_settings({name.replace("__", "."): value for name, value in settings.items()})
-    return planned_memory([GRID], 2, changed)
+    return planned_memory([SCAN], 2, changed)
 
 
 def test_more_of_anything_needs_more() -> None:
@@ -48,7 +48,7 @@ def test_more_of_anything_needs_more() -> None:
     assert estimate(training__patch=[64, 96, 96]).networks > 6 * before.networks
     assert estimate(training__labelled_patches=3).networks > 1.5 * before.networks
     assert estimate(model__filters=16).networks > 1.5 * before.networks
-    assert planned_memory([GRID] * 6, 2, VNETS).volumes > 1.5 * before.volumes
+    assert planned_memory([SCAN] * 6, 2, VNETS).volumes > 1.5 * before.volumes
     assert planned_memory([LARGE], 2, VNETS).volumes > 600 * 512 * 512 * 4
 
 
@@ -62,9 +62,9 @@ def test_a_prediction_with_corrections_keeps_what_networks_began_with() -> None:
 
 
 def test_completers_need_more_with_every_class_and_their_cues_as_well() -> None:
-    two, three = (planned_memory([GRID] * 9, classes, COMPLETERS) for classes in (2, 3))
+    two, three = (planned_memory([SCAN] * 9, classes, COMPLETERS) for classes in (2, 3))
     assert three.networks > 1.5 * two.networks
-    assert two.volumes > 1.5 * planned_memory([GRID] * 9, 2, VNETS).volumes
+    assert two.volumes > 1.5 * planned_memory([SCAN] * 9, 2, VNETS).volumes
     assert three.volumes > 1.5 * two.volumes
 
 
@@ -154,4 +154,4 @@ def test_the_public_estimate_is_of_what_is_planned(cases: list[Case]) -> None:
     assert found.networks == estimate_memory(cases, planned).networks
     assert found.networks == preflight(cases, planned.with_settings({"training.minutes": 1})).memory.networks
     if len(cases) == 1:
-        assert found.networks < 0.5 * planned_memory([cases[0].grid], 2, config).networks
+        assert found.networks < 0.5 * planned_memory([Scan(cases[0].grid, cases[0].grid.shape)], 2, config).networks

@@ -1,4 +1,4 @@
-"""Boxes of a scan's voxels, above all the one around what is annotated.
+"""Boxes of a scan's voxels, above all the one around what is annotated, or what was scanned.
 
 A box is its first voxel and its end along (z, y, x).
 """
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from napari_rada.data.reach import reach
+from napari_rada.data.scanned import box_above, hull, scanned_box
 
 if TYPE_CHECKING:
     from napari_rada.data.case import Case
@@ -23,18 +24,18 @@ MIN_CROP_MARGIN = 8
 
 
 def foreground_box(case: Case, margin: float | None, value: int | None = None) -> Box:
-    """Box around the annotated foreground, or one value of it, widened by `margin`; the whole volume if there is none.
+    """Box around the annotated foreground, or one value of it, widened by `margin`; without it what was scanned.
 
     Slips of the brush do not widen it (`reach`). Along an axis that no slice with foreground runs along nobody has seen
     where the structure ends, and the box is as long as the volume. Empty annotated slices bound the structure and lie
     inside the box or are of no use.
     """
-    shape = case.grid.shape
     if margin is None or case.labels is None:
-        return (0, 0, 0), shape
+        return _scanned(case)
     structure = case.labels != 0 if value is None else case.labels == value
     if not structure.any():
-        return (0, 0, 0), shape
+        return _scanned(case)
+    shape = case.grid.shape
     start, end, ends = [], [], reach(case, structure)
     shown = {plane.axis for plane in case.annotated if structure[plane.selector()].any()}
     for axis in range(3):
@@ -48,6 +49,22 @@ def foreground_box(case: Case, margin: float | None, value: int | None = None) -
         start.append(max(0, first - width))
         end.append(min(shape[axis], last + width))
     return (start[0], start[1], start[2]), (end[0], end[1], end[2])
+
+
+def _scanned(case: Case) -> Box:
+    """Box of what was scanned and painted; the whole volume if every annotated slice is empty, so that none is lost."""
+    box = scanned_box(case.image)
+    if case.labels is None:
+        return box
+    painted = box_above(case.labels, 0)
+    both = None if painted is None else hull(box, painted)
+    return both or ((0, 0, 0), case.grid.shape)
+
+
+def counted_part(case: Case, margin: float | None) -> tuple[slice, ...]:
+    """Index of the voxels among which percentiles are sought: what was scanned, or all where a case is cropped."""
+    cropped = margin is not None and case.labels is not None and case.labels.any()
+    return () if cropped else box_selector(scanned_box(case.image))
 
 
 def told_cut_short(case: Case, margin: float | None) -> str | None:

@@ -30,17 +30,19 @@ def normalise(
     window: tuple[float, float] | None,
     name: str,
     part: tuple[slice, ...] = (),
+    counted: tuple[slice, ...] = (),
 ) -> NDArray[np.float32]:
     """Map the intensities between two percentiles, or inside a window, linearly to 0..1 and clip the rest.
 
-    Of a `part` of the image a new array is returned; the percentiles are those of the whole.
+    Of a `part` of the image a new array is returned; the percentiles are those of another part, the one that is
+    `counted` (`napari_rada.data.box.counted_part`), or of the whole.
 
     Raises
     ------
     InputError
         If one value would be left of the whole image.
     """
-    low, high = intensity_range(image, percentiles, window)
+    low, high = intensity_range(image, percentiles, window, counted)
     extremes = np.asarray([image.min(), image.max()], dtype=np.float32)
     darkest, brightest = to_unit_range(extremes, low, high)
     if darkest == brightest:
@@ -52,25 +54,31 @@ def normalise(
 
 
 def intensity_range(
-    image: NDArray[np.float32], percentiles: tuple[float, float], window: tuple[float, float] | None
+    image: NDArray[np.float32],
+    percentiles: tuple[float, float],
+    window: tuple[float, float] | None,
+    counted: tuple[slice, ...] = (),
 ) -> tuple[float, float]:
     """Return the window, or the intensities at two percentiles; those of all voxels where these are one value.
 
     What fills an image where nobody scanned does not count (`napari_rada.data.percentiles.left_out`).
     """
-    low, high = window or _at(_scanned(image, percentiles), percentiles)
+    low, high = window or _at(_scanned(image, percentiles, counted), percentiles)
     return (low, high) if high > low else (float(image.min()), float(image.max()))
 
 
-def _scanned(image: NDArray[np.float32], percentiles: tuple[float, float]) -> NDArray[np.float32]:
+def _scanned(
+    image: NDArray[np.float32], percentiles: tuple[float, float], counted: tuple[slice, ...]
+) -> NDArray[np.float32]:
     """Return the voxels that count."""
     darkest = image.min()
-    dark = int(np.count_nonzero(image == darkest))
-    if not may_fill(dark, image.size, percentiles[0]):
-        return image
-    others = image[image > darkest]
-    without = left_out(dark, image.size, float(darkest), _at(others, percentiles))
-    return image if without == 0 else np.concatenate([others, np.full(dark - without, darkest)])
+    inside = image[counted]
+    dark = int(np.count_nonzero(inside == darkest))
+    if not may_fill(dark, inside.size, percentiles[0]):
+        return inside
+    others = inside[inside > darkest]
+    without = left_out(dark, inside.size, float(darkest), _at(others, percentiles))
+    return inside if without == 0 else np.concatenate([others, np.full(dark - without, darkest)])
 
 
 def _at(values: NDArray[np.float32], percentiles: tuple[float, float]) -> tuple[float, float]:

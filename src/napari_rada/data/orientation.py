@@ -58,9 +58,12 @@ class Turn:
 
     def array(self, values: NDArray[T]) -> NDArray[T]:
         """Turn (…, z, y, x)."""
+        return np.ascontiguousarray(self._view(values))
+
+    def _view(self, values: NDArray[T]) -> NDArray[T]:
         lead = values.ndim - 3
         swapped = values.transpose(*range(lead), *(lead + axis for axis in self.order))
-        return np.ascontiguousarray(np.flip(swapped, tuple(lead + axis for axis in self.reversed_axes)))
+        return np.flip(swapped, tuple(lead + axis for axis in self.reversed_axes))
 
     def back(self, values: NDArray[T]) -> NDArray[T]:
         """Turn (…, z, y, x) back."""
@@ -88,15 +91,17 @@ class Turn:
 
     def case(self, case: Case) -> Case:
         """Turn a case: image, labels and annotated slices; the case itself if nothing is to be turned."""
-        return replace(self.outline(case), image=self.array(case.image)) if self else case
+        outline = self.outline(case)
+        return replace(outline, image=np.ascontiguousarray(outline.image)) if self else case
 
     def outline(self, case: Case) -> Case:
-        """Turn all of a case but its image, which takes memory: for what looks at labels and grid alone."""
+        """Turn a case whose image is only looked at: it stays where it is in memory, which is slow to compute with."""
         if not self:
             return case
         planes = (self.plane(plane, case.grid.shape) for plane in case.annotated)
         labels = None if case.labels is None else self.array(case.labels)
-        return replace(case, grid=self.grid(case.grid), labels=labels, annotated=tuple(sorted(planes)))
+        image, grid = self._view(case.image), self.grid(case.grid)
+        return replace(case, image=image, grid=grid, labels=labels, annotated=tuple(sorted(planes)))
 
 
 def turn_of(case: Case, wanted: str | None) -> Turn:

@@ -82,12 +82,12 @@ def tally(block: NDArray[Any]) -> Tally:
     """Count one block: the first pass."""
     values = block.ravel()
     if values.dtype.kind == "f":
-        values = _as_float(values)
+        values = as_float(values)
         values = values[np.isfinite(values)]
     if not values.size:
         return Tally(block.size, 0, np.inf, -np.inf, 0, np.zeros(BINS, dtype=np.int64))
     low, high = float(np.float32(values.min())), float(np.float32(values.max()))
-    dark = int(np.count_nonzero(_as_float(values) == np.float32(low)))
+    dark = int(np.count_nonzero(as_float(values) == np.float32(low)))
     return Tally(block.size, values.size, low, high, dark, np.bincount(_keys(values) >> 16, minlength=BINS))
 
 
@@ -95,7 +95,7 @@ def tally_within(block: NDArray[Any], bins: Sequence[int]) -> NDArray[np.int64]:
     """Count one block by the lower half of the keys, inside some of the upper ones, (bins, BINS): the second pass."""
     values = block.ravel()
     if values.dtype.kind == "f":
-        values = _as_float(values)
+        values = as_float(values)
         values = values[np.isfinite(values)]
     keys = _keys(values)
     upper = keys >> 16
@@ -119,13 +119,18 @@ class Percentiles:
         In 0..100.
     dtype
         Of the volume.
+    outside
+        How many voxels lie in planes that do not count, all of them the darkest, or not finite
+        (`napari_rada.data.scanned`).
     """
 
-    def __init__(self, whole: Tally, percentiles: tuple[float, float], dtype: np.dtype[Any]) -> None:
+    def __init__(self, whole: Tally, percentiles: tuple[float, float], dtype: np.dtype[Any], outside: int = 0) -> None:
         self._whole = whole
         self._dtype = dtype
         self._percentiles = percentiles
-        self._dark = whole.dark + whole.voxels - whole.finite
+        self._outside = outside
+        self._voxels = whole.voxels - outside
+        self._dark = whole.dark + whole.voxels - whole.finite - outside
         self._sums = np.cumsum(whole.counts)
         ranks = {rank for without in self._choices for q in percentiles for rank in self._neighbours(q, without)}
         self._bin_of = {rank: self._bin(rank) for rank in ranks}
@@ -134,15 +139,15 @@ class Percentiles:
 
     def values(self, within: NDArray[np.int64] | None = None) -> tuple[float, float]:
         """Return the percentiles, interpolated as numpy does; `within` is the sum of the second pass."""
-        whole, dark = self._whole, self._dark
+        dark, low = self._dark, self._whole.low
         if dark not in self._choices:
             return self._without(0, within)
-        return self._without(left_out(dark, whole.voxels, whole.low, self._without(dark, within)), within)
+        return self._without(left_out(dark, self._voxels, low, self._without(dark, within)), within)
 
     @property
     def _choices(self) -> tuple[int, ...]:
         """How many of the darkest voxels may have to be left out."""
-        dark, voxels = self._dark, self._whole.voxels
+        dark, voxels = self._dark, self._voxels
         return (dark, max(0, 2 * dark - voxels)) if may_fill(dark, voxels, self._percentiles[0]) else (0,)
 
     def _without(self, number: int, within: NDArray[np.int64] | None) -> tuple[float, float]:
@@ -158,10 +163,10 @@ class Percentiles:
         return float(first) + step * share if share < 0.5 else float(second) - step * (1.0 - share)
 
     def _position(self, q: float, without: int) -> float:
-        return (self._whole.voxels - without - 1) * (q / 100.0)
+        return (self._voxels - without - 1) * (q / 100.0)
 
     def _neighbours(self, q: float, without: int) -> tuple[int, int]:
-        first = without + int(self._position(q, without))
+        first = self._outside + without + int(self._position(q, without))
         return first, min(first + 1, self._whole.voxels - 1)
 
     def _finite_rank(self, rank: int) -> int:
@@ -190,7 +195,8 @@ def _smallest(dtype: np.dtype[Any]) -> int:
     return 0 if dtype.kind == "b" else int(np.iinfo(dtype).min)
 
 
-def _as_float(values: NDArray[Any]) -> NDArray[np.float32]:
+def as_float(values: NDArray[Any]) -> NDArray[np.float32]:
+    """Return values as float32; those that are too large become infinite."""
     with np.errstate(over="ignore"):
         return values.astype(np.float32, copy=False)
 
@@ -199,7 +205,7 @@ def _keys(values: NDArray[Any]) -> NDArray[np.uint32]:
     """32 bits per value that sort as the values do."""
     if is_short(values.dtype):
         return (values.astype(np.int32) - _smallest(values.dtype)).astype(np.uint32) << np.uint32(16)
-    bits = np.ascontiguousarray(_as_float(values)).view(np.uint32)
+    bits = np.ascontiguousarray(as_float(values)).view(np.uint32)
     sign = np.uint32(1 << 31)
     return np.where(bits & sign, ~bits, bits | sign)
 

@@ -1,8 +1,8 @@
 """The working grid: the case as propagation and training see it, normalised and, if asked, coarser.
 
-The grid can be cropped to the box around the annotated foreground and coarsened. Coarsening is block averaging by
-powers of two, always halving the axis with the finest spacing first, so that voxels become rounder. Predictions come
-back to the case's own grid with `WorkingCase.to_full`.
+The grid covers what was scanned, or is cropped to the box around the annotated foreground, and can be coarsened.
+Coarsening is block averaging by powers of two, always halving the axis with the finest spacing first, so that voxels
+become rounder. Predictions come back to the case's own grid with `WorkingCase.to_full`.
 
 An annotated slice is thinner than a block, and where in its block it lies moves everything that follows from it by a
 part of a block. Two alignments, in which the slices lie just before and just after the middle of their blocks, err in
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_rada.data.box import box_selector, box_shape, foreground_box
+from napari_rada.data.box import box_selector, box_shape, counted_part, foreground_box
 from napari_rada.data.classes import UNKNOWN, ClassTable
 from napari_rada.data.intensity import normalise
 from napari_rada.data.resampling import Factors, Padding, block_mean, majority, upsample, upsample_planes
@@ -139,6 +139,7 @@ def make_working_case(
     classes: ClassTable,
     *,
     max_voxels: int | None = None,
+    whole: bool = False,
     crop_margin: float | None = None,
     percentiles: tuple[float, float] = (1.0, 99.0),
     window: tuple[float, float] | None = None,
@@ -147,13 +148,16 @@ def make_working_case(
 
     Parameters
     ----------
+    whole
+        Keep the volume as it is, whatever was scanned of it.
     crop_margin
-        Crop to the box around the annotated foreground, widened on every side by this share of its length; None
-        keeps the whole volume. Unlabelled cases are never cropped.
+        Crop to the box around the annotated foreground, widened on every side by this share of its length. With None,
+        and of unlabelled cases, border planes that hold only the darkest value are left out
+        (`napari_rada.data.scanned`).
     max_voxels
         None keeps the full grid.
     percentiles
-        Intensities mapped to 0 and 1; values beyond are clipped.
+        Intensities mapped to 0 and 1; values beyond are clipped. Voxels in such planes do not count.
     window
         Lower and upper intensity instead of percentiles (CT: for example -125, 275 HU).
     """
@@ -161,6 +165,7 @@ def make_working_case(
         case,
         classes,
         max_voxels=max_voxels,
+        whole=whole,
         crop_margin=crop_margin,
         percentiles=percentiles,
         window=window,
@@ -175,6 +180,7 @@ def make_working_cases(
     finer_voxels: int | None = None,
     max_voxels: int | None = None,
     spacing: Spacing | None = None,
+    whole: bool = False,
     crop_margin: float | None = None,
     around: int | None = None,
     percentiles: tuple[float, float] = (1.0, 99.0),
@@ -189,27 +195,23 @@ def make_working_cases(
     many voxels beside it (`WorkingCase.finer`), which is not aligned, where that is finer. `around` is the label value
     of the only structure that it is cropped to; the others are there as far as they reach into its box.
     """
-    whole = _whole(case, classes, foreground_box(case, crop_margin, around), percentiles, window)
-    factors = grid_factors(whole.shape, case.grid.spacing, max_voxels, spacing)
+    box = ((0, 0, 0), case.grid.shape) if whole else foreground_box(case, crop_margin, around)
+    counted = () if whole else counted_part(case, crop_margin)
+    image = normalise(case.image, percentiles, window, case.name, box_selector(box), counted)
+    fine = _fine(case, classes, box, image)
+    factors = grid_factors(fine.shape, case.grid.spacing, max_voxels, spacing)
     if finer_voxels is not None:
-        finer = coarsening_factors(whole.shape, case.grid.spacing, finer_voxels)
+        finer = coarsening_factors(fine.shape, case.grid.spacing, finer_voxels)
         if prod(finer) < prod(factors):
-            whole = replace(whole, finer=coarsen(whole, finer))
+            fine = replace(fine, finer=coarsen(fine, finer))
     if not aligned:
-        return [coarsen(whole, factors)]
-    paddings = dict.fromkeys(aligning_padding(whole, factors, after=after) for after in (False, True))
-    return [coarsen(whole, factors, padding) for padding in paddings]
+        return [coarsen(fine, factors)]
+    paddings = dict.fromkeys(aligning_padding(fine, factors, after=after) for after in (False, True))
+    return [coarsen(fine, factors, padding) for padding in paddings]
 
 
-def _whole(
-    case: Case,
-    classes: ClassTable,
-    box: Box,
-    percentiles: tuple[float, float],
-    window: tuple[float, float] | None,
-) -> WorkingCase:
-    """Normalise a case and crop it to a box; not coarsened."""
-    image = normalise(case.image, percentiles, window, case.name, box_selector(box))
+def _fine(case: Case, classes: ClassTable, box: Box, image: NDArray[np.float32]) -> WorkingCase:
+    """Crop a case to a box, in which its normalised image is given; not coarsened."""
     shape = box_shape(box)
     truth = np.full(shape, UNKNOWN, dtype=np.int16)
     views = np.zeros(shape, dtype=np.uint8)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from napari_rada.data.box import counted_part
 from napari_rada.data.intensity import CT_WINDOWS, normalise
 from napari_rada.data.views import split_slices
 from napari_rada.guidance.squares import to_square
@@ -76,7 +77,8 @@ def region_prompts(
     for case in cases:
         if case.labels is None:
             continue
-        image = normalise(case.image, data.percentiles, window, case.name)
+        counted = counted_part(case, data.crop_margin)
+        image = normalise(case.image, data.percentiles, window, case.name, counted=counted)
         views, nothing = split_slices(case)
         empty += [EmptyRegion(case.name, plane, info.name) for plane in nothing for info in classes.classes[1:]]
         for view, planes in enumerate(views):

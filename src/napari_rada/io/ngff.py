@@ -67,6 +67,11 @@ class Placement:
         """Millimetres per unit; 1 where there is none."""
         return 1.0 if self.unit is None else MM_PER_UNIT[self.unit]
 
+    def beginning(self, first: Sequence[int]) -> Placement:
+        """Return the placement of the part of an image that begins with a voxel, by its index along (z, y, x)."""
+        z, y, x = (t + s * index for t, s, index in zip(self.translation, self.scale, first, strict=True))
+        return Placement(self.scale, (z, y, x), self.unit)
+
     def coarser(self, factors: Sequence[int]) -> Placement:
         """Return the placement of blocks of `factors` voxels."""
         z, y, x = (s * f for s, f in zip(self.scale, factors, strict=True))

@@ -1,4 +1,4 @@
-"""The intensities that become 0 and 1: found by counting, exactly those that the whole volume in memory would give."""
+"""What was scanned, and the intensities that become 0 and 1: exactly as the whole volume in memory would give them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
+from napari_rada.data.box import box_shape
 from napari_rada.data.case import told_non_finite
 from napari_rada.data.percentiles import Percentiles, Tally, tally, tally_within
+from napari_rada.data.scanned import Extent
 from napari_rada.errors import InputError
 from napari_rada.events import Stage, StageProgress
 from napari_rada.inference.window import boxes
@@ -31,11 +33,12 @@ READ = 2**23
 
 @dataclass(frozen=True)
 class Intensities:
-    """What becomes 0 and 1, and what stands for NaN and infinity."""
+    """What becomes 0 and 1, what stands for NaN and infinity, and the part of the volume that was scanned."""
 
     low: float
     high: float
     replacement: float
+    scanned: Box
 
 
 @dataclass(frozen=True)
@@ -44,10 +47,11 @@ class Counting:
 
     volume: LazyVolume
 
-    def __call__(self, box: Box, control: RunControl) -> Tally:
-        """Count a box."""
+    def __call__(self, box: Box, control: RunControl) -> tuple[Tally, Extent]:
+        """Count a box, and look how much of it was scanned."""
         control.check()
-        return tally(self.volume.read(box))
+        block = self.volume.read(box)
+        return tally(block), Extent.of(block, box[0])
 
 
 @dataclass(frozen=True)
@@ -90,17 +94,19 @@ def find_intensities(
     def tell(done: int, what: str) -> None:
         listener(StageProgress(Stage.PREPARE, done, len(units), what))
 
-    found: list[Tally] = []
+    found: list[tuple[Tally, Extent]] = []
     tell(0, "intensities")
-    for done, counted in enumerate(runner.map(Counting(volume), units, control), start=1):
-        found = [found[0] + counted] if found else [counted]
+    for done, (counted, seen) in enumerate(runner.map(Counting(volume), units, control), start=1):
+        found = [(found[0][0] + counted, found[0][1] + seen)] if found else [(counted, seen)]
         tell(done, "intensities")
-    whole = found[0]
+    whole, extent = found[0]
     _check_values(whole, volume.name, non_finite or config.non_finite)
+    scanned = extent.box(volume.shape)
     if config.window:
         low, high = config.window
     else:
-        sought = Percentiles(whole, config.percentiles, volume.dtype)
+        outside = whole.voxels - prod(box_shape(scanned))
+        sought = Percentiles(whole, config.percentiles, volume.dtype, outside)
         within: NDArray[np.int64] | None = None
         work = CountingWithin(volume, sought.bins)
         for done, counts in enumerate(runner.map(work, units if sought.bins else [], control), start=1):
@@ -110,7 +116,7 @@ def find_intensities(
     if not high > low:
         low, high = whole.low, whole.high
     _check_window(low, high, whole, volume.name)
-    return Intensities(low, high, whole.low)
+    return Intensities(low, high, whole.low, scanned)
 
 
 def _check_values(whole: Tally, name: str, non_finite: NonFinite) -> None:

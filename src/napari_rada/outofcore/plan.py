@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_rada.data.box import box_shape
 from napari_rada.data.working import grid_factors
 from napari_rada.durable import write_text
 from napari_rada.errors import InputError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from napari_rada.data.box import Box
     from napari_rada.data.grid import Shape, Spacing
     from napari_rada.data.resampling import Factors
     from napari_rada.io.lazy import LazyVolume
@@ -51,6 +53,8 @@ class Plan:
         Hashes: of the weights and settings; of the volume's shape, type, files and voxels at a few places.
     shape, spacing
         Voxels, and mm, along (z, y, x).
+    box
+        The part of the volume that was scanned, which the working grid covers; all else is background.
     factors
         Voxels per voxel of the working grid, which the networks see.
     low, high
@@ -60,7 +64,7 @@ class Plan:
     chunk
         Side of the stored chunks, voxels.
     unit
-        What is predicted at once, voxels of the working grid.
+        What is predicted at once, voxels of the grid that is predicted.
     probability
         Where the probability is kept too; empty if nowhere.
     """
@@ -69,6 +73,7 @@ class Plan:
     scan: str
     shape: Shape
     spacing: Spacing
+    box: Box
     factors: Factors
     low: float
     high: float
@@ -80,10 +85,13 @@ class Plan:
     def __post_init__(self) -> None:
         triples = (self.shape, self.factors, self.unit)
         whole = all(len(triple) == 3 and all(type(n) is int and n > 0 for n in triple) for triple in triples)
+        start, end = self.box
+        corners = zip(start, end, self.shape, strict=True)
         numbers = (*self.spacing, self.low, self.high, self.replacement)
         texts = (self.networks, self.scan, self.probability)
         if not (
             whole
+            and all(type(a) is type(b) is int and 0 <= a < b <= size for a, b, size in corners)
             and len(self.spacing) == 3
             and np.isfinite(numbers).all()
             and min(self.spacing) > 0
@@ -96,12 +104,17 @@ class Plan:
     @property
     def working_shape(self) -> Shape:
         """Voxels of the working grid along (Z, Y, X)."""
-        return working_shape(self.shape, self.factors)
+        return working_shape(box_shape(self.box), self.factors)
 
     @property
     def is_coarser(self) -> bool:
         """True if the working grid is coarser than the volume's."""
         return self.factors != (1, 1, 1)
+
+    @property
+    def predicted_shape(self) -> Shape:
+        """Voxels of the grid that is predicted: the working grid, or, where that is not coarser, the whole volume's."""
+        return predicted_shape(self.shape, self.box, self.factors)
 
     @property
     def copied(self) -> Shape:
@@ -147,13 +160,14 @@ def load_plan(out: Path) -> Plan | None:
         raise InputError(f"{out} exists and is no prediction that was begun here; choose another name for the output.")
     try:
         content = read_json(path)
+        content.setdefault("box", [[0, 0, 0], content["shape"]])  # earlier versions knew no other
         return Plan(**{field.name: _as_written(content[field.name]) for field in fields(Plan)})
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"{path} is damaged, the prediction cannot be gone on with; delete {out}.") from None
 
 
 def _as_written(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+    return tuple(map(_as_written, value)) if isinstance(value, list) else value
 
 
 def hash_of_networks(run: TrainedNetworks) -> str:
@@ -191,8 +205,18 @@ def working_shape(shape: Shape, factors: Factors) -> Shape:
     return (z, y, x)
 
 
-def working_factors(volume: LazyVolume, run: TrainedNetworks, wanted: Factors | None) -> Factors:
+def predicted_shape(shape: Shape, box: Box, factors: Factors) -> Shape:
+    """Shape of the grid that is predicted, of a volume of some shape of which a box was scanned."""
+    return shape if factors == (1, 1, 1) else working_shape(box_shape(box), factors)
+
+
+def working_factors(shape: Shape, spacing: Spacing, run: TrainedNetworks, wanted: Factors | None) -> Factors:
     """Return the factors to the working grid: those that the prediction in memory takes, unless others are wanted.
+
+    Parameters
+    ----------
+    shape
+        Of what was scanned.
 
     Raises
     ------
@@ -201,15 +225,15 @@ def working_factors(volume: LazyVolume, run: TrainedNetworks, wanted: Factors | 
     """
     if wanted is None:
         data = run.config.data
-        return grid_factors(volume.shape, volume.grid.spacing, data.max_voxels, data.spacing)
+        return grid_factors(shape, spacing, data.max_voxels, data.spacing)
     try:
         z, y, x = map(index_of, wanted)  # of NumPy too
-        fit = min(z, y, x) >= 1 and min(working_shape(volume.shape, (z, y, x))) >= 2
+        fit = min(z, y, x) >= 1 and min(working_shape(shape, (z, y, x))) >= 2
     except (TypeError, ValueError):
         fit = False
     if not fit:
         raise InputError(
-            f"The factors {wanted} do not fit a volume of {list(volume.shape)} voxels; name three whole numbers "
+            f"The factors {wanted} do not fit a volume of {list(shape)} voxels; name three whole numbers "
             "from 1 that leave two voxels or more along each axis."
         )
     return (z, y, x)
@@ -261,7 +285,7 @@ def unit_of(shape: Shape, chunk: int, tile: Shape, channels: int, memory: float)
     Parameters
     ----------
     shape
-        Of the working grid.
+        Of the grid that is predicted.
     channels
         Values per voxel that are summed up: networks times classes.
     memory

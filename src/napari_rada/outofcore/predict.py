@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, get_args
 from uuid import uuid4
 
 from napari_rada.control import RunControl
+from napari_rada.data.box import box_shape
 from napari_rada.data.case import NonFinite
 from napari_rada.data.grid import told_out_of_scale
 from napari_rada.errors import InputError, check_choice
@@ -31,9 +32,9 @@ from napari_rada.outofcore.plan import (
     hash_of_networks,
     hash_of_scan,
     load_plan,
+    predicted_shape,
     unit_of,
     working_factors,
-    working_shape,
 )
 from napari_rada.outofcore.runner import Cluster, Doing, Here, forget_sites
 from napari_rada.outofcore.steps import Order, Site
@@ -109,7 +110,8 @@ def predict_volume(
     out
         The OME-Zarr folder to write; its name ends in ``.zarr``.
     probability
-        Another one, for the mean softmax of the networks on their working grid, one channel per class.
+        Another one, for the mean softmax of the networks on their working grid, one channel per class. Where that is
+        coarser it covers what was scanned (`napari_rada.data.scanned`).
     factors
         Voxels along (z, y, x) per voxel that the networks see; by default as many as in memory (`data.spacing`,
         `data.max_voxels`).
@@ -146,17 +148,16 @@ def predict_volume(
     with ExitStack() as stack:
         runner: Runner = Here() if scheduler is None else stack.enter_context(Cluster(scheduler))
         stack.callback(forget_sites)
-        wanted = _Wanted(working_factors(volume, run, factors), chunk, memory, kept, non_finite)
-        _settle(run, volume, target, wanted, runner, control, listener)
+        wanted = _Wanted(factors, chunk, memory, kept, non_finite)
+        plan = _settle(run, volume, target, wanted, runner, control, listener)
         for folder in filter(None, (target, kept)):
             make_folder(folder)
             write_group(folder)
-        _tell_limits(run, volume, wanted.factors, listener)
+        _tell_limits(run, volume, plan.factors, listener)
         order = Order(str(Path(run_dir).resolve()), weights, device, volume, str(target), uuid4().hex)
         site = Site(order)
         units, computed = _compute(site, order, runner, control, listener)
     _describe(site, volume)
-    plan = site.plan
     return VolumeResult(target, kept, plan.shape, plan.factors, len(site.labels), units, computed)
 
 
@@ -164,7 +165,7 @@ def predict_volume(
 class _Wanted:
     """What the caller asked for."""
 
-    factors: Factors
+    factors: Factors | None
     chunk: int | None
     memory: float
     probability: Path | None
@@ -242,13 +243,15 @@ def _settle(
     runner: Runner,
     control: RunControl,
     listener: Listener,
-) -> None:
+) -> Plan:
     """Make the plan of a new prediction and keep it, or check that a begun one is the same."""
-    networks, scan = hash_of_networks(run), hash_of_scan(volume)
+    networks, scan, spacing = hash_of_networks(run), hash_of_scan(volume), volume.grid.spacing
     begun = load_plan(out)
     if begun is not None:
-        _check_same(begun, volume, networks, scan, out, wanted)
-        return
+        factors = working_factors(box_shape(begun.box), spacing, run, wanted.factors)
+        _check_same(begun, volume, networks, scan, out, replace(wanted, factors=factors))
+        return begun
+    working_factors(volume.shape, spacing, run, wanted.factors)  # those that fit no volume are told before it is read
     if wanted.probability is not None and wanted.probability.exists():
         raise InputError(f"{wanted.probability} exists already; choose another name for the probability.")
     side = CHUNK if wanted.chunk is None else wanted.chunk
@@ -257,24 +260,27 @@ def _settle(
             f"Chunks of {side} voxels a side and {wanted.memory:g} GiB were asked for; choose {SMALLEST_CHUNK} to "
             f"{LARGEST_CHUNK} voxels, and more than 0 GiB."
         )
-    shape, channels = working_shape(volume.shape, wanted.factors), run.config.model.networks * len(run.classes)
+    channels = run.config.model.networks * len(run.classes)
     chunk = chunk_of(volume.shape, wanted.chunk, channels, wanted.memory)
     found = find_intensities(volume, run.config.data, wanted.non_finite, runner, control, listener)
-    unit = unit_of(shape, chunk, run.config.training.patch, channels, wanted.memory)
-    kept = "" if wanted.probability is None else str(wanted.probability)
-    Plan(
+    factors = working_factors(box_shape(found.scanned), spacing, run, wanted.factors)
+    shape = predicted_shape(volume.shape, found.scanned, factors)
+    plan = Plan(
         networks=networks,
         scan=scan,
         shape=volume.shape,
-        spacing=volume.grid.spacing,
-        factors=wanted.factors,
+        spacing=spacing,
+        box=found.scanned,
+        factors=factors,
         low=found.low,
         high=found.high,
         replacement=found.replacement,
         chunk=chunk,
-        unit=unit,
-        probability=kept,
-    ).save(out)
+        unit=unit_of(shape, chunk, run.config.training.patch, channels, wanted.memory),
+        probability="" if wanted.probability is None else str(wanted.probability),
+    )
+    plan.save(out)
+    return plan
 
 
 def _check_same(begun: Plan, volume: LazyVolume, networks: str, scan: str, out: Path, wanted: _Wanted) -> None:
@@ -316,7 +322,8 @@ def _describe(site: Site, volume: LazyVolume) -> None:
     plan, run = site.plan, site.run
     provenance = run.provenance() | {"volume": str(volume.path or volume.name)}
     if plan.probability:
-        place = volume.placement.coarser(plan.factors)
+        begins = plan.box[0] if plan.is_coarser else (0, 0, 0)
+        place = volume.placement.beginning(begins).coarser(plan.factors)
         names = [info.name for info in run.classes.classes]
         write_image(Path(plan.probability), [("0", place)], name=volume.name, channels=names, provenance=provenance)
     levels = [(str(number), volume.placement.coarser(level[1])) for number, level in enumerate(plan.levels())]

@@ -2,9 +2,10 @@
 
 A unit writes chunk files, which are complete or not there; it is done when all of its files are there. The steps come
 one after the other: where the working grid is coarser, a coarser copy of the volume, its prediction, the enlargement;
-otherwise the prediction at once. Then the coarser levels of the result, one from another.
+otherwise the prediction at once. Then the coarser levels of the result, one from another. Only what was scanned is
+predicted, all else is background.
 
-Shape legend: N networks, C classes, Z Y X working grid, z y x volume.
+Shape legend: N networks, C classes, Z Y X grid that is predicted, z y x volume.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_rada.data.box import box_shape, overlap
 from napari_rada.data.intensity import to_unit_range
 from napari_rada.data.resampling import block_mean, upsample
 from napari_rada.errors import InputError, RunFolderError
@@ -27,6 +29,8 @@ from napari_rada.outofcore.plan import FOLDER, Plan, hash_of_networks, load_plan
 from napari_rada.training.trained import TrainedNetworks, Weights
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from napari_rada.control import RunControl
@@ -95,8 +99,8 @@ class Site:
         """The mean softmax of the networks, (C, Z, Y, X)."""
         plan, classes = self.plan, len(self.run.classes)
         where = Path(plan.probability) / "0" if plan.probability else self.out / FOLDER / "probability"
-        chunks = (classes, *(min(plan.chunk, size) for size in plan.working_shape))
-        return ChunkedArray.create(where, (classes, *plan.working_shape), chunks, np.float32)
+        chunks = (classes, *(min(plan.chunk, size) for size in plan.predicted_shape))
+        return ChunkedArray.create(where, (classes, *plan.predicted_shape), chunks, np.float32)
 
     @cached_property
     def labels(self) -> list[ChunkedArray]:
@@ -120,11 +124,31 @@ class Site:
         return written and all((image / ".zattrs").is_file() for image in images)
 
     def read_volume(self, box: Box) -> NDArray[np.float32]:
-        """Read a box of the volume as the networks see it where the working grid is not coarser."""
+        """Read a box of what was scanned as the networks see it where the working grid is not coarser."""
+        (z0, y0, x0), (z1, y1, x1) = np.add(box, self.plan.box[0]).tolist()
         with np.errstate(over="ignore"):
-            values = self.volume.read(box).astype(np.float32)
+            values = self.volume.read(((z0, y0, x0), (z1, y1, x1))).astype(np.float32)
         values[~np.isfinite(values)] = self.plan.replacement
         return to_unit_range(values, self.plan.low, self.plan.high)
+
+    def amid_background(self, box: Box, find: Callable[[Box], NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Return the probability (C, z, y, x) in a box of the volume: what is found where it was scanned.
+
+        Parameters
+        ----------
+        find
+            Returns the probability in a box of what was scanned.
+        """
+        inside, here = overlap(self.plan.box, box)
+        (z0, z1), (y0, y1), (x0, x1) = ((part.start, part.stop) for part in inside)
+        part = ((z0, y0, x0), (z1, y1, x1))
+        if box_shape(part) == box_shape(box):
+            return find(part)
+        found = np.zeros((len(self.run.classes), *box_shape(box)), dtype=np.float32)
+        found[0] = 1.0
+        if min(box_shape(part)):
+            found[(slice(None), *here)] = find(part)
+        return found
 
     def decide(self, probability_Czyx: NDArray[np.float32]) -> NDArray[np.unsignedinteger]:
         """Return the label value of the most probable class."""
@@ -175,7 +199,7 @@ class Copy(Step):
     def do(self, box: Box, control: RunControl) -> None:
         """Read, average, write."""
         control.check()
-        values = self.site.read_volume(_finer(box, self.plan.factors, self.plan.shape))
+        values = self.site.read_volume(_finer(box, self.plan.factors, box_shape(self.plan.box)))
         self.site.coarse.write(box[0], block_mean(values, self.plan.factors))
 
 
@@ -183,7 +207,7 @@ class Predict(Step):
     """Ask the networks."""
 
     def __init__(self, site: Site) -> None:
-        super().__init__(site, "chunks", site.plan.working_shape, site.plan.unit)
+        super().__init__(site, "chunks", site.plan.predicted_shape, site.plan.unit)
         self._keeps = self.plan.is_coarser or bool(self.plan.probability)
 
     def is_done(self, box: Box) -> bool:
@@ -197,9 +221,12 @@ class Predict(Step):
         site, config = self.site, self.site.run.config
         grid = TileGrid(self.plan.working_shape, config.training.patch, config.inference.overlap)
         read = (lambda part: site.coarse.read(*part)) if self.plan.is_coarser else site.read_volume
-        softmax_NCZYX = predict_part(site.model, read, grid, box, config.inference, control)
-        mean_CZYX = softmax_NCZYX.mean(axis=0)
-        del softmax_NCZYX
+
+        def mean(part: Box) -> NDArray[np.float32]:
+            softmax_NCZYX = predict_part(site.model, read, grid, part, config.inference, control)
+            return np.asarray(softmax_NCZYX.mean(axis=0))
+
+        mean_CZYX = mean(box) if self.plan.is_coarser else site.amid_background(box, mean)
         if self._keeps:
             site.probability.write(_with_classes(box, site)[0], mean_CZYX)
         if not self.plan.is_coarser:
@@ -217,8 +244,12 @@ class Enlarge(Step):
         return self.site.labels[0].is_written(*box)
 
     def do(self, box: Box, control: RunControl) -> None:
-        """Interpolate between the working voxels in the chunk and one beyond it on each side."""
+        """Interpolate what was predicted in the chunk, and decide."""
         control.check()
+        self.site.labels[0].write(box[0], self.site.decide(self.site.amid_background(box, self._enlarged)))
+
+    def _enlarged(self, box: Box) -> NDArray[np.float32]:
+        """Interpolate between the working voxels in a box of what was scanned and one beyond it on each side."""
         factors, shape = self.plan.factors, self.plan.working_shape
         low = [max(0, a // f - 1) for a, f in zip(box[0], factors, strict=True)]
         high = [min(size, ceil(b / f) + 1) for b, f, size in zip(box[1], factors, shape, strict=True)]
@@ -227,7 +258,7 @@ class Enlarge(Step):
         z, y, x = ((b - a) * f for a, b, f in zip(low, high, factors, strict=True))
         fine = upsample(coarse, factors, (z, y, x))
         inside = tuple(slice(a - c * f, b - c * f) for a, b, c, f in zip(*box, low, factors, strict=True))
-        self.site.labels[0].write(box[0], self.site.decide(fine[(slice(None), *inside)]))
+        return fine[(slice(None), *inside)]
 
 
 class Shrink(Step):

@@ -18,14 +18,14 @@ from napari_rada.memory import free_memory, in_words
 from napari_rada.models.device import autocasts, learns_in_bfloat16, resolve_device
 from napari_rada.models.networks import NetworkInput, count_cues
 from napari_rada.models.triple_view import TripleViewModel
-from napari_rada.training.plan import plan, teaching_grids
+from napari_rada.training.plan import plan, teaching_scans
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_rada.config import RunConfig
     from napari_rada.data.case import Case
-    from napari_rada.data.grid import Grid
+    from napari_rada.training.plan import Scan
 
 FLOAT = 4
 """Bytes of a float32."""
@@ -93,16 +93,16 @@ def estimate_memory(cases: Sequence[Case], config: RunConfig) -> MemoryEstimate:
         If the networks could not learn with these settings, or the configured device cannot be used here.
     """
     classes, config = check_trainable(cases), plan(cases, config)
-    return planned_memory(teaching_grids(cases, config), len(classes), config)
+    return planned_memory(teaching_scans(cases, config), len(classes), config)
 
 
-def planned_memory(grids: Sequence[Grid], num_classes: int, config: RunConfig) -> MemoryEstimate:
+def planned_memory(scans: Sequence[Scan], num_classes: int, config: RunConfig) -> MemoryEstimate:
     """Estimate the memory of a run with settings that were planned.
 
     Parameters
     ----------
-    grids
-        Of every scan that networks learn from, at least one.
+    scans
+        All that networks learn from, at least one.
     num_classes
         Background included.
 
@@ -114,7 +114,7 @@ def planned_memory(grids: Sequence[Grid], num_classes: int, config: RunConfig) -
     device = resolve_device(config.device)
     free = free_memory()
     on_device = int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else free
-    needs = _networks(num_classes, config, device), _volumes(grids, num_classes, config)
+    needs = _networks(num_classes, config, device), _volumes(scans, num_classes, config)
     return MemoryEstimate(device.type, *needs, on_device, free)
 
 
@@ -157,15 +157,15 @@ def _activations(model: TripleViewModel, inputs: NetworkInput) -> tuple[int, int
     return sum(sizes), max(sizes)
 
 
-def _volumes(scans: Sequence[Grid], num_classes: int, config: RunConfig) -> int:
+def _volumes(scans: Sequence[Scan], num_classes: int, config: RunConfig) -> int:
     """Bytes of all scans as they are trained on, or of the prediction of the largest, whichever is more."""
     limit, target = config.data.max_voxels, config.data.spacing
-    shapes = [grid.shape for grid in scans]
+    shapes = [scan.grid.shape for scan in scans]
     if target is not None:
-        factors = (grid_factors(grid.shape, grid.spacing, limit, target) for grid in scans)
-        working = [-(-prod(shape) // prod(factor)) for shape, factor in zip(shapes, factors, strict=True)]
+        factors = (grid_factors(scan.scanned, scan.grid.spacing, limit, target) for scan in scans)
+        working = [-(-prod(scan.scanned) // prod(factor)) for scan, factor in zip(scans, factors, strict=True)]
     else:
-        working = [prod(shape) if limit is None else min(prod(shape), limit) for shape in shapes]
+        working = [prod(scan.scanned) if limit is None else min(prod(scan.scanned), limit) for scan in scans]
     labelled = 4 + 2 + 1 + 3 * (2 + 4)  # image, truth, views, pseudo-labels and their distances
     cues = count_cues(config.model.architecture, num_classes)
     completion = 4 * (num_classes + cues) * 2 if config.model.completion else 0

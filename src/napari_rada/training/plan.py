@@ -6,8 +6,9 @@ predicted later too; and a patch shows as much of them as is affordable.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import ceil, prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -50,7 +51,8 @@ def plan(cases: Sequence[Case], config: RunConfig) -> RunConfig:
     if len(cases) > 1:
         config = config.for_cohort()
         if config.data.spacing is None and config.data.max_voxels is not None:
-            changes["data.spacing"] = list(common_spacing([case.grid for case in cases], config.data.max_voxels))
+            grids = [replace(case.grid, shape=_scanned(case)) for case in cases]
+            changes["data.spacing"] = list(common_spacing(grids, config.data.max_voxels))
     if "training.patch" in (changed := config.changes()):
         changes["training.patch_voxels"] = changed.get("training.patch_voxels")
     config = config.with_settings(changes)
@@ -89,9 +91,21 @@ def teaching(cases: Sequence[Case], config: RunConfig) -> list[Case]:
     return [case for case in cases if case.is_labelled or config.training.unlabelled_patches]
 
 
-def teaching_grids(cases: Sequence[Case], config: RunConfig) -> list[Grid]:
-    """Return the grids of the cases that the networks learn from, turned as planned settings say."""
-    return [turn_of(case, config.data.orientation).grid(case.grid) for case in teaching(cases, config)]
+class Scan(NamedTuple):
+    """The grid of a case, and the shape of the part of it that was scanned."""
+
+    grid: Grid
+    scanned: Shape
+
+
+def teaching_scans(cases: Sequence[Case], config: RunConfig) -> list[Scan]:
+    """Return the scans of the cases that the networks learn from, turned as planned settings say."""
+    turned = (turn_of(case, config.data.orientation).outline(case) for case in teaching(cases, config))
+    return [Scan(case.grid, _scanned(case)) for case in turned]
+
+
+def _scanned(case: Case) -> Shape:
+    return box_shape(foreground_box(case, None))
 
 
 def left_out(cases: Sequence[Case], config: RunConfig) -> str | None:

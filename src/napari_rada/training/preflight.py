@@ -18,7 +18,7 @@ from napari_rada.models.device import autocast, autocasts, computing, learns_in_
 from napari_rada.models.networks import NetworkInput, count_cues
 from napari_rada.models.triple_view import TripleViewModel
 from napari_rada.training.estimate import MemoryEstimate, planned_memory
-from napari_rada.training.plan import left_out, plan, teaching_grids
+from napari_rada.training.plan import left_out, plan, teaching_scans
 from napari_rada.training.recording import CudaGraphs, recordable
 from napari_rada.training.self_training import halves, teaches_itself
 
@@ -65,7 +65,7 @@ def preflight(cases: Sequence[Case], config: RunConfig) -> Preflight:
     """
     classes = check_trainable(cases)
     config = plan(cases, config)
-    memory = planned_memory(teaching_grids(cases, config), len(classes), config)
+    memory = planned_memory(teaching_scans(cases, config), len(classes), config)
     parts = halves(config) if teaches_itself(config, cases) else (config,)
     budget = config.training.minutes
     seconds = 60.0 * budget if budget else sum(_seconds(len(classes), part) for part in parts)

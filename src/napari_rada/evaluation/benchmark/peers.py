@@ -52,7 +52,7 @@ class RandomWalker:
             case,
             classes,
             max_voxels=self.max_voxels,
-            crop_margin=None,
+            whole=True,
             percentiles=(1.0, 99.0),
             window=conditions.window,
         )
