@@ -9,7 +9,7 @@ import pytest
 import torch
 from tests.engine import ball_case, tiny_config
 
-from napari_rada import pipeline, predicting, preparation
+from napari_rada import assembly, pipeline, preparation
 from napari_rada.control import RunControl
 from napari_rada.errors import NotEnoughMemoryError
 from napari_rada.events import Event, FinishReason, Notice, StepLogged, TrainingStarted
@@ -330,7 +330,7 @@ def test_a_prediction_that_cannot_be_saved_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
     train(tmp_path / "run")
-    Shortage(monkeypatch, predicting, stage, 1).kind = "numpy"
+    Shortage(monkeypatch, assembly, stage, 1).kind = "numpy"
     with pytest.raises(NotEnoughMemoryError, match="Memory ran out"):
         pipeline.predict(tmp_path / "run", ball_case(), device="cpu")
 
