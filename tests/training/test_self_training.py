@@ -15,13 +15,14 @@ from napari_rada.control import RunControl
 from napari_rada.data.case import Case
 from napari_rada.data.classes import UNKNOWN
 from napari_rada.errors import ConfigError, InputError, NotEnoughMemoryError, RunFolderError
-from napari_rada.events import FinishReason, Notice, RunFinished, Stage, StageProgress, StepLogged, Validated
+from napari_rada.events import FinishReason, Notice, RunFinished, Stage, StageProgress, StepLogged
 from napari_rada.models.triple_view import TripleViewModel
 from napari_rada.training.checkpoint import load_checkpoint
 from napari_rada.training.run_folder import RunFolder
 from napari_rada.training.self_training import after, halves, labelled_by
 from napari_rada.training.team import Team
 from napari_rada.training.trained import latest_trained
+from napari_rada.training.validation import HeldOutScore
 from napari_rada.training.volumes import Volume
 
 CASES = ball_case("annotated"), ball_case("bare", seed=1, labelled=False)
@@ -60,9 +61,14 @@ def test_the_second_half_begins_anew_with_what_the_first_has_labelled(whole, tmp
     first, logged = ([step.supervised for step in RunFolder.open(path).steps()] for path in (alone, run))
     assert logged[:HALF] == first, "the first half knows the annotated scan alone"
     assert steps[HALF].learning_rate == steps[0].learning_rate, "schedules begin anew"
-    validated = [event for event in events if isinstance(event, Validated)]
-    best = max(event.dice for event in validated)
-    assert load_checkpoint(run / "checkpoints" / "best.pt").state.best_dice == best, "of both halves"
+
+
+@pytest.mark.parametrize(("end", "kept"), [(0.85, 2 * HALF), (0.79, HALF)])
+def test_networks_of_the_second_half_count_at_its_end_unless_they_are_far_behind(tmp_path, monkeypatch, end, kept):
+    dice = iter([0.5, 0.6, 0.7, 0.86, 0.5, 0.6, 0.859, end])
+    monkeypatch.setattr("napari_rada.training.trainer.score_held_out", lambda *_: HeldOutScore(next(dice), 0.5))
+    pipeline.train(CASES, tmp_path, config(training__validate_every=1))
+    assert load_checkpoint(tmp_path / "checkpoints" / "best.pt").state.iteration == kept
 
 
 @pytest.mark.parametrize("when", ["first half", "its end", "labelling", "second half"])

@@ -66,6 +66,10 @@ if TYPE_CHECKING:
 TIMED_ITERATIONS = 4
 """After so many iterations beside those that load, a time budget is turned into a number of them."""
 
+SECOND_HALF = 0.02
+"""Held-out Dice by which networks may be behind their teachers at the end of self-training and are still preferred: it
+is that of annotated scans, of which they saw less, and says nothing of the others, for which they were trained."""
+
 
 class Trainer:
     """Trains the three networks of one run.
@@ -358,7 +362,7 @@ class Trainer:
         self.state = replace(self.state, validated=iteration)
         if score is None:
             return
-        best = self.state.best_dice is None or score.dice >= self.state.best_dice
+        best = self.state.best_dice is None or score.dice >= self.state.best_dice - self._allowance
         self.state = replace(
             self.state,
             dice=score.dice,
@@ -372,6 +376,12 @@ class Trainer:
         self.folder.log_validation(event)
         if best:
             save_checkpoint(self.folder.best_checkpoint, self.state, self.model)
+
+    @property
+    def _allowance(self) -> float:
+        """How far networks may fall behind the best ones and replace them: those of a second half, at its end."""
+        done = self.state.taught_by_itself and self.state.iteration == self.state.total_iterations
+        return SECOND_HALF if done else 0.0
 
     def _plan_time_budget(self) -> None:
         """Turn a time budget into a number of iterations, once, so that the schedules know the end."""
