@@ -71,7 +71,11 @@ class StepLogged:
 
 @dataclass(frozen=True)
 class Validated:
-    """Dice on annotated voxels that the judged network was not taught, in 0..1; `best` if none was higher."""
+    """Dice on annotated voxels that the judged network was not taught, in 0..1.
+
+    `best` if these networks predict from now on: none had a higher Dice, or they are those of the end of self-training
+    and hardly behind.
+    """
 
     iteration: int
     dice: float

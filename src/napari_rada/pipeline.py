@@ -309,9 +309,9 @@ def predict(
     device
         As in the configuration.
     weights
-        `best`: those with the highest held-out Dice, or, if that is not known, those of the latest checkpoint, but for
-        networks that began anew on what earlier ones labelled and are not done: then the earlier ones; `last`: those of
-        the latest checkpoint in any case; `teacher`: those that labelled the scans without annotation (self-training).
+        `best`: those with the highest held-out Dice, or of the end of self-training if they are hardly behind; if that
+        is not known, those of the latest checkpoint, but for networks that began anew on what earlier ones labelled and
+        are not done: then the earlier ones; `last`: those of the latest in any case; `teacher`: those that labelled.
     tidy
         Small parts to remove and holes to fill; only what the run's settings ask for by default.
 

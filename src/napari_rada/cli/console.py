@@ -114,7 +114,8 @@ def describe(event: Event) -> Line | None:
             return Line(f"{text}, {duration(event.remaining_s)} left", lasting=False, topic="iteration")
         case Validated(iteration, dice, propagation_dice, best):
             text = f"iteration {iteration}: Dice {dice:.3f} on held-out annotated voxels"
-            return Line(f"{text} (propagation {propagation_dice:.3f}){', best so far' if best else ''}", lasting=True)
+            predicts = ", predicts from now on" if best else ""
+            return Line(f"{text} (propagation {propagation_dice:.3f}){predicts}", lasting=True)
         case RunFinished(reason, iteration):
             return Line(f"training {reason.value} after {iteration} iterations", lasting=True)
         case _:

@@ -5,7 +5,7 @@ config.yaml        every setting            environment.json   versions, device,
 cases.json         the cases and their class table; images by path and content hash
 annotations/       the annotated slices as they were at the start, with sidecars
 losses.csv         one line per logged iteration    validation.csv   held-out Dice
-checkpoints/       last.pt (goes on bit for bit), best.pt (highest held-out Dice), teacher.pt (self-training)
+checkpoints/       last.pt (goes on bit for bit), best.pt (what predicts), teacher.pt (self-training)
 guidance.json      what guides the networks, or why nothing does    guidance.npz   its features
 continued.json     the run whose weights this one began with, if any
 run.log            what was told while it ran
@@ -199,7 +199,7 @@ class RunFolder:
 
     @property
     def best_checkpoint(self) -> Path:
-        """Weights with the highest held-out Dice."""
+        """Weights with the highest held-out Dice, or those of the end of self-training."""
         return self.checkpoints / "best.pt"
 
     @property

@@ -68,8 +68,9 @@ class TrainedNetworks:
         Parameters
         ----------
         weights
-            `best`: those with the highest held-out Dice, if that is known, else those of `latest_trained`; `last`:
-            those of the latest checkpoint; `teacher`: those that labelled the scans without annotation.
+            `best`: those with the highest held-out Dice, or of the end of self-training if they are hardly behind; if
+            that is not known, those of `latest_trained`; `last`: those of the latest checkpoint; `teacher`: those
+            that labelled the scans without annotation.
 
         Raises
         ------
