@@ -38,6 +38,12 @@ def ball_case(name: str = "ball", seed: int = 0, *, labelled: bool = True) -> Ca
     return Case.create(image, labels, slices=list(enumerate(CENTRE)), name=name)
 
 
+def dice(mask: NDArray[Any], truth: NDArray[Any]) -> float:
+    """Of all that is not 0."""
+    found, wanted = mask > 0, truth > 0
+    return float(2 * (found & wanted).sum() / (found.sum() + wanted.sum()))
+
+
 def overfitting_config(**settings: Any) -> RunConfig:
     """Make a run that learns a tiny volume by heart, from the image alone."""
     alone = {"model__completion": False, "model__blocks": [1, 1, 1], "model__filters": 8, "inference__blend": 1.0}

@@ -8,7 +8,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 import torch
-from tests.engine import ball, ball_case, fully_annotated, overfitting_config, tiny_config
+from tests.engine import ball, ball_case, dice, fully_annotated, overfitting_config, tiny_config
 from tests.test_guided_runs import guided, halves_case
 from tests.training.test_trainer import training_volume
 
@@ -26,10 +26,6 @@ from napari_rada.training.trainer import Trainer
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA graphics card")
 
 CUDA = torch.device("cuda")
-
-
-def dice(mask, truth):
-    return 2 * np.sum((mask > 0) & (truth > 0)) / (np.sum(mask > 0) + np.sum(truth > 0))
 
 
 def make_trainer(path, config):

@@ -16,6 +16,7 @@ from napari_rada.data.classes import ClassInfo, ClassTable
 from napari_rada.errors import ConfigError, RunFolderError, WeightsError
 from napari_rada.events import FinishReason, Notice, StepLogged, TrainingStarted
 from napari_rada.training.checkpoint import load_checkpoint, save_weights
+from napari_rada.training.run_folder import RunFolder
 
 CLASSES = ClassTable((ClassInfo(0, "background"), ClassInfo(1, "spleen"), ClassInfo(2, "liver")))
 
@@ -223,7 +224,7 @@ def test_a_continued_run_encodes_its_own_annotation(run, tmp_path):
 
 
 def test_a_continued_run_keeps_its_prompts_where_the_weights_are_gone(run, tmp_path):
-    config = pipeline.RunFolder.open(run).config()
+    config = RunFolder.open(run).config()
     config = config.with_settings({"guidance.clip_weights": None, "guidance.alpha_weights": None})
     events = []
     pipeline.continue_training(run, [halves_case()], tmp_path / "new", config, listener=events.append)
@@ -241,7 +242,7 @@ def test_networks_without_guidance_are_continued_without_it(tmp_path, tiny_clip)
 
 
 def test_a_guided_head_that_is_built_differently_cannot_be_continued(run, tmp_path):
-    config = pipeline.RunFolder.open(run).config().with_settings({"guidance.width": 32})
+    config = RunFolder.open(run).config().with_settings({"guidance.width": 32})
     with pytest.raises(ConfigError, match="built differently"):
         pipeline.continue_training(run, [halves_case()], tmp_path / "new", config)
 

@@ -128,3 +128,10 @@ Listener: TypeAlias = Callable[[Event], None]
 
 def ignore(event: Event) -> None:
     """Take an event and do nothing: the default listener."""
+
+
+def tell(listener: Listener, *sentences: str | None) -> None:
+    """Tell each sentence that there is as a notice."""
+    for sentence in sentences:
+        if sentence:
+            listener(Notice(sentence))

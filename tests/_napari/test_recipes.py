@@ -11,7 +11,6 @@ import pytest
 from napari.layers import Labels
 from tests.engine import ball_case, tiny_config
 
-from napari_rada import pipeline
 from napari_rada._napari import recipes
 from napari_rada._napari.files import read_layers, write_layer
 from napari_rada._napari.layers import new_labels_data, set_annotated_slices, set_class_infos
@@ -24,6 +23,7 @@ from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import InputError
 from napari_rada.inference.cleanup import CleanUp
 from napari_rada.io import find_cases, read_volume
+from napari_rada.training.run_folder import RunFolder
 
 PLANES = [AnnotatedSlice(0, 10), AnnotatedSlice(2, 12)]
 
@@ -86,11 +86,11 @@ def test_the_script_runs_in_the_console(layers, tmp_path, viewer):
     config = tiny_config(training__iterations=1)
     scans = [Scan(image, labels, PLANES)]
     exec(train_script(scans, None, tmp_path / "run", config, None), {"viewer": viewer})  # noqa: S102 - our own text
-    found = pipeline.RunFolder.open(tmp_path / "run").config()
+    found = RunFolder.open(tmp_path / "run").config()
     assert found == config.with_settings({"data.orientation": found.data.orientation})  # which is planned
     script = train_script(scans, None, tmp_path / "new", config, tmp_path / "run")
     exec(script, {"viewer": viewer})  # noqa: S102
-    assert len(pipeline.RunFolder.open(tmp_path / "new").steps()) == 2
+    assert len(RunFolder.open(tmp_path / "new").steps()) == 2
 
 
 def test_a_prediction_as_a_command(layers):

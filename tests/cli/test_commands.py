@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tifffile
 from tests.cli.conftest import SHAPE_IJK
+from tests.engine import dice
 
 import napari_rada as rada
 from napari_rada.cli import main
@@ -34,10 +35,6 @@ def mask_of(path: Path | str, scan: Any) -> Any:
     for code in ("qform_code", "sform_code", "xyzt_units"):
         assert mask.header[code] == image.header[code]
     return np.asanyarray(mask.dataobj)
-
-
-def dice(mask: Any, truth: Any) -> float:
-    return float(2 * (mask & truth).sum() / (mask.sum() + truth.sum()))
 
 
 def test_propagate(run_cli: Callable[..., Any], scan: Any, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 from napari_rada import io
 from napari_rada.durable import reason_of
 from napari_rada.errors import MissingDependencyError, RadaError, Stopped
-from napari_rada.events import Notice, Stage, StageProgress
+from napari_rada.events import Stage, StageProgress, tell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -283,8 +283,7 @@ def _each(
             break
     if problems and all(prediction is None for prediction in found):
         raise problems[0]
-    for sentence in told:
-        listener(Notice(sentence))
+    tell(listener, *told)
     return found
 
 

@@ -17,7 +17,7 @@ from napari_rada.data.case import looks_like_image
 from napari_rada.data.classes import MAX_LABEL, whole_numbers
 from napari_rada.durable import reason_of
 from napari_rada.errors import ConfigError, InputError, NotEnoughMemoryError
-from napari_rada.events import FinishReason, Notice
+from napari_rada.events import FinishReason, Notice, tell
 
 if TYPE_CHECKING:
     import argparse
@@ -174,8 +174,7 @@ def evaluate(args: argparse.Namespace, console: Console, control: RunControl) ->
     io.check_same_grid(prediction, reference)
     found, wanted = _mask_of(prediction), _mask_of(reference)
     measure = reference if reference.calibrated else prediction
-    for note in (*measure.notes, *filter(None, map(_told_sparse, (prediction, reference)))):
-        console(Notice(note))
+    tell(console, *measure.notes, _told_sparse(prediction), _told_sparse(reference))
 
     from napari_rada.evaluation.metrics import evaluate_masks
 
@@ -231,8 +230,7 @@ class Outputs:
 
 def _save(prediction: Prediction, out: Outputs, inputs: Sequence[Path | str], console: Console) -> None:
     """Write what was asked for; said is what a format cannot hold."""
-    if note := io.lost_in(out.mask, prediction.grid):
-        console(Notice(note))
+    tell(console, io.lost_in(out.mask, prediction.grid))
     io.save_mask(prediction, out.mask, inputs=inputs)
     if out.probability:
         io.save_probability(prediction, out.probability, inputs=inputs)

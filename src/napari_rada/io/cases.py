@@ -21,7 +21,7 @@ from napari_rada.data.slices import (
     named_slices,
 )
 from napari_rada.errors import InputError, check_choice
-from napari_rada.events import Listener, Notice, ignore
+from napari_rada.events import Listener, Notice, ignore, tell
 from napari_rada.io.annotations import (
     FileSlice,
     named_briefly,
@@ -87,8 +87,7 @@ def load_case(
     check_choice("conflicts", conflicts, get_args(Winner))
     planes = _named_in_file(slices)
     volume = read_volume(image)
-    for note in volume.notes:
-        listener(Notice(note))
+    tell(listener, *volume.notes)
     name = name or stem_of(volume.path)
     paths = _label_paths(labels)
     if not paths:

@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_rada.durable import write_text
 from napari_rada.errors import InputError
-from napari_rada.events import Listener, Notice, ignore
+from napari_rada.events import Listener, ignore, tell
 from napari_rada.io.annotations import read_classes, read_sidecar, to_array, write_sidecar
 from napari_rada.io.files import file_name, stem_of
 from napari_rada.io.formats import lost_in, read_volume, write_volume
@@ -44,10 +44,7 @@ def export_volume(source: Path | str, out: Path | str, *, listener: Listener = i
     """
     out = check_result(out, [source])
     volume = read_volume(source)
-    for note in volume.notes:
-        listener(Notice(note))
-    if note := lost_in(out, volume.grid):
-        listener(Notice(note))
+    tell(listener, *volume.notes, lost_in(out, volume.grid))
     slices = read_sidecar(volume.path)
     write_volume(out, volume.array, volume.grid, volume.path)
     classes = read_classes(volume.path)

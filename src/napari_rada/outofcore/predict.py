@@ -14,7 +14,7 @@ from napari_rada.data.box import box_shape
 from napari_rada.data.case import NonFinite
 from napari_rada.data.grid import told_out_of_scale
 from napari_rada.errors import InputError, check_choice
-from napari_rada.events import Listener, Notice, Stage, StageProgress, ignore
+from napari_rada.events import Listener, Notice, Stage, StageProgress, ignore, tell
 from napari_rada.io.chunked import make_folder
 from napari_rada.io.files import check_folder
 from napari_rada.io.lazy import LazyVolume, Readable, from_array, open_lazy
@@ -180,12 +180,11 @@ class _Wanted:
 def _tell_limits(run: TrainedNetworks, volume: LazyVolume, factors: Factors, listener: Listener) -> None:
     """Say in what the result is less than the volume or the settings let expect."""
     z, y, x = (s * f for s, f in zip(volume.grid.spacing, factors, strict=True))
-    if told := told_out_of_scale(volume.name, (z, y, x), run.config.data.spacing):
-        listener(Notice(told))
+    tell(listener, told_out_of_scale(volume.name, (z, y, x), run.config.data.spacing))
     if max(factors) > 1:
-        listener(Notice(_coarseness(volume, factors)))
+        tell(listener, _coarseness(volume, factors))
     if run.config.inference.largest_part:
-        listener(Notice("inference.largest_part needs the whole mask in memory and is left out; all parts are kept."))
+        tell(listener, "inference.largest_part needs the whole mask in memory and is left out; all parts are kept.")
 
 
 def _check_place(volume: LazyVolume, run: TrainedNetworks, *, elsewhere: bool) -> None:
@@ -209,8 +208,7 @@ def _opened(volume: LazyVolume | Readable | Path | str, listener: Listener) -> L
         volume = open_lazy(volume)
     elif not isinstance(volume, LazyVolume):
         volume = from_array(volume)
-    for note in volume.notes:
-        listener(Notice(note))
+    tell(listener, *volume.notes)
     return volume if volume.path is None else replace(volume, path=volume.path.resolve())
 
 

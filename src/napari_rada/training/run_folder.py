@@ -101,7 +101,7 @@ class RunFolder:
         return folder
 
     @contextmanager
-    def whole_or_not_at_all(self) -> Iterator[None]:
+    def undone_on_failure(self) -> Iterator[None]:
         """Take back what the block makes in the folder if it fails: nothing that is no run is to look like one."""
         places = (self.checkpoints, self.annotations, self.path)
         before = {path for place in places if place.is_dir() for path in place.iterdir()}

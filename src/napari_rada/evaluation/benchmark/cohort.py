@@ -12,7 +12,7 @@ from napari_rada.evaluation.benchmark.ours import training_seconds
 from napari_rada.evaluation.benchmark.results import Row, fingerprint
 from napari_rada.evaluation.benchmark.single import score_row
 from napari_rada.evaluation.sparse import choose_slices, told_fewer
-from napari_rada.events import Listener, Notice, Stage, StageProgress, ignore
+from napari_rada.events import Listener, Notice, Stage, StageProgress, ignore, tell
 from napari_rada.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -129,8 +129,8 @@ class _Experiment:
             listener(Notice(f"{self.dataset.name}, {self.method.name}, seed {self.seed}: training in {run_dir}"))
             conditions, cases = Conditions(self.seed, self.dataset.window, run_dir), self._cases(run_dir)
             for case in cases:
-                if case.is_labelled and (fewer := told_fewer(case, 3 * self.task.per_axis)):
-                    listener(Notice(fewer))
+                if case.is_labelled:
+                    tell(listener, told_fewer(case, 3 * self.task.per_axis))
             self.method.train(cases, run_dir, conditions, control=control, listener=listener)
         for number, scan in enumerate(tests):
             if not log.has((identity, scan)):

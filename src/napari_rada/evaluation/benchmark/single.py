@@ -15,7 +15,7 @@ from napari_rada.evaluation.benchmark.results import Row, fingerprint
 from napari_rada.evaluation.metrics import evaluate_masks
 from napari_rada.evaluation.scans import scores
 from napari_rada.evaluation.sparse import choose_slices, told_fewer
-from napari_rada.events import Listener, Notice, Stage, StageProgress, ignore
+from napari_rada.events import Listener, Notice, Stage, StageProgress, ignore, tell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -137,8 +137,7 @@ def _measure(
     try:
         assert scan.labels is not None
         case = scan.case(choose_slices(scan.labels > 0, task.per_axis, centre=task.centre, axis=task.axis))
-        if fewer := told_fewer(case, task.per_axis * (3 if task.axis is None else 1)):
-            listener(Notice(fewer))
+        tell(listener, told_fewer(case, task.per_axis * (3 if task.axis is None else 1)))
         check_trainable([case])
         with measured() as usage:
             found = method.segment(case, Conditions(seed, dataset.window), control=control, listener=listener)

@@ -18,6 +18,7 @@ from napari_rada.data.classes import ClassInfo, ClassTable
 from napari_rada.errors import ConfigError, InputError, RunFolderError, Stopped
 from napari_rada.events import CheckpointSaved, FinishReason, Stage, StageProgress, StepLogged, TrainingStarted
 from napari_rada.io import load_case, save_labels, write_volume
+from napari_rada.pipeline import continuing
 from napari_rada.training.checkpoint import load_checkpoint
 from napari_rada.training.run_folder import RunFolder
 
@@ -144,7 +145,7 @@ def test_a_value_that_the_run_calls_otherwise_is_refused(tmp_path):
         pipeline.continue_training(tmp_path / "run", [replace(case, classes=named("spleen"))], tmp_path / "new")
     assert not (tmp_path / "new").exists()
     for same in (case, replace(case, classes=named("Liver"))):
-        assert pipeline._with_classes(same, named("liver")).classes == named("liver")
+        assert continuing._with_classes(same, named("liver")).classes == named("liver")
 
 
 def test_a_checkpoint_comes_on_request(tmp_path):
@@ -183,11 +184,21 @@ def test_one_that_was_cut_off_before_it_was_a_run_can_be_started_again(run, tmp_
     def cut_off(*_):
         raise Stopped
 
-    monkeypatch.setattr(pipeline, "save_snapshot", cut_off)
-    monkeypatch.setattr(RunFolder, "whole_or_not_at_all", nullcontext)  # as a killed process, which takes nothing back
+    monkeypatch.setattr(continuing, "save_snapshot", cut_off)
+    monkeypatch.setattr(RunFolder, "undone_on_failure", nullcontext)  # as a killed process, which takes nothing back
     with pytest.raises(Stopped):
         pipeline.continue_training(run, [ball_case()], tmp_path / "new")
     monkeypatch.undo()
     assert not RunFolder(tmp_path / "new").is_run
     assert load_checkpoint(tmp_path / "new" / "checkpoints" / "last.pt").state.iteration > 0
     assert pipeline.continue_training(run, [ball_case()], tmp_path / "new").iteration == 8
+
+
+def test_training_on_keeps_the_grid_of_the_run(tmp_path):
+    cases = [ball_case("a"), ball_case("b", seed=1, labelled=False)]
+    pipeline.train(cases, tmp_path / "run", tiny_config(data__max_voxels=6000))
+    grid = RunFolder.open(tmp_path / "run").config().data.spacing
+    assert grid == (1.0, 2.0, 2.0)
+    wide = tiny_config(data__max_voxels=10**6)
+    pipeline.continue_training(tmp_path / "run", cases, tmp_path / "next", wide)
+    assert RunFolder.open(tmp_path / "next").config().data.spacing == grid
