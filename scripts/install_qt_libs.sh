@@ -7,9 +7,11 @@ libfontconfig1"
 
 command -v dpkg-query >/dev/null 2>&1 || exit 0
 
+# Debian 13 and Ubuntu 24.04 call some libraries ...t64.
 missing() {
     for package in $packages; do
-        dpkg-query -W -f '${Status}\n' "$package" 2>/dev/null | grep -q '^install ok installed' || echo "$package"
+        dpkg-query -W -f '${Status}\n' "$package" "${package}t64" 2>/dev/null | grep -q '^install ok installed' ||
+            echo "$package"
     done
 }
 
