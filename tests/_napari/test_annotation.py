@@ -79,6 +79,20 @@ def test_rows_follow_the_painting_and_changed_fires_once_per_change(labels):
     assert model.rows[0].voxels == 37
 
 
+def test_a_look_counts_unless_there_was_a_later_one(labels):
+    model, painted = AnnotationModel(labels), labels.data.copy()
+    early = model.look()
+    labels.data = np.zeros_like(painted)
+    model.rescan()
+    assert model.rows == ()
+    model.take_in(early())
+    assert model.rows == ()
+    labels.data = painted
+    late = model.look()
+    model.take_in(late())
+    assert model.proposed == (AXIAL, CORONAL, SAGITTAL)
+
+
 def test_slips_are_told_of_the_planes_that_are_asked_for_with_the_names_of_classes(labels):
     outlined = np.zeros_like(labels.data)
     outlined[6, 1:13, 1:15] = 1

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from napari.layers import Labels
 from napari.settings import get_settings
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QAbstractItemView, QApplication, QCheckBox, QToolButton
-from tests._qt.driving import click
+from tests._qt.driving import any_task_running, click
 
 from napari_rada._napari.autosave import autosave_path
 from napari_rada._napari.job import RunState
@@ -19,7 +22,7 @@ from napari_rada._qt import autosave, shortcuts
 from napari_rada._qt.label_slices import LabelSlicesWidget
 from napari_rada.config import RunConfig
 from napari_rada.data.grid import Grid
-from napari_rada.data.slices import AnnotatedSlice
+from napari_rada.data.slices import AnnotatedSlice, detect_slices
 from napari_rada.errors import InputError
 from napari_rada.io import read_sidecar, read_volume, sidecar_path
 from napari_rada.io.annotations import read_classes, to_array
@@ -161,6 +164,76 @@ def test_the_table_follows_painting_undo_and_raw_writes(widget, viewer, wait):
     layer.data[1, :5, :5] = 1
     widget.detect()
     assert AnnotatedSlice(0, 1) in widget.annotated
+
+
+@pytest.fixture
+def held_look(monkeypatch):
+    """Hold the look at the labels in its thread until `go` is set."""
+    go, begun, threads = threading.Event(), threading.Event(), []
+
+    def look(labels):
+        threads.append(threading.get_ident())
+        if threads[-1] != threading.main_thread().ident:
+            begun.set()
+            assert go.wait(10)
+        return detect_slices(labels)
+
+    monkeypatch.setattr("napari_rada._napari.annotation.detect_slices", look)
+    yield SimpleNamespace(go=go, begun=begun, threads=threads)
+    go.set()
+
+
+def square(index: int) -> tuple[np.ndarray, ...]:
+    """Voxels of a square in an axial slice."""
+    return tuple(np.argwhere(np.ones((1, 4, 4))).T + np.array([[index], [0], [0]]))
+
+
+def test_painted_slices_are_looked_for_beside_the_window(widget, viewer, wait, held_look):
+    rows = widget.panel.table.rowCount
+    viewer.layers["labels"].data_setitem(square(2), 1)
+    wait(held_look.begun.is_set)
+    assert rows() == 3, "the window lives on"
+    held_look.go.set()
+    wait(lambda: rows() == 4)
+    assert threading.main_thread().ident not in held_look.threads
+
+
+def test_what_was_found_before_the_latest_stroke_or_mark_is_not_listed(widget, viewer, wait, held_look):
+    layer, panel = viewer.layers["labels"], widget.panel
+    layer.data_setitem(square(2), 1)
+    wait(held_look.begun.is_set)
+    layer.undo()
+    widget.go_to(AnnotatedSlice(0, 9))
+    widget.mark_current_slice()
+    listed = panel.table.rowCount()
+    held_look.go.set()
+    wait(lambda: not panel.job.is_running and not panel._timer.isActive())
+    assert panel.table.rowCount() == listed == 4
+
+
+@pytest.mark.parametrize("leave", ["remove", "choose others", "close"])
+def test_a_look_at_labels_that_are_left_meanwhile_does_no_harm(widget, viewer, wait, held_look, leave):
+    layer, panel = viewer.layers["labels"], widget.panel
+    others = viewer.add_labels(np.zeros_like(layer.data), name="others")
+    widget.labels.setValue(layer)
+    layer.data_setitem(square(2), 1)
+    wait(held_look.begun.is_set)
+    if leave == "remove":
+        viewer.layers.remove(layer)
+    elif leave == "choose others":
+        widget.labels.setValue(others)
+    else:
+        viewer.window.remove_dock_widget(widget)
+    del layer
+    held_look.go.set()
+    if leave == "close":
+        wait(lambda: not any_task_running())
+        return
+    wait(lambda: not panel.job.is_running)
+    assert panel.table.rowCount() == 0
+    widget.labels.setValue(others)
+    others.data_setitem(square(3), 1)
+    wait(lambda: panel.table.rowCount() == 1)
 
 
 def test_turning_the_viewer_is_no_edit(widget, viewer, wait):
@@ -525,12 +598,13 @@ def test_the_preview_is_copied_corrected_and_undone(widget, viewer, wait, engine
     assert widget.message.value() == "There is no preview of these labels yet; propagate first."
 
 
-def test_it_says_where_to_begin(widget, viewer):
+def test_it_says_where_to_begin(widget, viewer, wait):
     labels = viewer.layers["labels"]
     labels.data[:] = 0
     labels.data[6, 4:10, 5:11] = 1
     labels.refresh()
     widget.panel._on_rescan_due()
+    wait(lambda: not widget.panel.job.is_running and not widget.panel._timer.isActive())
     widget.suggest()
     assert widget.current_slice == AnnotatedSlice(1, 4)
     assert "crosses your paint where that is widest" in widget.message.value()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import ref
 
 import numpy as np
@@ -43,6 +43,13 @@ class SliceRow:
     complete: bool
 
 
+class Found(NamedTuple):
+    """The planes that look painted, and which look at the labels found them."""
+
+    number: int
+    planes: frozenset[AnnotatedSlice]
+
+
 class AnnotationModel:
     """The annotated slices of one Labels layer.
 
@@ -58,6 +65,7 @@ class AnnotationModel:
         self._proposed: frozenset[AnnotatedSlice] = frozenset()
         self._dismissed: frozenset[AnnotatedSlice] = frozenset()
         self._rows: tuple[SliceRow, ...] = ()
+        self._looks = 0
         self.rescan()
 
     @property
@@ -93,12 +101,23 @@ class AnnotationModel:
 
     def rescan(self) -> None:
         """Look at the labels again; `changed` fires if the rows are not the same as before."""
+        self.take_in(self.look()())
+
+    def look(self) -> Callable[[], Found]:
+        """Return what looks at the labels as they are now, in any thread: of dense ones it takes a moment."""
+        self._looks += 1
+        number = self._looks
         if not self.can_be_scanned:
-            self._proposed = frozenset()
-        else:
-            painted = frozenset(detect_slices(np.asarray(full_resolution(self.layer))))
-            self._dismissed &= painted
-            self._proposed = painted - self._dismissed - set(self.complete)
+            return lambda: Found(number, frozenset())
+        labels = np.asarray(full_resolution(self.layer))
+        return lambda: Found(number, frozenset(detect_slices(labels)))
+
+    def take_in(self, found: Found) -> None:
+        """List what a look has found, unless there was a later one; `changed` fires as for `rescan`."""
+        if found.number != self._looks:
+            return
+        self._dismissed &= found.planes
+        self._proposed = found.planes - self._dismissed - set(self.complete)
         self._update_rows()
 
     def set_complete(self, plane: AnnotatedSlice, complete: bool = True) -> None:

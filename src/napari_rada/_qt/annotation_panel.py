@@ -9,14 +9,16 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_rada._napari.annotation import watch_strokes
+from napari_rada._napari.job import Job
 from napari_rada._qt.slice_table import SliceTable
+from napari_rada._qt.worker import JobPump, spawn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from napari.components import ViewerModel
 
-    from napari_rada._napari.annotation import AnnotationModel
+    from napari_rada._napari.annotation import AnnotationModel, Found
     from napari_rada._qt.theme import Colours
     from napari_rada.data.grid import Grid
     from napari_rada.data.slices import AnnotatedSlice
@@ -45,6 +47,9 @@ class AnnotationPanel(QWidget):
         self._grid: Grid | None = None
         self._current: AnnotatedSlice | None = None
         self._unwatch: Callable[[], None] | None = None
+        self.job = Job("look at the labels", spawn)
+        self._pump = JobPump(self.job, self)
+        self._looking: AnnotationModel | None = None
         self.mark_button = QPushButton("Mark current slice as annotated")
         self.mark_button.setToolTip("Say that this slice is complete, also if nothing had to be painted in it")
         self.table = SliceTable()
@@ -61,6 +66,7 @@ class AnnotationPanel(QWidget):
         self._timer.setSingleShot(True)
         self._timer.setInterval(RESCAN_MS)
         self._timer.timeout.connect(self._on_rescan_due)
+        self.job.succeeded.connect(self._on_looked)
         self.mark_button.clicked.connect(lambda: self.markRequested.emit())
         self.detect_button.clicked.connect(lambda: self.detectRequested.emit())
 
@@ -118,6 +124,17 @@ class AnnotationPanel(QWidget):
         )
 
     def _on_rescan_due(self) -> None:
-        if self._model is not None:
-            self._model.rescan()
-            self.edited.emit()
+        if self._model is None:
+            return
+        if self.job.is_running:
+            self._timer.start()
+            return
+        self._looking, look = self._model, self._model.look()
+        self.job.start(lambda _control, _listener: look())
+        self.edited.emit()
+
+    def _on_looked(self, found: Found) -> None:
+        """List what was found, unless other labels are shown by now or these were painted in since: it is stale."""
+        model, self._looking = self._looking, None
+        if model is not None and model is self._model and not self._timer.isActive():
+            model.take_in(found)
