@@ -50,6 +50,11 @@ def test_after_a_slow_start_the_rest_of_a_budget_is_used() -> None:
     assert pace.fitting(state, 5.0) == pytest.approx(wanted, abs=1)
 
 
+def test_iterations_that_a_coarse_clock_does_not_see_fit_a_budget_too() -> None:
+    pace, state = passed(TrainState(0, 100), 0.0)
+    assert 1 < pace.fitting(state, 5.0) < 1_000_000
+
+
 def test_a_budget_that_is_used_up_leaves_what_is_done() -> None:
     pace, state = passed(TrainState(0, 100_000), 400.0, 1.0)
     assert pace.fitting(state, 5.0) == 2
@@ -59,3 +64,10 @@ def test_what_is_to_come_takes_the_time_of_its_iterations_or_its_budget() -> Non
     assert ToCome().seconds(2.0) == 0
     assert ToCome(iterations=10, cost=1.5).seconds(2.0) == pytest.approx(30.0)
     assert ToCome(minutes=2.0).seconds(2.0) == pytest.approx(120.0)
+
+
+def test_what_is_to_come_is_counted_by_its_budget() -> None:
+    assert ToCome(iterations=10, cost=1.5).fitted(2.0) == ToCome(iterations=10, cost=1.5)
+    fitted = ToCome(cost=1.5, minutes=2.0).fitted(2.0)
+    assert fitted.iterations == int(BUDGET_SHARE * 120.0 / 3.0)
+    assert fitted.seconds(2.0) == pytest.approx(120.0), "the budget, not the iterations that were counted by it"

@@ -18,6 +18,7 @@ from napari_rada.errors import ConfigError, InputError, NotEnoughMemoryError, Ru
 from napari_rada.events import FinishReason, Notice, RunFinished, Stage, StageProgress, StepLogged
 from napari_rada.models.triple_view import TripleViewModel
 from napari_rada.training.checkpoint import load_checkpoint
+from napari_rada.training.pace import BUDGET_SHARE
 from napari_rada.training.run_folder import RunFolder
 from napari_rada.training.self_training import after, halves, labelled_by
 from napari_rada.training.team import Team
@@ -171,6 +172,26 @@ def test_the_time_left_in_the_first_half_is_that_of_both(whole, tmp_path):
     pipeline.train(CASES, tmp_path / "run", config(training__minutes=10), control=control, listener=listen)
     (step,) = (event for event in events if isinstance(event, StepLogged))
     assert step.remaining_s > 60 * 10 / 2, "the second half has its minutes, too"
+
+
+def test_iterations_in_all_are_those_that_seem_to_fit_into_the_budgets_of_both_halves(tmp_path):
+    control, steps = RunControl(), []
+
+    def listen(event):
+        if isinstance(event, StepLogged):
+            steps.append(event)
+            if event.iteration == 8:
+                control.stop()
+
+    settings = config(training__minutes=10, training__iterations=100_000)
+    pipeline.train(CASES, tmp_path / "run", settings, control=control, listener=listen)
+    assert 10 < steps[2].total_iterations < 100_000, "not those that a run without a budget would have"
+    timed = steps[4]
+    each = (timed.elapsed_s - steps[0].elapsed_s) / 4  # the first one loads
+    first = timed.iteration + (BUDGET_SHARE * 300.0 - timed.elapsed_s) / each
+    second = BUDGET_SHARE * 300.0 / (each * after(*halves(settings)).cost)
+    assert timed.total_iterations == pytest.approx(first + second, abs=2)
+    assert [step.total_iterations for step in steps[4:]] == [timed.total_iterations] * 4, "planned once"
 
 
 def test_where_all_scans_are_annotated_there_is_one_half(tmp_path):

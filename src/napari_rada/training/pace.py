@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 BUDGET_SHARE = 0.9
 """Share of a time budget that is planned for iterations; validation and checkpoints take the rest."""
 
+SHORTEST_S = 1e-3
+"""An iteration counts as no shorter: some clocks count in steps of hundredths of a second."""
+
 
 class ToCome(NamedTuple):
     """What a run does after the iterations of a trainer, for what is told.
@@ -17,7 +20,7 @@ class ToCome(NamedTuple):
     Parameters
     ----------
     iterations
-        How many; 0 where they have a time budget instead.
+        How many; with a time budget as many as seem to fit, 0 as long as nobody knows.
     cost
         How long one takes, in iterations of the trainer.
     minutes
@@ -30,7 +33,13 @@ class ToCome(NamedTuple):
 
     def seconds(self, each: float) -> float:
         """Return how long it takes, from the time of an iteration of the trainer."""
-        return 60.0 * self.minutes + self.iterations * self.cost * each
+        return 60.0 * self.minutes if self.minutes else self.iterations * self.cost * each
+
+    def fitted(self, each: float) -> ToCome:
+        """Return this with as many iterations as seem to fit into its time budget, if it has one."""
+        if not self.minutes:
+            return self
+        return self._replace(iterations=int(BUDGET_SHARE * 60.0 * self.minutes / (self.cost * each)))
 
 
 NOTHING = ToCome()
@@ -60,7 +69,7 @@ class Pace:
         iteration, elapsed_s = self._since or (state.first, state.first_elapsed_s)
         if iteration == state.iteration:
             iteration, elapsed_s = state.first, state.first_elapsed_s
-        return (state.elapsed_s - elapsed_s) / max(1, state.iteration - iteration)
+        return max(SHORTEST_S, (state.elapsed_s - elapsed_s) / max(1, state.iteration - iteration))
 
     def fitting(self, state: TrainState, minutes: float) -> int:
         """Return how many iterations the run can have in all, those done included, if it has so many minutes."""

@@ -46,9 +46,10 @@ def halves(config: RunConfig) -> tuple[RunConfig, RunConfig]:
 def after(first: RunConfig, second: RunConfig) -> ToCome:
     """Return what is left when the first half is done, whose iterations take fewer patches."""
     training = second.training
+    cost = _patches(training) / _patches(first.training)
     if training.minutes is not None:
-        return ToCome(minutes=training.minutes)
-    return ToCome(training.iterations, _patches(training) / _patches(first.training))
+        return ToCome(0, cost, training.minutes)
+    return ToCome(training.iterations, cost)
 
 
 def _patches(training: TrainingConfig) -> float:

@@ -160,7 +160,8 @@ class Trainer:
             torch.manual_seed(self.config.seed)
             if self._checkpoint and self._checkpoint.training:
                 self._checkpoint.restore(self.optimiser, self.sampler.rng, self.device)
-            self.listener(TrainingStarted(self.state.iteration + 1, self._in_all, str(self.device)))
+            planned = self.state.total_iterations + self.to_come.iterations
+            self.listener(TrainingStarted(self.state.iteration + 1, planned, str(self.device)))
             try:
                 with self.batches.cut_ahead() if cuts_ahead(self.device) else nullcontext():
                     reason = self._loop()
@@ -210,8 +211,11 @@ class Trainer:
             absent = (math.nan,) * (NUM_VIEWS - len(summary.supervised))
             supervised, cross = summary.supervised + absent, summary.cross + absent
             each = self._pace.seconds(self.state)
-            remaining = each * (self.state.total_iterations - iteration) + self.to_come.seconds(each)
-            event = StepLogged(iteration, self._in_all, supervised, cross, beta, rate, self.state.elapsed_s, remaining)
+            own, later = self._seems_to_fit(), self.to_come
+            remaining = each * (own - iteration) + later.seconds(each)
+            event = StepLogged(
+                iteration, own + later.iterations, supervised, cross, beta, rate, self.state.elapsed_s, remaining
+            )
             if self.team.leads:
                 self.folder.log_step(event)
             self.listener(event)
@@ -223,11 +227,6 @@ class Trainer:
         if self.device.type != "cpu" or self.team.size > 1 or self.settings.compile != "none":
             return nullcontext()
         return whole_or_not_at_all(self.model, self.sampler.rng, self.control)
-
-    @property
-    def _in_all(self) -> int:
-        """Planned iterations of the run."""
-        return self.state.total_iterations + self.to_come.iterations
 
     @property
     def share(self) -> Share:
@@ -385,10 +384,19 @@ class Trainer:
 
     def _plan_time_budget(self) -> None:
         """Turn a time budget into a number of iterations, once, so that the schedules know the end."""
-        if self.settings.minutes is None or self.state.planned or self.state.iteration < self._timed:
+        if self.settings.minutes is None or self.state.iteration > self._timed:
+            return
+        self.to_come = self.to_come.fitted(self._pace.seconds(self.state))
+        if self.state.planned or self.state.iteration < self._timed:
             return
         fitting = int(self.team.leaders(self._pace.fitting(self.state, self.settings.minutes)))
         self.state = replace(self.state, total_iterations=max(fitting, self.state.iteration + 1), planned=True)
+
+    def _seems_to_fit(self) -> int:
+        """Return the last iteration of this trainer: as planned, or by its pace until a budget is planned."""
+        if self.settings.minutes is None or self.state.planned:
+            return self.state.total_iterations
+        return max(self._timed, self._pace.fitting(self.state, self.settings.minutes))
 
     def _wait_while_paused(self) -> None:
         if not self.control.pause_requested:
