@@ -109,6 +109,22 @@ def test_slips_are_told_of_the_planes_that_are_asked_for_with_the_names_of_class
     assert model.told_slips([AXIAL], grid) == [], "the plane is gone"
 
 
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ((5_000_000_000,), "label 5000000000 is outside of 0..65535 and cannot be used; fill what is painted so"),
+        ((-1, 65536), "the labels [-1, 65536] are outside of 0..65535 and cannot be used; fill what is painted so"),
+    ],
+)
+def test_labels_that_no_run_can_use_are_told_when_their_slice_is_marked(labels, values, told):
+    painted = labels.data.astype(np.int64)
+    for row, value in enumerate(values):
+        painted[6, 4 + row, 5:11] = value
+    model, grid = AnnotationModel(Labels(painted)), Grid.from_spacing(painted.shape, (1.0, 1.0, 1.0))
+    assert model.told_slips([AnnotatedSlice(0, 11)], grid) == []
+    assert model.told_slips([AXIAL], grid)[0].startswith(told)
+
+
 def test_a_slice_outside_the_volume_is_refused(labels):
     with pytest.raises(InputError, match="Slice 99 on axis 0 lies outside the volume"):
         AnnotationModel(labels).set_complete(AnnotatedSlice(0, 99))

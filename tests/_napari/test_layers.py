@@ -289,6 +289,13 @@ def test_labels_of_another_shape_are_refused(image):
         case_from_layers(image, Labels(np.zeros((3, 4, 5), int), name="small"))
 
 
+def test_labels_that_look_like_an_image_are_told_with_what_the_window_has(image):
+    noise = np.random.default_rng(0).integers(0, 300, SHAPE)
+    with pytest.raises(InputError, match=r"Labels layer 'noise' holds \d+ different .* press New labels") as told:
+        case_from_layers(image, Labels(noise, name="noise", scale=image.scale, units=image.units), [(0, 4)])
+    assert "name the image first" not in str(told.value)
+
+
 @pytest.mark.parametrize(
     "settings",
     [

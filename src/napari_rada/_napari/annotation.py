@@ -18,6 +18,7 @@ from napari_rada._napari.layers import (
     set_annotated_slices,
     shape_of,
 )
+from napari_rada.data.classes import MAX_LABEL, listed
 from napari_rada.data.slices import AnnotatedSlice, crossings, detect_slices
 from napari_rada.data.slips import find_slips, tell_slips
 from napari_rada.errors import InputError
@@ -147,12 +148,13 @@ class AnnotationModel:
         return bool(painted.any() and not painted[~crossings(shape_of(self.layer), plane, others)].any())
 
     def told_slips(self, planes: Iterable[AnnotatedSlice], grid: Grid) -> list[str]:
-        """Say what looks like slips of painting in some annotated planes, which `grid` names."""
+        """Say what no run can use and what looks like slips in some annotated planes, which `grid` names."""
         labels = full_resolution(self.layer)
         complete, wanted = (
             [plane for plane in some if 0 <= plane.index < labels.shape[plane.axis]] for some in (self.complete, planes)
         )
-        return tell_slips(find_slips(labels, complete, wanted), class_infos(self.layer), grid)
+        told = tell_slips(find_slips(labels, complete, wanted), class_infos(self.layer), grid)
+        return [*_told_values(labels, wanted), *told]
 
     def _write(self, planes: Iterable[AnnotatedSlice]) -> None:
         set_annotated_slices(self.layer, sorted(planes))
@@ -170,6 +172,19 @@ class AnnotationModel:
         if not 0 <= plane.index < labels.shape[plane.axis]:
             return 0
         return int(np.count_nonzero(np.asarray(labels[plane.selector()])))
+
+
+def _told_values(labels: Any, planes: Iterable[AnnotatedSlice]) -> list[str]:
+    """Say which values in some planes cannot be those of classes."""
+    found: set[int] = set()
+    for plane in planes:
+        values = np.asarray(labels[plane.selector()])
+        if values.min() < 0 or values.max() > MAX_LABEL:
+            found |= {value for value in np.unique(values).tolist() if not 0 <= value <= MAX_LABEL}
+    if not found:
+        return []
+    named = f"label {found.pop()} is" if len(found) == 1 else f"the labels {listed(sorted(found))} are"
+    return [f"{named} outside of 0..{MAX_LABEL} and cannot be used; fill what is painted so with another label."]
 
 
 def check_painted(labels: Labels, brush: Labels, plane: AnnotatedSlice) -> None:

@@ -117,7 +117,7 @@ class Case:
         sparse = np.zeros(shape, dtype=np.uint16)
         sparse[where] = known
         if classes is None:
-            classes = _classes_of(sparse, known, name)
+            classes = _classes_of(sparse, known, name, labels_name)
         classes.encode(known)
         return cls(name, volume, grid, sparse, annotated, classes, source, labels_name)
 
@@ -238,20 +238,30 @@ def _values(labels: NDArray[Any], name: str) -> NDArray[np.int64]:
         raise InputError(f"{name}: the labels hold fractions or NaN; label values must be whole numbers.")
     if whole.min() < 0 or whole.max() > MAX_LABEL:
         raise InputError(
-            f"{name}: the labels hold values from {whole.min():g} to {whole.max():g}; they must lie in 0..{MAX_LABEL}."
+            f"{name}: the labels hold values from {whole.min():.12g} to {whole.max():.12g}; they must lie in "
+            f"0..{MAX_LABEL}: give every structure a number of its own there."
         )
     return whole.astype(np.int64)
 
 
-def _classes_of(labels: NDArray[np.uint16], known: NDArray[np.int64], name: str) -> ClassTable:
+def _classes_of(labels: NDArray[np.uint16], known: NDArray[np.int64], name: str, labels_name: str | None) -> ClassTable:
     """Return the classes of labels (Z, Y, X), of which `known` are the annotated voxels."""
     found = np.unique(known)
     if len(found) > FEW_VALUES and looks_like_image(labels):
-        raise InputError(
-            f"{name}: the labels hold {len(found)} different values and look like an image; name the image first and "
-            "its labels after it, which have one value per class."
-        )
+        raise InputError(f"{name}: {_told_image(len(found), labels_name)}")
     return ClassTable.from_values(found)
+
+
+def _told_image(values: int, labels_name: str | None) -> str:
+    if labels_name is None:
+        return (
+            f"the labels hold {values} different values and look like an image; name the image first and its labels "
+            "after it, which have one value per class."
+        )
+    return (
+        f"Labels layer '{labels_name}' holds {values} different values and looks like an image; choose one with one "
+        "value per class, or press New labels in the dock Label slices."
+    )
 
 
 def looks_like_image(labels: NDArray[np.integer]) -> bool:
