@@ -231,6 +231,11 @@ class ModelConfig(Group):
             raise ValueError("architecture completer needs completion: true and prior_dropout: 0")
         return self
 
+    @property
+    def completes_only(self) -> bool:
+        """True if the networks can only complete annotated slices."""
+        return self.completion and self.prior_dropout == 0
+
 
 class StepDecay(Group):
     """Learning rate divided by `factor` every `every` iterations, never under `minimum`."""

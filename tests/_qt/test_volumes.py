@@ -12,6 +12,7 @@ from tests.engine import ball_case, ball_image, tiny_config
 
 from napari_rada import pipeline
 from napari_rada._napari.job import RunState
+from napari_rada._napari.layers import set_annotated_slices
 from napari_rada._napari.session import session_of
 from napari_rada._qt.label_slices import LabelSlicesWidget
 from napari_rada._qt.predict import PredictWidget
@@ -79,6 +80,24 @@ def test_an_image_in_memory_is_predicted_in_memory_unless_it_is_asked_for(widget
     np.testing.assert_array_equal(
         viewer.layers["scan mask"].affine.affine_matrix, viewer.layers["scan"].affine.affine_matrix
     )
+
+
+def test_a_run_that_completes_annotated_slices_predicts_in_memory(widget, viewer, big, wait, tmp_path):
+    completing = pipeline.train([ball_case()], tmp_path / "completing", tiny_config(training__iterations=1)).run_dir
+    assert widget.chunks.box.isChecked()
+    widget.run.setValue(completing)
+    assert not widget.chunks.box.isChecked()
+    widget.chunks.setValue(tmp_path / "out.ome.zarr")
+    widget.predict()
+    wait(lambda: not widget.job.is_running, 60)
+    assert "take off 'Chunk by chunk, into a folder'" in widget.message.value()
+    widget.chunks.setValue(None)
+    labels = viewer.add_labels(ball_case().labels, scale=big.scale, translate=big.translate, units=big.units)
+    set_annotated_slices(labels, ball_case().annotated)
+    widget.labels.setValue(labels)
+    widget.predict()
+    wait(lambda: not widget.job.is_running, 60)
+    assert widget.message.value().startswith("Added 'big mask'")
 
 
 def test_it_can_be_cancelled_and_gone_on_with(widget, viewer, wait, monkeypatch, tmp_path):

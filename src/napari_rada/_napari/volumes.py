@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_rada._napari.layers import PROVENANCE_KEY, full_resolution, grid_of, placement_of_layer, shape_of
-from napari_rada.errors import InputError
+from napari_rada.errors import InputError, RadaError
 from napari_rada.io.chunked import ChunkedArray, make_folder
 from napari_rada.io.lazy import LazyVolume, from_array
 from napari_rada.text import read_json
+from napari_rada.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,6 +47,14 @@ def default_folder(run_dir: Path, name: str) -> Path:
     return run_dir / PREDICTIONS / f"{safe}.ome.zarr"
 
 
+def needs_annotation(run_dir: Path) -> bool:
+    """Tell whether a run predicts only scans with annotated slices, and so none chunk by chunk; False if unreadable."""
+    try:
+        return RunFolder.open(run_dir).config().model.completes_only
+    except RadaError:
+        return False
+
+
 def predicting_volume(
     run_dir: Path, volume: LazyVolume, out: Path, device: str, non_finite: NonFinite = "refuse"
 ) -> Work:
@@ -57,6 +66,11 @@ def predicting_volume(
     def work(control: RunControl, listener: Listener) -> VolumeResult:
         from napari_rada._napari.engine import keep_out_triton
 
+        if needs_annotation(run_dir):
+            raise InputError(
+                "This run completes annotated slices, which are not used chunk by chunk; take off 'Chunk by chunk, "
+                "into a folder', or train on several scans."
+            )
         keep_out_triton()
         from napari_rada.outofcore import predict_volume
 

@@ -8,7 +8,7 @@ from psygnal import Signal
 from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
 
 from napari_rada._napari.layers import is_lazy
-from napari_rada._napari.volumes import default_folder
+from napari_rada._napari.volumes import default_folder, needs_annotation
 from napari_rada._qt.folder_edit import FolderEdit
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 TIP = (
     "For images larger than memory: the mask is written chunk by chunk into an OME-Zarr folder and shown from there. "
-    "Ticked by itself for images that are read in parts"
+    "Ticked by itself for images that are read in parts, unless the run needs annotated slices"
 )
 
 
@@ -43,7 +43,8 @@ class ChunkPanel(QWidget):
 
     def set_data(self, image: Image | None, run_dir: Path | None) -> None:
         """Propose what suits an image and a run."""
-        self.box.setChecked(image is not None and is_lazy(image))
+        suits = image is not None and is_lazy(image) and not (run_dir is not None and needs_annotation(run_dir))
+        self.box.setChecked(suits)
         if image is not None and run_dir is not None:
             self.folder.setValue(default_folder(run_dir, str(image.name)))
 

@@ -97,7 +97,7 @@ class TrainedNetworks:
     @property
     def completes_only(self) -> bool:
         """True if the networks can only complete annotated slices."""
-        return self.config.model.completion and self.config.model.prior_dropout == 0
+        return self.config.model.completes_only
 
     def check_unannotated(self, name: str) -> None:
         """Raise `InputError` if the networks can only complete annotated slices, and the scan `name` has none."""
