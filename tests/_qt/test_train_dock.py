@@ -394,7 +394,7 @@ def test_a_preview_that_comes_late_lies_on_the_layers_of_its_own_run(widget, vie
     wait(lambda: "'others training volume' shows" in widget.preview.message.value())
 
 
-def test_a_loaded_run_is_not_previewed_with_the_weights_of_the_run_before(scan_run, widget, wait, tmp_path):
+def test_a_loaded_run_has_neither_weights_to_preview_nor_notices_of_the_run_before(scan_run, widget, wait, tmp_path):
     widget.folder.setValue(tmp_path / "before")
     first_run(widget, wait)
     assert widget.preview.volume_button.isEnabled()
@@ -402,6 +402,7 @@ def test_a_loaded_run_is_not_previewed_with_the_weights_of_the_run_before(scan_r
     wait(lambda: not widget.loading_job.is_running)
     assert widget.buttons.proceed.isEnabled()
     assert not widget.preview.volume_button.isEnabled()
+    assert widget.notices.value() == ""
 
 
 def test_settings_are_shared_and_checked_as_one_types(widget, viewer, qtbot):

@@ -476,6 +476,7 @@ class TrainWidget(Dock):
         self._choose_scans(show_scans(self.viewer, run))
         self.settings.setValue(run.config)
         self.history = History.of(run.steps, run.validations)
+        self.notices.forget()  # they are of the run before
         self.plot.set_data(self.history)
         self.run_dir = self.session.run_dir = run.path
         self.preview.set_run(None)
