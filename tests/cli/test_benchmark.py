@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from napari_rada.control import RunControl
     from napari_rada.data.case import Case
+    from napari_rada.evaluation.growth.point import Spec, Term
 
 FILES = {"report.json", "report.md", "scans.csv", "plot.svg", "results.jsonl"}
 SET = [flag for key, value in TINY.items() for flag in ("--set", f"{key}={value}")]
@@ -101,6 +103,28 @@ def test_growth_prints_its_tables_and_report_puts_them_into_a_page(
     assert (wrong.status, wrong.err.count("\n")) == (2, 1)
     assert "A side of 4 voxels is too small" in wrong.err
     assert not (tmp_path / "other").exists()
+
+
+def test_points_that_fail_are_an_error_after_the_tables(
+    tmp_path: Path, run_cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = Measured()
+
+    def refuse(spec: Spec, control: RunControl) -> list[Term]:
+        if spec.point.work == "uncapped":
+            raise InputError("Memory ran out.")
+        return measured(spec, control)
+
+    command = ["benchmark", "growth", "-o", tmp_path, "--sides", 16, 24, "--classes", 1, "--scans", 1]
+    monkeypatch.setattr(benchmark, "run_growth", partial(run_growth, measure=refuse))
+    done = run_cli(*command, "--whole", 16, 24, 16)
+    assert done.status == 2
+    assert "2 of 17 points failed; mend what" in done.err.splitlines()[-1]
+    assert "| propagation | " in done.out
+    assert "Memory ran out." in (tmp_path / "growth.csv").read_text()
+    monkeypatch.setattr(benchmark, "run_growth", partial(run_growth, measure=(again := Measured())))
+    assert run_cli(*command, "--whole", 16, 24, 16).status == 0
+    assert {spec.point.work for spec in again.specs} == {"uncapped"}
 
 
 def test_methods_are_listed(run_cli: Callable[..., Any]) -> None:

@@ -87,7 +87,13 @@ def ablation(args: argparse.Namespace, console: Console, control: RunControl) ->
 
 
 def growth(args: argparse.Namespace, console: Console, control: RunControl) -> bool:
-    """Measure how time and memory grow."""
+    """Measure how time and memory grow.
+
+    Raises
+    ------
+    InputError
+        At the end, if a point could not be measured.
+    """
     task = GrowthTask(
         sides=tuple(args.sides),
         uncapped=args.uncapped,
@@ -108,6 +114,11 @@ def growth(args: argparse.Namespace, console: Console, control: RunControl) -> b
     data = json.loads((folder / "growth.json").read_text(encoding="utf-8"))
     files = f"Files in {folder}: growth.md, growth.json, growth.csv, growth.svg"
     console.result({**data, "folder": folder}, f"{text}\n{files}")
+    if failed := sum(bool(row.error) for row in rows.values()):
+        raise InputError(
+            f"{failed} of {len(rows)} points failed; mend what {folder / 'growth.csv'} says, then run the same command "
+            "again: it measures those alone."
+        )
     return True
 
 
