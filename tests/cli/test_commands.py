@@ -106,6 +106,25 @@ def test_an_export_of_nothing_leaves_no_folder(run_cli: Callable[..., Any], tmp_
     assert not any(tmp_path.iterdir())
 
 
+def test_damaged_files_leave_no_empty_folder(
+    run_cli: Callable[..., Any], scan: Any, run_dir: Path, tmp_path: Path
+) -> None:
+    damaged = [tmp_path / f"{name}.nii.gz" for name in "ab"]
+    for file in damaged:
+        file.write_bytes(Path(scan.image).read_bytes()[:100])
+    out = tmp_path / "new" / "dir"
+    for command in (("export", *damaged, "--to", "tiff"), ("predict", run_dir, *damaged)):
+        ran = run_cli(*command, "-o", out)
+        assert (ran.status, "damaged" in ran.err) == (2, True), ran.err
+        assert {path.name for path in tmp_path.iterdir()} == {file.name for file in damaged}
+    out.mkdir(parents=True)  # somebody else's
+    run_cli("export", *damaged, "--to", "tiff", "-o", out)
+    assert out.is_dir()
+    ran = run_cli("export", scan.labels, *damaged, "--to", "tiff", "-o", out / "labels")
+    assert ran.status == 2
+    assert len(list((out / "labels").glob("*.tif"))) == 1  # what was whole is there
+
+
 def test_help_tells_that_annotations_are_never_replaced(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["export", "--help"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from napari_rada.events import FinishReason, Notice, tell
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -116,7 +117,6 @@ def predict(args: argparse.Namespace, console: Console, control: RunControl) -> 
             f"{args.run_dir} has one network (model.networks=1), which contradicts nobody; leave --disagreement out."
         )
     cases = io.find_cases(args.cases)
-    outputs = _plan_outputs(cases, args)
     tidy = CleanUp(args.min_part, args.fill_holes)
 
     def predicted(files: CaseFiles) -> Prediction:
@@ -125,7 +125,8 @@ def predict(args: argparse.Namespace, console: Console, control: RunControl) -> 
             args.run_dir, case, device=args.device or "auto", tidy=tidy, control=control, listener=console
         )
 
-    _predict_each(cases, outputs, predicted, console)
+    with taken_back(args.out, args.probability, args.disagreement):
+        _predict_each(cases, _plan_outputs(cases, args), predicted, console)
     return True
 
 
@@ -313,6 +314,20 @@ def output_folder(path: Path | str) -> Path:
             ) from None
     io.check_folder(folder)
     return folder
+
+
+@contextmanager
+def taken_back(*paths: Path | str | None) -> Iterator[None]:
+    """Where the block fails, remove the folders on the way to `paths` that it made and left empty."""
+    named = [Path(path) for path in paths if path is not None]
+    absent = [folder for path in named for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        yield
+    except BaseException:
+        for folder in absent:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def _file_name(case: CaseFiles, kind: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_rada import io
-from napari_rada.cli.commands import check_overwritten, output, output_folder
+from napari_rada.cli.commands import check_overwritten, output, output_folder, taken_back
 from napari_rada.errors import InputError
 from napari_rada.io.files import check_readable
 
@@ -24,12 +24,13 @@ def export(args: argparse.Namespace, console: Console, control: RunControl) -> b
     folders = [source for source in args.sources if Path(source).is_dir()]
     if folders and len(args.sources) > 1:
         raise InputError(f"{folders[0]} is a folder; export one run at a time, or mask files only.")
-    if folders:
-        written = _export_run(Path(folders[0]), args.to, args.out, control, console)
-    elif args.to == "nnunet":
+    if not folders and args.to == "nnunet":
         raise InputError("An nnU-Net dataset is made of images and annotated slices; name a run folder, not masks.")
-    else:
-        written = _export_masks(args, console)
+    with taken_back(args.out):
+        if folders:
+            written = _export_run(Path(folders[0]), args.to, args.out, control, console)
+        else:
+            written = _export_masks(args, console)
     console.result({"written": written}, "\n".join(str(path) for path in written))
     return True
 
