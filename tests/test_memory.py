@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, NamedTuple
 
 import psutil
@@ -95,6 +98,16 @@ def test_files_that_say_nothing_change_nothing(limits: Limits, text: str) -> Non
     assert free_memory() == MACHINE
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows limits no addresses of a process")
+def test_a_limit_of_addresses_counts(limits: Limits, monkeypatch: pytest.MonkeyPatch) -> None:
+    resource, used = pytest.importorskip("resource"), psutil.Process().memory_info().vms
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=2**50))
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (used + 2**40, 2**50))
+    assert free_memory() == pytest.approx(2**40, abs=2**30)
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (used // 2, 2**50))
+    assert free_memory() == 0
+
+
 class Card:
     """What torch.cuda tells of a card, and is asked to keep to."""
 
@@ -132,7 +145,21 @@ def test_on_windows_a_process_keeps_within_what_is_free_on_the_card(
         "Unable to find a valid cuDNN algorithm to run convolution",
         "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
         "Invalid buffer size: 58.92 GB",
+        "could not create a primitive",
+        "could not execute a primitive",
+        "std::bad_alloc",
+        "can't start new thread",
     ],
 )
 def test_shortages_that_do_not_say_so_are_recognised(message: str) -> None:
     assert is_out_of_memory(RuntimeError(message))
+
+
+def test_a_shortage_that_the_system_tells_is_recognised() -> None:
+    assert is_out_of_memory(OSError(errno.ENOMEM, "Cannot allocate memory"))
+    assert not is_out_of_memory(OSError(errno.ENOSPC, "No space left on device"))
+
+
+def test_what_onednn_cannot_do_at_all_is_no_shortage() -> None:
+    unsupported = "could not create a primitive descriptor for the matmul primitive. Run workload with environment"
+    assert not is_out_of_memory(RuntimeError(unsupported))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import re
 import sys
@@ -27,7 +28,9 @@ CARD_MARGIN = 0.03
 CONTROL_GROUPS = Path("/proc/self/cgroup")
 CONTROL_GROUP_FILES = Path("/sys/fs/cgroup")
 _SHORTAGE = re.compile(
-    "out of memory|not enough memory|can't allocate memory|cannot allocate memory|STATUS_ALLOC_FAILED|"
+    "out of memory|not enough memory|can't allocate memory|cannot allocate memory|bad_alloc|STATUS_ALLOC_FAILED|"
+    "can't start new thread|"  # for whose stack there is no room
+    r"could not (create|execute) a primitive\s*$|could not create a memory object|"  # oneDNN on a processor
     "unable to find an engine to execute|unable to find a valid cuDNN algorithm|"  # cuDNN, which keeps why to itself
     "invalid buffer size",  # Apple's GPUs
     re.IGNORECASE,
@@ -35,9 +38,25 @@ _SHORTAGE = re.compile(
 
 
 def free_memory() -> int:
-    """Bytes of main memory that a process can still take without the system swapping, or its container ending it."""
+    """Bytes of main memory that a process can still take without the system swapping, or a limit stopping it."""
     free = int(psutil.virtual_memory().available)
-    return min([free, *(_left(group) for group in _control_groups())])
+    return min([free, _addresses_left(), *(_left(group) for group in _control_groups())])
+
+
+if sys.platform == "win32":
+
+    def _addresses_left() -> int:
+        return sys.maxsize
+
+else:
+    import resource
+
+    def _addresses_left() -> int:
+        """Bytes that this process may still reserve (``ulimit -v``); more than any machine has if nobody limits it."""
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if limit == resource.RLIM_INFINITY:
+            return sys.maxsize
+        return max(0, limit - int(psutil.Process().memory_info().vms))
 
 
 class _Group(NamedTuple):
@@ -83,8 +102,8 @@ def _left(group: _Group) -> int:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error means that memory ran out: Python's, numpy's, or PyTorch's on any device."""
-    if isinstance(error, MemoryError):
+    """Tell whether an error means that memory ran out: Python's, numpy's, the system's, or PyTorch's on any device."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
     return isinstance(error, RuntimeError) and bool(_SHORTAGE.search(str(error)))
 
@@ -123,7 +142,7 @@ def shortage_explained(function: Callable[P, R]) -> Callable[P, R]:
     def explaining(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return function(*args, **kwargs)
-        except (MemoryError, RuntimeError) as error:
+        except (MemoryError, RuntimeError, OSError) as error:
             if not is_out_of_memory(error):
                 raise
         raise NotEnoughMemoryError(

@@ -134,6 +134,17 @@ def test_an_import_of_wrong_size_or_checksum(store: WeightStore, brought: Path) 
     assert brought.exists()
 
 
+def test_a_shortage_of_memory_is_no_wrong_file(
+    store: WeightStore, brought: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short(*args: object, **options: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(torch, "load", short)
+    with pytest.raises(RuntimeError, match="allocate memory"):
+        store.import_file(entry_named(ALPHA), brought)
+
+
 def test_an_import_can_be_stopped(store: WeightStore, brought: Path) -> None:
     control = RunControl()
     control.stop()

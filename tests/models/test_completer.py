@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from napari_rada.errors import InputError
+from napari_rada.models import completer
 from napari_rada.models.completer import CUES, WEIGHTS, Completer, load_completer, pack_completer, read_provenance
 
 
@@ -60,6 +61,15 @@ def test_another_file_is_refused_in_one_sentence(tmp_path, content):
 def test_a_missing_file_is_told(tmp_path):
     with pytest.raises(InputError, match="is no completer"):
         load_completer(tmp_path / "nothing")
+
+
+def test_a_shortage_of_memory_is_no_damage(monkeypatch):
+    def short(path, framework):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(completer, "safe_open", short)
+    with pytest.raises(RuntimeError, match="allocate memory"):
+        load_completer(Path("short"))
 
 
 def test_the_package_brings_a_completer_for_our_cues_that_says_where_it_comes_from():

@@ -250,6 +250,18 @@ def test_resuming_needs_a_state_that_is_ours(tmp_path):
         pretrain(out, TINY, resume=True, control=RunControl(), on_progress=lambda progress: None)
 
 
+def test_a_shortage_of_memory_is_no_damaged_state(tmp_path, monkeypatch):
+    out = tmp_path / "weights.safetensors"
+    out.with_name(out.name + ".state").touch()
+
+    def short(*args, **kwargs):
+        raise MemoryError
+
+    monkeypatch.setattr(torch, "load", short)
+    with pytest.raises(MemoryError):
+        pretrain(out, TINY, resume=True, control=RunControl(), on_progress=lambda progress: None)
+
+
 def test_a_resumed_command_says_what_makes_no_difference(tmp_path, capsys, monkeypatch):
     out = tmp_path / "weights.safetensors"
     asked = []

@@ -231,6 +231,22 @@ def test_a_shortage_while_a_checkpoint_is_read_is_no_damage(
         pipeline.resume(tmp_path / "run")
 
 
+@pytest.mark.parametrize(("owner", "name"), [(TripleViewModel, "load"), (checkpoints, "restore_optimiser")])
+def test_a_shortage_while_a_checkpoint_is_put_back_is_one_step_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
+) -> None:
+    control, told = RunControl(), []
+
+    def stop(event: Event) -> None:
+        if isinstance(event, StepLogged) and event.iteration == 2:
+            control.stop()
+
+    pipeline.train([ball_case()], tmp_path / "run", CONFIG, control=control, listener=stop)
+    Shortage(monkeypatch, owner, name, 1)
+    assert pipeline.resume(tmp_path / "run", listener=told.append).iteration == 4
+    assert any(isinstance(event, Notice) and "goes on from iteration 2" in event.message for event in told)
+
+
 def test_the_ladder_of_a_graphics_card_ends_on_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
     rungs = ladder(CONFIG.with_settings({"training.patch": [80, 112, 112]}), CUDA)

@@ -21,6 +21,7 @@ from napari_rada.control import RunControl
 from napari_rada.durable import put_in_place, write_text, written_whole
 from napari_rada.errors import WeightsError
 from napari_rada.events import Listener, Notice, ignore
+from napari_rada.memory import is_out_of_memory
 
 if TYPE_CHECKING:
     from napari_rada.guidance.registry import WeightEntry
@@ -305,6 +306,8 @@ def check_content(entry: WeightEntry, path: Path) -> None:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        if is_out_of_memory(error):
+            raise
         reason = " ".join(str(error).split())[:120]
         raise WeightsError(f"{entry.name}: this is no file of plain PyTorch weights ({reason}).") from None
     if not (isinstance(state, dict) and ALPHA_KEY in state):

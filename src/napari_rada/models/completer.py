@@ -18,6 +18,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from napari_rada.errors import InputError
+from napari_rada.memory import is_out_of_memory
 from napari_rada.models.norm import InstanceNorm3d
 from napari_rada.models.vnet import Features
 
@@ -164,6 +165,8 @@ def load_completer(path: Path = WEIGHTS) -> Completer:
         model = Completer(tensors["stem.first.weight"].shape[1], widths)
         model.load_state_dict(tensors)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
         raise InputError(
             f"{path} is no completer ({type(error).__name__}); make one with napari-rada pretrain."
         ) from None

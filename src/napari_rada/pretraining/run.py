@@ -14,6 +14,7 @@ from napari_rada.errors import ConfigError, InputError
 from napari_rada.events import ignore
 from napari_rada.io.files import check_folder
 from napari_rada.lock import kept_to_one
+from napari_rada.memory import is_out_of_memory
 from napari_rada.models.completer import pack_completer
 from napari_rada.models.device import computing
 from napari_rada.pretraining.trainer import PretrainConfig, Pretrainer
@@ -117,5 +118,8 @@ def _resumed(path: Path) -> Pretrainer:
         state = torch.load(path, map_location="cpu", weights_only=True)
         config = PretrainConfig(**{**state["config"], "widths": tuple(state["config"]["widths"])})
         return Pretrainer(config, state)
-    except Exception as error:  # noqa: BLE001 - torch raises many kinds for a damaged file
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        # torch raises many kinds for a damaged file
         raise InputError(f"{path} is damaged or not ours ({type(error).__name__}); start afresh.") from None

@@ -150,7 +150,9 @@ class Checkpoint:
         """
         try:
             model.load(self.model)
-        except (RuntimeError, TypeError, AttributeError):
+        except (RuntimeError, TypeError, AttributeError) as error:
+            if is_out_of_memory(error):
+                raise
             raise RunFolderError(
                 "The checkpoint does not fit the settings in config.yaml; one of the two files was changed."
             ) from None
@@ -170,7 +172,9 @@ class Checkpoint:
             if device.type == "cuda" and self.training["device_rng"]:
                 torch.cuda.set_rng_state(self.training["device_rng"][0], device)
             rng.bit_generator.state = json.loads(self.training["sampler_rng"])
-        except (KeyError, ValueError, TypeError, RuntimeError, AttributeError):
+        except (KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
+            if is_out_of_memory(error):
+                raise
             raise RunFolderError(
                 "The state of the optimiser in the checkpoint is not that of this run; start a new one."
             ) from None
