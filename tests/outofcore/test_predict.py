@@ -62,6 +62,27 @@ def test_it_is_the_prediction_in_memory(run: Path, scan: Path, values: np.ndarra
     assert 0 < wanted.mask.mean() < 1, "something is there to be compared"
 
 
+def test_an_output_is_kept_to_one_call_and_nothing_is_left_of_one_that_began_nothing(
+    coarse_run: Path, scan: Path, tmp_path: Path
+) -> None:
+    out, refused = tmp_path / "out.ome.zarr", []
+
+    def meddle(event: Event) -> None:
+        if isinstance(event, StageProgress) and event.message == "chunks" and not refused:
+            with pytest.raises(InputError, match=r"in use by process .* choose another output") as caught:
+                predict(coarse_run, scan, out)
+            refused.append(caught)
+
+    undisturbed = predict(coarse_run, scan, tmp_path / "undisturbed.ome.zarr")
+    result = predict(coarse_run, scan, out, listener=meddle)
+    assert refused
+    assert result.computed == result.units == undisturbed.units
+    np.testing.assert_array_equal(level(out), level(undisturbed.out))
+    with pytest.raises(InputError, match="Chunks of 1 voxels"):
+        predict(coarse_run, scan, tmp_path / "none.ome.zarr", chunk=1)
+    assert not (tmp_path / "none.ome.zarr").exists()
+
+
 @pytest.mark.parametrize(
     ("data", "factors"),
     [

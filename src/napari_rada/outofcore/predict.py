@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -19,6 +19,7 @@ from napari_rada.io.chunked import make_folder
 from napari_rada.io.files import check_folder
 from napari_rada.io.lazy import LazyVolume, Readable, from_array, open_lazy
 from napari_rada.io.ngff import write_group, write_image
+from napari_rada.lock import kept_to_one
 from napari_rada.memory import shortage_explained
 from napari_rada.models.device import undisturbed
 from napari_rada.outofcore.intensities import find_intensities
@@ -41,6 +42,8 @@ from napari_rada.outofcore.steps import Order, Site
 from napari_rada.training.trained import TrainedNetworks
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from napari_rada.data.grid import Shape
     from napari_rada.data.resampling import Factors
     from napari_rada.outofcore.runner import Runner
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
 
 MEMORY = 1.0
 """GiB that the sums of a unit may take."""
+LOCK = "predict.lock"
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,8 @@ def predict_volume(
     Raises
     ------
     InputError
-        If the volume cannot be used, the run can only complete annotated slices, or `out` is something else.
+        If the volume cannot be used, the run can only complete annotated slices, or `out` is something else, or is
+        being written by another process.
     RunFolderError
         If `run_dir` is no run folder, has no checkpoint, or has changed since.
     MissingDependencyError
@@ -146,6 +151,7 @@ def predict_volume(
     target, kept = _checked_out(out, volume), None if probability is None else _checked_out(probability, volume)
     _check_apart(target, kept)
     with ExitStack() as stack:
+        stack.enter_context(_kept_to_one(target))
         runner: Runner = Here() if scheduler is None else stack.enter_context(Cluster(scheduler))
         stack.callback(forget_sites)
         wanted = _Wanted(factors, chunk, memory, kept, non_finite)
@@ -157,7 +163,7 @@ def predict_volume(
         order = Order(str(Path(run_dir).resolve()), weights, device, volume, str(target), uuid4().hex)
         site = Site(order)
         units, computed = _compute(site, order, runner, control, listener)
-    _describe(site, volume)
+        _describe(site, volume)
     return VolumeResult(target, kept, plan.shape, plan.factors, len(site.labels), units, computed)
 
 
@@ -223,6 +229,24 @@ def _checked_out(out: Path | str, volume: LazyVolume) -> Path:
     if source is not None and (path.is_relative_to(source) or source.is_relative_to(path)):
         raise InputError(f"The output {out} and the input {volume.path} lie in each other; choose another output.")
     return path
+
+
+@contextmanager
+def _kept_to_one(out: Path) -> Iterator[None]:
+    """Keep an output to one call at a time; a folder that was made and in which the block left nothing is removed."""
+    load_plan(out)  # nothing is put into the folder of somebody else
+    made = [folder for folder in (out / FOLDER, out) if not folder.exists()]
+    make_folder(out / FOLDER)
+    with kept_to_one(out / FOLDER / LOCK, f"The output {out}", "another output", InputError):
+        try:
+            yield
+        except BaseException:
+            with suppress(OSError):  # Windows removes no file that is open
+                if made and [entry.name for entry in (out / FOLDER).iterdir()] == [LOCK]:
+                    (out / FOLDER / LOCK).unlink()
+                    for folder in made:
+                        folder.rmdir()
+            raise
 
 
 def _check_apart(out: Path, probability: Path | None) -> None:
