@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari_rada.data.case import Case
     from napari_rada.evaluation.growth.point import Spec, Term
 
-FILES = {"report.json", "report.md", "scans.csv", "plot.svg", "results.jsonl"}
+FILES = {"report.json", "report.md", "scans.csv", "plot.svg", "results.jsonl", "benchmark.lock"}
 SET = [flag for key, value in TINY.items() for flag in ("--set", f"{key}={value}")]
 
 
@@ -56,6 +56,22 @@ def test_a_method_that_fails_everywhere_is_an_error_after_its_results(
     assert "diffusion failed on every scan; mend what" in done.err.splitlines()[-1]
     assert "| balls | random-walker | 2 | " in done.out
     assert "b is too dark." in (out / "scans.csv").read_text()
+
+
+def test_a_folder_is_kept_to_one_benchmark(
+    tmp_path: Path, run_cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["benchmark", "growth", "-o", tmp_path / "out", "--sides", 16, 24, "--whole", 16, 24, 16]
+    refused = []
+
+    def measure_while_another_begins(spec: Spec, control: RunControl) -> list[Term]:
+        refused.append(run_cli(*command))
+        raise InputError("Enough.")
+
+    monkeypatch.setattr(benchmark, "run_growth", partial(run_growth, measure=measure_while_another_begins))
+    run_cli(*command)
+    assert {ran.status for ran in refused} == {2}
+    assert "is in use by process" in refused[0].err
 
 
 def test_cohort_prints_its_table(request: pytest.FixtureRequest, tmp_path: Path, run_cli: Callable[..., Any]) -> None:
@@ -95,6 +111,7 @@ def test_growth_prints_its_tables_and_report_puts_them_into_a_page(
         "growth.csv",
         "growth.svg",
         "results.jsonl",
+        "benchmark.lock",
     }
     page.write_text("# Page\n<!-- begin out -->\n<!-- end out -->\n")
     assert run_cli("benchmark", "report", out, "--into", page).status == 0

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from napari_rada.cli.commands import output_folder
 from napari_rada.config import parse_settings
@@ -23,18 +24,22 @@ from napari_rada.evaluation.growth.measure import GrowthRow, run_growth
 from napari_rada.evaluation.growth.report import write_growth
 from napari_rada.evaluation.growth.task import GrowthTask
 from napari_rada.events import Notice
+from napari_rada.lock import kept_to_one
 from napari_rada.presets import PRESETS
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from napari_rada.cli.console import Console
     from napari_rada.control import RunControl
     from napari_rada.evaluation.benchmark.datasets import Collection
     from napari_rada.evaluation.benchmark.methods import Method
+    from napari_rada.evaluation.finished_lines import Finished
 
 RESULTS = "results.jsonl"
+LOCK = "benchmark.lock"
+RowT = TypeVar("RowT", bound="Finished")
 REPORTS = ("report.json", "growth.json")
 
 
@@ -43,10 +48,9 @@ def single(args: argparse.Namespace, console: Console, control: RunControl) -> b
     collection, methods = _collection(args), methods_from(args)
     per_axis, seeds = positive(args.per_axis) or 1, tuple(args.seeds)
     task = SingleTask(args.split, positive(args.limit), per_axis, args.centre, seeds, args.axis)
-    folder = output_folder(args.out)
-    log = FinishedLog(folder / RESULTS, Row.from_json)
-    rows = run_single(collection, methods, task, log, control=control, listener=console)
-    return finish(folder, rows, args, console)
+    with finished_in(args.out, Row.from_json) as (folder, log):
+        rows = run_single(collection, methods, task, log, control=control, listener=console)
+        return finish(folder, rows, args, console)
 
 
 def cohort(args: argparse.Namespace, console: Console, control: RunControl) -> bool:
@@ -55,11 +59,10 @@ def cohort(args: argparse.Namespace, console: Console, control: RunControl) -> b
     methods = check_trains(methods_from(args, cohort=True))
     per_axis = positive(args.per_axis) or 1
     task = CohortTask(positive(args.limit), per_axis, args.centre, tuple(args.seeds), args.test)
-    folder = output_folder(args.out)
-    log = FinishedLog(folder / RESULTS, Row.from_json)
-    runs = output_folder(folder / "runs")
-    rows = run_cohort(collection, methods, task, log, runs, control=control, listener=console)
-    return finish(folder, rows, args, console)
+    with finished_in(args.out, Row.from_json) as (folder, log):
+        runs = output_folder(folder / "runs")
+        rows = run_cohort(collection, methods, task, log, runs, control=control, listener=console)
+        return finish(folder, rows, args, console)
 
 
 def ablation(args: argparse.Namespace, console: Console, control: RunControl) -> bool:
@@ -68,22 +71,18 @@ def ablation(args: argparse.Namespace, console: Console, control: RunControl) ->
     bases = check_trains(methods_from(args, cohort=of_cohort))
     if len(bases) > 1:
         raise InputError("An ablation is of one method; name a single one.")
-    folder = output_folder(args.out)
-    settings = _random_weights(bases[0], folder, console) if args.random_weights else {}
-    methods = variants(bases[0], args.factor, args.level, settings)
-    log, limit, per_axis = (
-        FinishedLog(folder / RESULTS, Row.from_json),
-        positive(args.limit),
-        positive(args.per_axis) or 1,
-    )
-    if of_cohort:
-        whole = CohortTask(limit, per_axis, args.centre, tuple(args.seeds))
-        runs = output_folder(folder / "runs")
-        rows = run_cohort(collection, methods, whole, log, runs, control=control, listener=console)
-    else:
-        task = SingleTask(args.split, limit, per_axis, args.centre, tuple(args.seeds))
-        rows = run_single(collection, methods, task, log, control=control, listener=console)
-    return finish(folder, rows, args, console)
+    with finished_in(args.out, Row.from_json) as (folder, log):
+        settings = _random_weights(bases[0], folder, console) if args.random_weights else {}
+        methods = variants(bases[0], args.factor, args.level, settings)
+        limit, per_axis = positive(args.limit), positive(args.per_axis) or 1
+        if of_cohort:
+            whole = CohortTask(limit, per_axis, args.centre, tuple(args.seeds))
+            runs = output_folder(folder / "runs")
+            rows = run_cohort(collection, methods, whole, log, runs, control=control, listener=console)
+        else:
+            task = SingleTask(args.split, limit, per_axis, args.centre, tuple(args.seeds))
+            rows = run_single(collection, methods, task, log, control=control, listener=console)
+        return finish(folder, rows, args, console)
 
 
 def growth(args: argparse.Namespace, console: Console, control: RunControl) -> bool:
@@ -107,10 +106,9 @@ def growth(args: argparse.Namespace, console: Console, control: RunControl) -> b
         settings=parse_settings(args.settings),
     )
     task.check()
-    folder = output_folder(args.out)
-    log = FinishedLog(folder / RESULTS, GrowthRow.from_json)
-    rows = run_growth(task, folder / "runs", log, control=control, listener=console)
-    text = write_growth(folder, task, rows, _about(args))
+    with finished_in(args.out, GrowthRow.from_json) as (folder, log):
+        rows = run_growth(task, folder / "runs", log, control=control, listener=console)
+        text = write_growth(folder, task, rows, _about(args))
     data = json.loads((folder / "growth.json").read_text(encoding="utf-8"))
     files = f"Files in {folder}: growth.md, growth.json, growth.csv, growth.svg"
     console.result({**data, "folder": folder}, f"{text}\n{files}")
@@ -197,6 +195,20 @@ def methods_from(
     settings = {**(base or {}), **parse_settings(args.settings)}
     names: Sequence[str] = args.method or [args.default_method]
     return [make_method(name, settings, args.device, cohort=cohort) for name in dict.fromkeys(names)]
+
+
+@contextmanager
+def finished_in(out: Path | str, parse: Callable[[str], RowT]) -> Iterator[tuple[Path, FinishedLog[RowT]]]:
+    """Make the folder of a benchmark, keep it to this process and open its finished measurements.
+
+    Raises
+    ------
+    InputError
+        If it cannot be written, another benchmark runs in it, or it holds results of something else.
+    """
+    folder = output_folder(out)
+    with kept_to_one(folder / LOCK, f"The folder {folder}", "another folder", InputError):
+        yield folder, FinishedLog(folder / RESULTS, parse)
 
 
 def positive(number: int | None) -> int | None:

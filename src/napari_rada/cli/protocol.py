@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_rada.cli.benchmark import RESULTS, check_trains, finish, methods_from, positive
-from napari_rada.cli.commands import output_folder
+from napari_rada.cli.benchmark import check_trains, finish, finished_in, methods_from, positive
 from napari_rada.errors import InputError
 from napari_rada.evaluation.benchmark.cohort import CohortTask
 from napari_rada.evaluation.benchmark.results import Row
-from napari_rada.evaluation.finished_lines import FinishedLog
 from napari_rada.evaluation.protocols import definitions
 from napari_rada.evaluation.protocols.prepare import Preparation
 from napari_rada.evaluation.protocols.run import comparison_table, protocol_settings, run_protocol
@@ -30,22 +28,23 @@ def protocol(args: argparse.Namespace, console: Console, control: RunControl) ->
     voxel = (args.voxel,) * 3 if args.voxel is not None else None
     methods = check_trains(methods_from(args, protocol_settings(definition), cohort=True))
     task = CohortTask(positive(args.limit), positive(args.per_axis) or 1, args.centre, tuple(args.seeds))
-    folder = output_folder(args.out)
-    done = run_protocol(
-        Path(args.data),
-        folder,
-        Preparation(definition, args.crop, voxel),
-        methods,
-        task,
-        FinishedLog(folder / RESULTS, Row.from_json),
-        lists=Path(args.lists) if args.lists else None,
-        control=control,
-        listener=console,
-    )
-    notes = [*done.notes, *_changes(args)]
-    if any(method.config.guidance.source != "none" for method in methods) and not any(row.note for row in done.rows):
-        notes.append("Trained without guidance, because its weights are not here; the paper's method is guided.")
-    return finish(folder, done.rows, args, console, table=comparison_table(definition, done.rows), notes=notes)
+    with finished_in(args.out, Row.from_json) as (folder, log):
+        done = run_protocol(
+            Path(args.data),
+            folder,
+            Preparation(definition, args.crop, voxel),
+            methods,
+            task,
+            log,
+            lists=Path(args.lists) if args.lists else None,
+            control=control,
+            listener=console,
+        )
+        notes = [*done.notes, *_changes(args)]
+        guided = any(method.config.guidance.source != "none" for method in methods)
+        if guided and not any(row.note for row in done.rows):
+            notes.append("Trained without guidance, because its weights are not here; the paper's method is guided.")
+        return finish(folder, done.rows, args, console, table=comparison_table(definition, done.rows), notes=notes)
 
 
 def _changes(args: argparse.Namespace) -> list[str]:
