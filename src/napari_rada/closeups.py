@@ -132,7 +132,7 @@ def _others_as_one(work: Work, one: CloseUp) -> Work:
     axes = {plane.axis for plane in annotated if (labels[plane.selector()] == STRUCTURE).any()}
     if len(axes) == 1:
         annotated = tuple(plane for plane in annotated if plane.axis in axes)
-        labels[~annotated_mask(labels.shape, annotated)] = 0
+        labels[~annotated_mask(case.grid.shape, annotated)] = 0
     classes = ClassTable.from_values((STRUCTURE, OTHERS))
     name = f"{case.name}, {structure.name}"
     return work._replace(

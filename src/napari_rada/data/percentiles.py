@@ -80,7 +80,7 @@ class Tally:
 
 def tally(block: NDArray[Any]) -> Tally:
     """Count one block: the first pass."""
-    values = block.ravel()
+    values: NDArray[Any] = block.ravel()
     if values.dtype.kind == "f":
         values = as_float(values)
         values = values[np.isfinite(values)]
@@ -93,7 +93,7 @@ def tally(block: NDArray[Any]) -> Tally:
 
 def tally_within(block: NDArray[Any], bins: Sequence[int]) -> NDArray[np.int64]:
     """Count one block by the lower half of the keys, inside some of the upper ones, (bins, BINS): the second pass."""
-    values = block.ravel()
+    values: NDArray[Any] = block.ravel()
     if values.dtype.kind == "f":
         values = as_float(values)
         values = values[np.isfinite(values)]

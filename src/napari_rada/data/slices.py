@@ -140,7 +140,7 @@ def _box_of(labels: Labels) -> tuple[slice, slice, slice]:
     return along, slice(int(second[0]), int(second[-1]) + 1), slice(int(third[0]), int(third[-1]) + 1)
 
 
-def _paint_of_planes(paint: NDArray[np.uint8]) -> list[NDArray[np.integer]]:
+def _paint_of_planes(paint: NDArray[np.uint8]) -> list[NDArray[np.int64]]:
     """Count the voxels that are 1, and not 0, in every plane of each axis, in one pass over the volume."""
     shadow = np.zeros(paint.shape[1:], dtype=np.int64)
     for start in range(0, len(paint), UNCOUNTED):

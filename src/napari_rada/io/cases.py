@@ -40,6 +40,8 @@ from napari_rada.memory import shortage_explained
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
     from napari_rada.data.classes import ClassInfo
 
 
@@ -261,9 +263,9 @@ def _unmeasured(unknown: Volume, known: Volume) -> str:
     )
 
 
-def _orientation(direction: np.ndarray) -> str:
+def _orientation(direction: NDArray[np.float64]) -> str:
     return "[" + ", ".join(_numbers(direction[:, axis]) for axis in (2, 1, 0)) + "]"
 
 
-def _numbers(values: Sequence[float] | np.ndarray) -> str:
+def _numbers(values: Sequence[float] | NDArray[np.float64]) -> str:
     return "(" + ", ".join(f"{float(value):.4g}" for value in values) + ")"

@@ -22,6 +22,8 @@ from napari_rada.text import read_json
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
     from napari_rada.data.classes import ClassTable
 
 MARKERS = (".zarray", ".zgroup", "zarr.json")
@@ -259,7 +261,8 @@ def _axes(found: object) -> tuple[tuple[str, ...], tuple[str | None, ...]]:
 
 def _transform(found: Sequence[Any], axes: int) -> tuple[list[float], list[float]]:
     """Apply scales and translations one after the other."""
-    scale, translation = np.ones(axes), np.zeros(axes)
+    scale: NDArray[np.float64] = np.ones(axes)
+    translation: NDArray[np.float64] = np.zeros(axes)
     for step in found:
         values = np.asarray(step.get(step["type"]), dtype=np.float64) if step["type"] != "identity" else None
         if values is None:

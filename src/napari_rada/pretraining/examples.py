@@ -73,7 +73,8 @@ def draw_slices(rng: np.random.Generator, mask: NDArray[np.bool_]) -> list[Annot
 def _example(scene: Scene, slices: list[AnnotatedSlice], max_voxels: int, margin: float) -> Example:
     """Propagate the annotated slices of a scene, and compute their cues and the truth on the working grid."""
     dense = scene.mask.astype(np.uint16)
-    grid = Grid.from_spacing(scene.mask.shape, scene.spacing)
+    z, y, x = scene.mask.shape
+    grid = Grid.from_spacing((z, y, x), scene.spacing)
     case = Case.create(scene.image, dense, slices=slices, grid=grid, name="synthetic")
     working = make_working_case(case, check_trainable([case]), max_voxels=max_voxels, crop_margin=margin)
     propagator = DiffusionPropagator(DiffusionConfig(max_voxels=max_voxels))

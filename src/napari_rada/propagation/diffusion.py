@@ -139,7 +139,7 @@ class DiffusionPropagator:
 
     def _reach(self, graphs: Sequence[Graph], problem: _Problem, control: RunControl) -> NDArray[np.float32]:
         """Probability (n,) of reaching one class first, mean over the graphs; each starts from the last solution."""
-        total_n = np.zeros(problem.seeds_n.size, dtype=np.float32)
+        total_n: NDArray[np.float32] = np.zeros(problem.seeds_n.size, dtype=np.float32)
         reached_n = total_n
         for graph in graphs:
             reached_n = solve(graph, problem.seeds_n, problem.class_index, reached_n, self.config, control)

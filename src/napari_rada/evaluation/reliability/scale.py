@@ -35,6 +35,8 @@ from napari_rada.outofcore.plan import bytes_of_sums
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from numpy.typing import NDArray
+
     from napari_rada.data.box import Box
 
 SPACING = (0.002, 0.001, 0.001)
@@ -181,7 +183,7 @@ def make_volume(folder: Path, side: int) -> Path:
     return folder
 
 
-def _balls(box: Box, rng: np.random.Generator) -> np.ndarray:
+def _balls(box: Box, rng: np.random.Generator) -> NDArray[np.uint8]:
     inside = inside_balls(box, (PERIOD, PERIOD, PERIOD)).astype(np.float32)
     noisy = 80 + 70 * inside + rng.normal(0, 12, inside.shape)
     return np.clip(noisy, 0, 255).astype(np.uint8)
