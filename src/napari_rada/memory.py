@@ -135,22 +135,28 @@ def keep_within_card(device: torch.device) -> None:
     cuda.set_per_process_memory_fraction(min(1.0, max(CARD_MARGIN, most)), index)
 
 
+def explaining_shortage(remedy: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Let a function raise `NotEnoughMemoryError`, one sentence with a remedy, where memory runs out."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @wraps(function)
+        def explaining(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                return function(*args, **kwargs)
+            except (MemoryError, RuntimeError, OSError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            free = in_words(free_memory())
+            raise NotEnoughMemoryError(f"Memory ran out ({free} of main memory are free now); {remedy}.")
+
+        return explaining
+
+    return decorate
+
+
 def shortage_explained(function: Callable[P, R]) -> Callable[P, R]:
-    """Let a function raise `NotEnoughMemoryError`, one sentence, where memory runs out and nothing else helps."""
-
-    @wraps(function)
-    def explaining(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return function(*args, **kwargs)
-        except (MemoryError, RuntimeError, OSError) as error:
-            if not is_out_of_memory(error):
-                raise
-        raise NotEnoughMemoryError(
-            f"Memory ran out ({in_words(free_memory())} of main memory are free now); close other programs, crop the "
-            "scan, or lower data.max_voxels."
-        )
-
-    return explaining
+    """Explain a shortage, as `explaining_shortage`, where a scan is in memory as a whole."""
+    return explaining_shortage("close other programs, crop the scan, or lower data.max_voxels")(function)
 
 
 def in_words(size: float) -> str:

@@ -19,7 +19,7 @@ from napari_rada import pipeline
 from napari_rada.control import RunControl
 from napari_rada.data.grid import Grid
 from napari_rada.data.resampling import upsample
-from napari_rada.errors import InputError, RunFolderError, Stopped
+from napari_rada.errors import InputError, NotEnoughMemoryError, RunFolderError, Stopped
 from napari_rada.events import Event, Notice, Stage, StageProgress
 from napari_rada.io import write_volume
 from napari_rada.io.chunked import ChunkedArray
@@ -376,6 +376,17 @@ def test_what_cannot_be_predicted_is_told(run: Path, scan: Path, values: np.ndar
         with pytest.raises(InputError, match=answer):
             predict(run, volume, out, **settings)
         assert not out.exists()
+
+
+def test_a_shortage_is_told_with_what_helps_here(run: Path, values: np.ndarray, tmp_path: Path) -> None:
+    class Large:
+        shape, dtype = values.shape, values.dtype
+
+        def __getitem__(self, key: object) -> np.ndarray:
+            raise MemoryError
+
+    with pytest.raises(NotEnoughMemoryError, match=r"are free now\).* \(a lower memory, a smaller chunk\)\.$"):
+        predict(run, Large(), tmp_path / "out.ome.zarr")
 
 
 def test_a_window_that_shows_nothing_is_told(run: Path, scan: Path, tmp_path: Path) -> None:

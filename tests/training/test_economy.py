@@ -179,8 +179,8 @@ def test_completers_train_on_every_step(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_the_ladder_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shortage = Shortage(monkeypatch, PatchSampler, "cut", 1000)
-    with pytest.raises(NotEnoughMemoryError, match="with every way of saving it"):
-        train(tmp_path / "run")
+    with pytest.raises(NotEnoughMemoryError, match=r"with every way of saving it .* a machine with more memory\.$"):
+        train(tmp_path / "run")  # no checkpoint was reached that could be kept
     assert 1000 - shortage.left == len(ladder(CONFIG, CPU)) - 1  # mixed precision is passed over
 
 

@@ -20,7 +20,7 @@ from napari_rada.io.files import check_folder
 from napari_rada.io.lazy import LazyVolume, Readable, from_array, open_lazy
 from napari_rada.io.ngff import write_group, write_image
 from napari_rada.lock import kept_to_one
-from napari_rada.memory import shortage_explained
+from napari_rada.memory import explaining_shortage
 from napari_rada.models.device import undisturbed
 from napari_rada.outofcore.intensities import find_intensities
 from napari_rada.outofcore.plan import (
@@ -81,7 +81,7 @@ class VolumeResult:
     computed: int
 
 
-@shortage_explained
+@explaining_shortage("close other programs, or predict less at once (a lower memory, a smaller chunk)")
 @undisturbed()
 def predict_volume(
     run_dir: Path | str,

@@ -170,9 +170,10 @@ def run_within_memory(
         while position < len(rungs) and rungs[position].saves_like(here):
             position += 1
         if position == len(rungs):
+            kept = "; the last checkpoint is kept" if folder.last_checkpoint.exists() else ""
             raise NotEnoughMemoryError(
                 "Memory ran out with every way of saving it (see docs/reliability.md); lower data.max_voxels "
-                "(or model.filters of V-Nets), or use a machine with more memory; the last checkpoint is kept."
+                f"(or model.filters of V-Nets), or use a machine with more memory{kept}."
             )
         if folder.last_checkpoint.exists():
             checkpoint = load_checkpoint(folder.last_checkpoint)
