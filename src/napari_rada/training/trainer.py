@@ -117,15 +117,11 @@ class Trainer:
         self.team = team
         self.to_come = to_come
         self.rows = Rows()
-        state = checkpoint.state if checkpoint else TrainState(0, self.settings.iterations)
         records = device.type == "cuda" and recordable(self.settings, team.size) and economy.records
         loading = WARM_UP + 1 if records else 1
+        state = checkpoint.state if checkpoint else TrainState(0, self.settings.iterations)
         self._timed = state.iteration + loading + TIMED_ITERATIONS
-        if state.planned is None:
-            state = replace(state, planned=state.iteration >= state.first + loading + TIMED_ITERATIONS)
-        if self.settings.minutes is not None and not state.planned:  # none can be timed before
-            state = replace(state, total_iterations=max(state.total_iterations, self._timed))
-        self.state = replace(state, rung=economy.rung)
+        self.state = self._budgeted(replace(state, rung=economy.rung), loading)
         self.model = TripleViewModel(num_classes, config.model, config.seed, guide)
         if checkpoint:
             checkpoint.fill(self.model)
@@ -134,16 +130,7 @@ class Trainer:
         self.model.place_on(device)
         self._networks, self._computed = self._as_fast_as_possible(records=records)
         self.optimiser = make_optimiser(self.model, config)
-        self.sampler = PatchSampler(
-            volumes,
-            self.settings.patch,
-            num_classes=num_classes,
-            num_cues=count_cues(config.model.architecture, num_classes),
-            centred=self.settings.centred,
-            augment=self.settings.augment,
-            prior_dropout=config.model.prior_dropout,
-            rng=np.random.default_rng([config.seed, self.state.first] if self.state.first else config.seed),
-        )
+        self.sampler = self._make_sampler(num_classes)
         whole = self.share
         self.batches = Batches(self.sampler, whole.labelled * whole.parts, whole.unlabelled * whole.parts, self._cut)
         self._mixed = (economy.autocast or autocasts(device, cpu=self.settings.bfloat16)) and learns_in_bfloat16(
@@ -208,17 +195,26 @@ class Trainer:
         self._pace.went_on(self.state)
         self._plan_time_budget()
         if iteration % self.settings.log_every == 0:
-            absent = (math.nan,) * (NUM_VIEWS - len(summary.supervised))
-            supervised, cross = summary.supervised + absent, summary.cross + absent
-            each = self._pace.seconds(self.state)
-            own, later = self._seems_to_fit(), self.to_come
-            remaining = each * (own - iteration) + later.seconds(each)
-            event = StepLogged(
-                iteration, own + later.iterations, supervised, cross, beta, rate, self.state.elapsed_s, remaining
-            )
-            if self.team.leads:
-                self.folder.log_step(event)
-            self.listener(event)
+            self._log(summary, beta, rate)
+
+    def _log(self, summary: Summary, beta: float, rate: float) -> None:
+        """Write and tell the losses of the iteration that is done, and how long the run still takes."""
+        absent = (math.nan,) * (NUM_VIEWS - len(summary.supervised))
+        each = self._pace.seconds(self.state)
+        own, later = self._seems_to_fit(), self.to_come
+        event = StepLogged(
+            self.state.iteration,
+            own + later.iterations,
+            summary.supervised + absent,
+            summary.cross + absent,
+            beta,
+            rate,
+            self.state.elapsed_s,
+            each * (own - self.state.iteration) + later.seconds(each),
+        )
+        if self.team.leads:
+            self.folder.log_step(event)
+        self.listener(event)
 
     def _cut(self, draws: Draws) -> Cuts:
         return self.sampler.cut(draws, self.share.positions, pinned=self.device.type == "cuda")
@@ -381,6 +377,28 @@ class Trainer:
         """How far networks may fall behind the best ones and replace them: those of a second half, at its end."""
         done = self.state.taught_by_itself and self.state.iteration == self.state.total_iterations
         return SECOND_HALF if done else 0.0
+
+    def _budgeted(self, state: TrainState, loading: int) -> TrainState:
+        """Say whether a time budget was turned into iterations before, and leave room to time some if it was not."""
+        if state.planned is None:
+            state = replace(state, planned=state.iteration >= state.first + loading + TIMED_ITERATIONS)
+        if self.settings.minutes is not None and not state.planned:
+            state = replace(state, total_iterations=max(state.total_iterations, self._timed))
+        return state
+
+    def _make_sampler(self, num_classes: int) -> PatchSampler:
+        """Make what cuts patches; a run that was continued draws others than the one before."""
+        seed, first, model = self.config.seed, self.state.first, self.config.model
+        return PatchSampler(
+            self.volumes,
+            self.settings.patch,
+            num_classes=num_classes,
+            num_cues=count_cues(model.architecture, num_classes),
+            centred=self.settings.centred,
+            augment=self.settings.augment,
+            prior_dropout=model.prior_dropout,
+            rng=np.random.default_rng([seed, first] if first else seed),
+        )
 
     def _plan_time_budget(self) -> None:
         """Turn a time budget into a number of iterations, once, so that the schedules know the end."""
