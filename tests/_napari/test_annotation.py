@@ -79,6 +79,19 @@ def test_rows_follow_the_painting_and_changed_fires_once_per_change(labels):
     assert model.rows[0].voxels == 37
 
 
+def test_the_first_look_waits_until_it_is_asked_for_and_a_mark_before_it_is_a_change(labels):
+    model = AnnotationModel(labels)
+    seen: list[int] = []
+    model.changed.connect(lambda: seen.append(1))
+    labels.data[...] = 0
+    model.rescan()
+    assert (model.rows, seen) == ((), [])
+    model = AnnotationModel(labels)
+    model.changed.connect(lambda: seen.append(2))
+    model.set_complete(AXIAL)
+    assert seen == [2]
+
+
 def test_a_look_counts_unless_there_was_a_later_one(labels):
     model, painted = AnnotationModel(labels), labels.data.copy()
     early = model.look()

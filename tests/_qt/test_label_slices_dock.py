@@ -148,7 +148,25 @@ def test_the_table_of_slices_is_used_with_the_keyboard(widget, qtbot, monkeypatc
     monkeypatch.setattr(QCheckBox, "setFocus", lambda box: focused.append(box))
     qtbot.keyClick(table.cellWidget(0, 0).findChild(QCheckBox), Qt.Key.Key_Space)
     assert AXIAL not in widget.annotated
-    assert focused[-1] is table.cellWidget(0, 0).findChild(QCheckBox), "the one that took its place"
+    assert focused == [], "it stayed where it was"
+    box = table.cellWidget(0, 0).findChild(QCheckBox)
+    assert not box.isChecked()
+    monkeypatch.setattr(table, "setFocus", lambda: focused.append(table))
+    widget._on_remove_requested(AXIAL)
+    assert focused == [table], "the slice is off the list"
+
+
+def test_boxes_and_buttons_of_slices_that_stay_are_kept(widget, viewer, wait):
+    table, layer = widget.panel.table, viewer.layers["labels"]
+    boxes = [table.cellWidget(row, 0) for row in range(3)]
+    layer.data_setitem(square(2), 1)
+    wait(lambda: table.rowCount() == 4)
+    assert [table.cellWidget(row, 0) for row in range(1, 4)] == boxes
+    assert [table.item(row, 2).text() for row in range(4)] == ["2", "6", "7", "8"]
+    layer.undo()
+    wait(lambda: table.rowCount() == 3)
+    assert [table.cellWidget(row, 0) for row in range(3)] == boxes
+    assert [table.item(row, 2).text() for row in range(3)] == ["6", "7", "8"]
 
 
 def test_the_table_follows_painting_undo_and_raw_writes(widget, viewer, wait):
@@ -196,6 +214,17 @@ def test_painted_slices_are_looked_for_beside_the_window(widget, viewer, wait, h
     held_look.go.set()
     wait(lambda: rows() == 4)
     assert threading.main_thread().ident not in held_look.threads
+
+
+def test_labels_are_looked_at_once_when_they_are_chosen_and_again_when_they_are_chosen_again(widget, viewer, held_look):
+    first, others = viewer.layers["labels"], viewer.add_labels(np.zeros_like(viewer.layers["labels"].data))
+    assert held_look.threads == []
+    widget.labels.setValue(others)
+    assert len(held_look.threads) == 1
+    first.data[2, :4, :4] = 1
+    widget.labels.setValue(first)
+    assert len(held_look.threads) == 2
+    assert widget.panel.table.rowCount() == 4
 
 
 def test_what_was_found_before_the_latest_stroke_or_mark_is_not_listed(widget, viewer, wait, held_look):

@@ -59,15 +59,14 @@ class AnnotationModel:
     """
 
     changed = Signal()
-    """The rows changed: a plane was ticked, unticked, removed, found, or painted in."""
+    """The rows changed: a plane was ticked, unticked, removed, found, or painted in. The first look changes nothing."""
 
     def __init__(self, layer: Labels) -> None:
         self._layer = ref(layer)
         self._proposed: frozenset[AnnotatedSlice] = frozenset()
         self._dismissed: frozenset[AnnotatedSlice] = frozenset()
-        self._rows: tuple[SliceRow, ...] = ()
+        self._rows: tuple[SliceRow, ...] | None = None
         self._looks = 0
-        self.rescan()
 
     @property
     def layer(self) -> Labels:
@@ -78,7 +77,10 @@ class AnnotationModel:
 
     @property
     def rows(self) -> tuple[SliceRow, ...]:
-        """All planes, annotated or proposed, sorted by axis and index."""
+        """All planes, annotated or proposed, sorted by axis and index; asked first, it looks at the labels."""
+        if self._rows is None:
+            self.rescan()
+        assert self._rows is not None
         return self._rows
 
     @property
@@ -89,7 +91,7 @@ class AnnotationModel:
     @property
     def proposed(self) -> tuple[AnnotatedSlice, ...]:
         """The planes that look painted but are not ticked, sorted."""
-        return tuple(sorted(self._proposed))
+        return tuple(row.plane for row in self.rows if not row.complete)
 
     @property
     def can_be_scanned(self) -> bool:
@@ -143,7 +145,7 @@ class AnnotationModel:
 
     def shows_only_crossings(self, plane: AnnotatedSlice) -> bool:
         """Tell whether a plane is painted nowhere but where others of the list cross it."""
-        others = [row.plane for row in self._rows if row.plane != plane]
+        others = [row.plane for row in self.rows if row.plane != plane]
         painted = np.asarray(full_resolution(self.layer)[plane.selector()]) != 0
         return bool(painted.any() and not painted[~crossings(shape_of(self.layer), plane, others)].any())
 
@@ -157,14 +159,16 @@ class AnnotationModel:
         return [*_told_values(labels, wanted), *told]
 
     def _write(self, planes: Iterable[AnnotatedSlice]) -> None:
+        if self._rows is None:
+            self.rescan()  # what is ticked now is a change
         set_annotated_slices(self.layer, sorted(planes))
 
     def _update_rows(self) -> None:
         complete = set(self.complete)
         planes = sorted(complete | self._proposed)
         rows = tuple(SliceRow(plane, self._voxels(plane), plane in complete) for plane in planes)
-        if rows != self._rows:
-            self._rows = rows
+        before, self._rows = self._rows, rows
+        if before is not None and before != rows:
             self.changed.emit()
 
     def _voxels(self, plane: AnnotatedSlice) -> int:

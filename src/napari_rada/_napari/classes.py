@@ -49,7 +49,9 @@ class _Values(NamedTuple):
         checksum = zlib.crc32(values.data)
         if known is not None and known.checksum == checksum:
             return known
-        return cls(checksum, frozenset(int(value) for value in np.unique(values[values != 0])))
+        flat = values.ravel()
+        ends = np.append(flat[1:] != flat[:-1], True)  # of runs of one value: few are left to be sorted
+        return cls(checksum, frozenset(int(value) for value in np.unique(flat[ends])) - {0})
 
 
 class ClassModel:

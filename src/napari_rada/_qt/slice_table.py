@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from psygnal import Signal
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
+    QAbstractButton,
     QAbstractItemView,
     QCheckBox,
     QHBoxLayout,
@@ -45,7 +46,8 @@ class SliceTable(QuietTable):
     def __init__(self) -> None:
         super().__init__(0, len(COLUMNS))
         self._rows: tuple[SliceRow, ...] = ()
-        self._fields: dict[tuple[AnnotatedSlice, str], QWidget] = {}
+        self._fields: dict[tuple[AnnotatedSlice, str], QAbstractButton] = {}
+        self._drawn: dict[AnnotatedSlice, tuple[SliceRow, str]] = {}
         self.setHorizontalHeaderLabels(list(COLUMNS))
         rows, header = self.verticalHeader(), self.horizontalHeader()
         assert rows is not None
@@ -65,18 +67,25 @@ class SliceTable(QuietTable):
         self.cellActivated.connect(self._on_cell_chosen)
 
     def set_data(self, rows: Sequence[SliceRow], grid: Grid | None) -> None:
-        """Show rows; the grid names their planes. A box or button that has the focus has it again afterwards."""
+        """Show rows, sorted by their planes, which the grid names.
+
+        Boxes and buttons of slices that stay are kept, with the focus that one may have: making them takes longest. The
+        table takes the focus of one that is gone.
+        """
         focus = next((key for key, field in self._fields.items() if field.hasFocus()), None)
-        self._rows, self._fields = tuple(rows), {}
-        self.setRowCount(len(rows))
+        self._make_room([row.plane for row in rows])
         for position, row in enumerate(rows):
+            if row.plane not in self._drawn:
+                self.setCellWidget(position, 0, self._tick(row.plane))
+                self.setCellWidget(position, len(COLUMNS) - 1, self._buttons(row.plane))
+            self._set_ticked(row)
             name = f"axis {row.plane.axis}" if grid is None else grid.plane_name(row.plane.axis)
-            for column, text in enumerate((name, str(row.plane.index), f"{row.voxels:,}"), start=1):
-                self.setItem(position, column, _cell(text, numeric=column > 1, proposed=not row.complete))
-            self.setCellWidget(position, 0, self._tick(row))
-            self.setCellWidget(position, len(COLUMNS) - 1, self._buttons(row.plane))
-        if focus is not None:
-            self._fields.get(focus, self).setFocus()
+            if self._drawn.get(row.plane) != (row, name):
+                self._drawn[row.plane] = row, name
+                self._draw(position, row, name)
+        self._rows = tuple(rows)
+        if focus is not None and focus not in self._fields:
+            self.setFocus()
 
     def value(self) -> AnnotatedSlice | None:
         """Return the selected slice."""
@@ -99,12 +108,33 @@ class SliceTable(QuietTable):
         else:
             super().keyPressEvent(event)
 
-    def _tick(self, row: SliceRow) -> QWidget:
-        box = QCheckBox()
+    def _make_room(self, planes: Sequence[AnnotatedSlice]) -> None:
+        """Take other slices off the table, and put empty rows where there are new ones."""
+        shown = [row.plane for row in self._rows]
+        gone = set(shown) - set(planes)
+        for position in reversed([position for position, plane in enumerate(shown) if plane in gone]):
+            self.removeRow(position)
+        for position in [position for position, plane in enumerate(planes) if plane not in self._drawn]:
+            self.insertRow(position)
+        self._fields = {key: field for key, field in self._fields.items() if key[0] not in gone}
+        self._drawn = {plane: drawn for plane, drawn in self._drawn.items() if plane not in gone}
+
+    def _set_ticked(self, row: SliceRow) -> None:
+        """Let a box be as its row is, also after a click that was refused."""
+        box = self._fields[row.plane, COLUMNS[0]]
+        box.blockSignals(True)
         box.setChecked(row.complete)
+        box.blockSignals(False)
+
+    def _draw(self, position: int, row: SliceRow, name: str) -> None:
+        for column, text in enumerate((name, str(row.plane.index), f"{row.voxels:,}"), start=1):
+            self.setItem(position, column, _cell(text, numeric=column > 1, proposed=not row.complete))
+
+    def _tick(self, plane: AnnotatedSlice) -> QWidget:
+        box = QCheckBox()
         box.setToolTip("Tick when this slice is annotated completely: inside it 0 then means background")
-        box.toggled.connect(lambda checked: self.completeChanged.emit(row.plane, checked))
-        self._fields[row.plane, COLUMNS[0]] = box
+        box.toggled.connect(lambda checked: self.completeChanged.emit(plane, checked))
+        self._fields[plane, COLUMNS[0]] = box
         holder = QWidget()
         holder.setStyleSheet("background: transparent")
         layout = QHBoxLayout(holder)
