@@ -11,7 +11,7 @@ from napari_rada.data.case import Case
 from napari_rada.data.classes import ClassTable
 from napari_rada.data.grid import Grid
 from napari_rada.data.slices import AnnotatedSlice
-from napari_rada.data.slips import GROWTH, Slip, find_slips, tell_slips, told_slips
+from napari_rada.data.slips import GROWTH, USUAL, Slip, find_slips, tell_slips, told_many, told_slips
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -142,3 +142,16 @@ def test_of_many_slices_some_are_named() -> None:
     slips = [Slip(AnnotatedSlice(0, index), 4) for index in range(5)]
     (told,) = tell_slips(slips, [], GRID)
     assert told.startswith("label 4 is a closed outline in axial slice 0, axial slice 1, axial slice 2 and 2 more;")
+
+
+def test_structures_are_counted_in_annotated_slices_and_told_if_they_are_many() -> None:
+    labels = np.zeros(GRID.shape, dtype=np.uint16)
+    labels[30, : USUAL + 1] = np.arange(USUAL + 1)[:, None]
+    labels[50] = 99
+    assert told_many(case_of(labels, [(0, 30)])) is None
+    labels[30, 40:50] = 70
+    assert told_many(case_of(labels, [(0, 30)])) == (
+        f"scan: {USUAL + 1} structures are annotated, one for each label value, and every one takes time of its own; "
+        "if they are parts of one structure, give them one label."
+    )
+    assert told_many(Case.create(np.random.default_rng(0).random((4, 4, 4)))) is None

@@ -33,7 +33,7 @@ def double():
         torch.set_default_dtype(torch.float32)
 
 
-def test_slips_of_painting_are_told_once_by_whatever_uses_the_annotation(tmp_path):
+def test_slips_of_painting_are_told_once_by_whatever_uses_the_annotation(tmp_path, monkeypatch):
     case = ball_case()
     labels = case.labels.copy()
     labels[CENTRE[0]] &= ball(radius=5.0)[CENTRE[0]] ^ 1
@@ -51,6 +51,11 @@ def test_slips_of_painting_are_told_once_by_whatever_uses_the_annotation(tmp_pat
     assert told(predict, outlined) == slip
     assert told(predict, ball_case(labelled=False)) == []
     assert told(pipeline.propagate, case, config) == []
+    monkeypatch.setattr("napari_rada.data.slips.USUAL", 0)
+    many = "ball: 1 structures are annotated, one for each label value, and every one takes time of its own"
+    assert told(pipeline.propagate, outlined, config) == [many, *slip]
+    assert told(pipeline.train, [outlined], tmp_path / "other", config) == [many, *slip]
+    assert told(predict, outlined) == [many, *slip]
 
 
 @pytest.mark.parametrize(("patches", "taught"), [(0, ["a"]), (1, ["a", "b", "c"])])

@@ -34,6 +34,12 @@ def test_an_outline_that_was_not_filled_is_told():
     assert [hint.split(";")[0] for hint in found.hints] == ["ball: label 1 is a closed outline in axial slice 10"]
 
 
+def test_structures_that_are_many_are_told(monkeypatch):
+    monkeypatch.setattr("napari_rada.data.slips.USUAL", 0)
+    (hint,) = preflight([ball_case()], tiny_config()).hints
+    assert hint.startswith("ball: 1 structures are annotated")
+
+
 def test_a_time_budget_is_the_time():
     assert preflight([ball_case()], tiny_config(training__minutes=3)).seconds == 180
 

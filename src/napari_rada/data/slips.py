@@ -1,6 +1,6 @@
-"""Slips of painting in annotated slices: outlines that were not filled, and spots far from the rest of a structure.
+"""Slips of painting in annotated slices: outlines that were not filled, spots far from the rest, labels of instances.
 
-Both can be right, as the wall of a vessel or a second part are; so they are told, and nothing is changed.
+All can be right, as the wall of a vessel or a second part are; so they are told, and nothing is changed.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ SPOT = 0.1
 """Largest share that a spot has of the paint of its structure in the slice."""
 GROWTH = 1.3
 """So many times as large a spot that is told makes the box around its structure, at the least."""
+USUAL = 30
+"""More structures than this are told: each takes time of its own, and parts of one are often labelled so by mistake."""
 MOST_TOLD = 3
 """So many slices are named in a sentence."""
 TOUCHING = np.ones((3, 3), dtype=np.bool_)
@@ -52,6 +54,19 @@ class _Part:
     first: NDArray[np.intp]
     last: NDArray[np.intp]
     alone: bool
+
+
+def told_many(case: Case) -> str | None:
+    """Say how many structures are annotated, if they are many; None if they are not. To be told first: it is quick."""
+    if case.labels is None:
+        return None
+    many = np.count_nonzero(np.unique(case.labels[case.known]))
+    if many <= USUAL:
+        return None
+    return (
+        f"{case.name}: {many} structures are annotated, one for each label value, and every one takes time of its own; "
+        "if they are parts of one structure, give them one label."
+    )
 
 
 def told_slips(case: Case) -> list[str]:

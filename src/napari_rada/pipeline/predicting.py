@@ -12,7 +12,7 @@ from napari_rada.data.case import Case, one_case
 from napari_rada.data.grid import told_out_of_scale
 from napari_rada.data.orientation import told_turned, turn_of
 from napari_rada.data.slices import named_slices
-from napari_rada.data.slips import told_slips
+from napari_rada.data.slips import told_many, told_slips
 from napari_rada.errors import InputError
 from napari_rada.events import Listener, Stage, StageProgress, ignore, tell
 from napari_rada.inference.cleanup import CleanUp
@@ -78,7 +78,7 @@ def predict(
     run = TrainedRun.open(run_dir, given, weights)
     config, classes, case = run.config, run.classes, run.case
     run.check_completable()
-    tell(listener, told_turned(case, config.data.orientation), *told_slips(given))
+    tell(listener, told_turned(case, config.data.orientation), told_many(given), *told_slips(given))
     turn = turn_of(case, config.data.orientation)
     work = Work(turn.case(case), classes, config, control, listener)
     with computing(config.threads):

@@ -10,7 +10,7 @@ from napari_rada.config import as_config
 from napari_rada.control import RunControl
 from napari_rada.data.box import told_cut_short
 from napari_rada.data.case import Case, check_trainable, one_case
-from napari_rada.data.slips import told_slips
+from napari_rada.data.slips import told_many, told_slips
 from napari_rada.events import Listener, ignore, tell
 from napari_rada.inference.cleanup import CleanUp
 from napari_rada.inference.ensemble import Inside, mean_disagreement
@@ -46,6 +46,7 @@ def propagate(
     control = control or RunControl()
     case = one_case(case)
     classes = check_trainable([case])
+    tell(listener, told_many(case))
     tell(listener, told_cut_short(case, config.data.crop_margin), *told_slips(case))
     work = Work(case, classes, config, control, listener)
     with computing(config.threads):

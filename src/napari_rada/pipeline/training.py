@@ -11,7 +11,7 @@ from napari_rada.control import RunControl
 from napari_rada.data.box import told_cut_short
 from napari_rada.data.case import Case, as_cases, check_trainable
 from napari_rada.data.orientation import told_turned, turn_of
-from napari_rada.data.slips import told_slips
+from napari_rada.data.slips import told_many, told_slips
 from napari_rada.events import FinishReason, Listener, ignore, tell
 from napari_rada.guidance.files import find_files
 from napari_rada.memory import shortage_explained
@@ -169,4 +169,5 @@ def tell_what_is_left_out(job: Job, cases: Sequence[Case]) -> None:
     """Tell which of the cases do not teach, and what may be wrong with the annotation of those that do."""
     tell(job.told, left_out(cases, job.config))
     for case in job.cases:
+        tell(job.told, told_many(case))
         tell(job.told, told_cut_short(case, job.config.data.crop_margin), *told_slips(case))

@@ -13,7 +13,7 @@ import torch
 
 from napari_rada.data.box import told_cut_short
 from napari_rada.data.case import check_trainable
-from napari_rada.data.slips import told_slips
+from napari_rada.data.slips import told_many, told_slips
 from napari_rada.models.device import autocast, autocasts, computing, learns_in_bfloat16, resolve_device
 from napari_rada.models.networks import NetworkInput, count_cues
 from napari_rada.models.triple_view import TripleViewModel
@@ -69,7 +69,8 @@ def preflight(cases: Sequence[Case], config: RunConfig) -> Preflight:
     parts = halves(config) if teaches_itself(config, cases) else (config,)
     budget = config.training.minutes
     seconds = 60.0 * budget if budget else sum(_seconds(len(classes), part) for part in parts)
-    told = [left_out(cases, config), *(told_cut_short(case, config.data.crop_margin) for case in cases)]
+    cut_short = (told_cut_short(case, config.data.crop_margin) for case in cases)
+    told = [left_out(cases, config), *map(told_many, cases), *cut_short]
     slips = [slip for case in cases for slip in told_slips(case)]
     return Preflight(memory, seconds, (*_hints(cases), *(hint for hint in told if hint), *slips))
 
