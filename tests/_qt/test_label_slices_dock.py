@@ -767,6 +767,15 @@ def test_a_preview_of_a_scan_that_is_gone_is_not_shown(widget, viewer, wait, eng
     assert "Preview" not in widget.message.value()
 
 
+def test_what_was_told_of_a_preview_goes_with_it(widget, viewer, wait):
+    widget.detect()
+    widget.propagate()
+    wait(lambda: not widget.job.is_running)
+    assert widget.message.value().startswith("Preview in layer")
+    viewer.layers.remove(viewer.layers[-1])
+    assert widget.message.value() == ""
+
+
 def test_slices_of_labels_that_are_read_in_parts_are_marked_by_hand(widget, viewer):
     dask = pytest.importorskip("dask.array")
     labels, scan = viewer.layers["labels"], viewer.layers["scan"]

@@ -404,6 +404,21 @@ def test_a_mask_that_was_removed_is_not_saved(ready, viewer, tmp_path):
     assert ready.message.value() == "There is no mask in the layer list; predict first."
 
 
+def test_what_was_told_of_layers_goes_with_the_last_of_them(widget, viewer, wait):
+    widget.outputs.setValue(("mask", "probability"))
+    widget.predict()
+    wait(lambda: not widget.job.is_running)
+    viewer.layers.remove("scan mask")
+    assert widget.message.value().startswith("Added 'scan mask' and 'scan probability'")
+    viewer.layers.remove("scan probability")
+    assert widget.message.value() == ""
+    widget.predict()
+    wait(lambda: not widget.job.is_running)
+    widget.message.setValue("Something else.")
+    viewer.layers.clear()
+    assert widget.message.value() == "Something else."
+
+
 def test_clean_up_is_off_until_it_is_asked_for(ready, wait, engine):
     ready.clean_up.setValue(CleanUp(2.5, fill_holes=True))
     ready.predict()

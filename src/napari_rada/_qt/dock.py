@@ -35,12 +35,14 @@ from napari_rada._qt.worker import JobPump, prepare_threads, spawn
 from napari_rada.errors import RadaError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from napari.components import ViewerModel
+    from napari.layers import Layer
 
     from napari_rada._napari.devices import DeviceChoice
     from napari_rada._qt.device_combo import DeviceCombo
+    from napari_rada._qt.message import Kind
     from napari_rada._qt.theme import Colours
 
 _closing: dict[int, QWidget] = {}
@@ -65,6 +67,7 @@ class Dock(QWidget):
         self.message = Message()
         self._cleanup: list[Callable[[], None]] = []
         self._docked = False
+        self._told_of: tuple[str, list[Layer]] = "", []
         self._wheel = WheelGuard(self)
         self.copier = Copier(self)
         self.copier.copied.connect(self.message.setValue)
@@ -79,6 +82,8 @@ class Dock(QWidget):
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(area)
         viewer.events.theme.connect(self._on_theme_changed)
+        viewer.layers.events.removed.connect(self._on_layer_gone)
+        self.on_shut(lambda: viewer.layers.events.removed.disconnect(self._on_layer_gone))
         self.on_shut(lambda: viewer.events.theme.disconnect(self._on_theme_changed))
 
     @property
@@ -128,6 +133,11 @@ class Dock(QWidget):
         if self.message.is_error:
             self.message.setValue("")
 
+    def tell_of(self, layers: Iterable[Layer], sentence: str, kind: Kind = "info") -> None:
+        """Show a sentence about layers; it goes with the last of them."""
+        self.message.setValue(sentence, kind)
+        self._told_of = sentence, list(layers)
+
     def after_stroke(self, action: Callable[[], None]) -> None:
         """Do something that turns the viewer once no button of the mouse is down, so that no stroke is torn apart."""
         if QApplication.mouseButtons() == Qt.MouseButton.NoButton:
@@ -176,6 +186,14 @@ class Dock(QWidget):
                 dock.show()
                 dock.raise_()
                 return
+
+    def _on_layer_gone(self, event: object) -> None:
+        del event
+        sentence, layers = self._told_of
+        left = [layer for layer in layers if layer in self.viewer.layers]
+        self._told_of = sentence, left
+        if layers and not left:
+            self.message.takeBack(sentence)
 
     def _on_theme_changed(self) -> None:
         self.apply_colours(self.colours)

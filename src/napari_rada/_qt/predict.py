@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari.layers import Image, Labels
+from napari.layers import Image, Labels, Layer
 from qtpy.QtCore import QUrl
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QCheckBox, QFileDialog, QHBoxLayout, QPushButton
@@ -176,11 +176,10 @@ class PredictWidget(Dock):
             where = describe(grid_of(image), plane)
             self.viewer.layers.selection.active = labels
             if changed:
-                self.message.setValue(
-                    f"Wrote {where} into '{labels.name}'. Correct it, mark it as annotated, then continue training."
-                )
+                told = f"Wrote {where} into '{labels.name}'. Correct it, mark it as annotated, then continue training."
             else:
-                self.message.setValue(f"'{labels.name}' shows the prediction in {where} already.")
+                told = f"'{labels.name}' shows the prediction in {where} already."
+            self.tell_of([labels], told)
 
     def save_mask(self, path: Path | str) -> None:
         """Save the latest mask through napari's own writers, in the geometry of its image's file."""
@@ -404,10 +403,10 @@ class PredictWidget(Dock):
             self._notices[job].append(event.message)
             self.message.setValue(event.message, "warning")
 
-    def _tell_done(self, job: Job, told: str) -> None:
+    def _tell_done(self, job: Job, layers: Sequence[Layer], told: str) -> None:
         """Tell what was added, and everything that the job had to say on the way, each sentence once."""
         notices = dict.fromkeys(self._notices[job])
-        self.message.setValue(" ".join([told, *notices]), "warning" if notices else "info")
+        self.tell_of(layers, " ".join([told, *notices]), "warning" if notices else "info")
 
     def _on_predicted(self, predictions: list[Prediction | None] | VolumeResult) -> None:
         """Show what was predicted; the first of it is what is suggested from, accepted and saved."""
@@ -416,16 +415,18 @@ class PredictWidget(Dock):
             return
         images, self._images = self._images, []
         done = [(image, found) for image, found in zip(images, predictions, strict=True) if found is not None]
-        told = []
+        told: list[str] = []
+        shown: list[Layer] = []
         with self.telling_errors():
             for image, prediction in done:
                 added = add_layers(self.viewer, prediction_to_layer_data(prediction, image, self.outputs.value()))
                 names = " and ".join(f"'{layer.name}'" for layer in added)
+                shown += added
                 told.append(f"Added {names} ({prediction.sizes(CLASSES_TOLD)}).")
                 if prediction is done[0][1]:
                     self.prediction, self._image = prediction, image
                     self.mask_layer = next((layer for layer in added if isinstance(layer, Labels)), None)
-            self._tell_done(self.job, " ".join(told))
+            self._tell_done(self.job, shown, " ".join(told))
         self._draw_buttons()
 
     def _show_volume(self, result: VolumeResult) -> None:
@@ -434,7 +435,7 @@ class PredictWidget(Dock):
         self.prediction, self._image, self.mask_layer = None, None, None
         with self.telling_errors():
             (layer,) = add_layers(self.viewer, [result_to_layer_data(result, image)])
-            self._tell_done(self.job, f"Added '{layer.name}', which is read from {result.out}.")
+            self._tell_done(self.job, [layer], f"Added '{layer.name}', which is read from {result.out}.")
         self._draw_buttons()
 
     def _on_image_changed(self, image: Image | None) -> None:
@@ -459,7 +460,7 @@ class PredictWidget(Dock):
         with self.telling_errors():
             (layer,) = add_layers(self.viewer, [explanation_to_layer_data(explanation, image)])
             guidance = explanation.provenance.get("guidance", "none")
-            self._tell_done(self.explain_job, f"Added '{layer.name}' (guidance: {guidance}).")
+            self._tell_done(self.explain_job, [layer], f"Added '{layer.name}' (guidance: {guidance}).")
 
     def _on_suggested(self, suggestion: Suggestion) -> None:
         self.after_stroke(lambda: self._turn_to(suggestion))
