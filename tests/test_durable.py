@@ -80,6 +80,27 @@ def test_a_refusal_is_one_sentence_and_keeps_the_old_file(tmp_path, monkeypatch,
     assert [found.name for found in tmp_path.iterdir()] == ["a.txt"]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no limit to the size of files")
+def test_a_stack_for_which_there_is_no_room_is_told_in_words(tmp_path):
+    """What numpy says of it are two numbers."""
+    code = (
+        "import resource, signal, sys, numpy as np\n"
+        "from napari_rada import io\n"
+        "from napari_rada.data.grid import Grid\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))\n"
+        "try:\n"
+        "    io.write_volume(sys.argv[1], np.ones((50, 60, 70)), Grid.from_spacing((50, 60, 70), (1, 1, 1)))\n"
+        "except ValueError as error:\n"
+        "    print(error)\n"
+    )
+    told = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", code, str(tmp_path / "stack.tif")], check=True, capture_output=True, text=True
+    )
+    assert "stack.tif cannot be written (there is no room for a file of this size); choose another" in told.stdout
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_that_was_deleted_is_one_sentence(tmp_path):
     with pytest.raises(InputError, match="cannot be written \\(No such file or directory\\)"):
         write_text(tmp_path / "gone" / "a.txt", "new")

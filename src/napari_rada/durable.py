@@ -33,6 +33,8 @@ PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6) if os.name == "nt" else ()
 """How long is waited, again and again, for whoever holds a file on Windows: scanners, indexers, readers, OneDrive."""
 LONGEST = 259 if os.name == "nt" else None
 """Characters of a path that Windows takes unless it was told to take more; what it says of longer ones is no help."""
+CUT_OFF = re.compile(r"\d+ requested and \d+ written")
+"""What numpy says where a disk took less than was to be written; it lost the reason."""
 NOT_FLUSHED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EACCES}
 """What network and container disks answer that cannot flush a folder; the file in it is on the disk already."""
 
@@ -120,6 +122,8 @@ def remove_leftovers(folder: Path) -> None:
 
 def reason_of(problem: OSError) -> str:
     """Say in a few words why the operating system refused."""
+    if problem.errno is None and CUT_OFF.fullmatch(str(problem)):
+        return "there is no room for a file of this size"
     return problem.strerror or " ".join(str(problem).split()) or type(problem).__name__
 
 
