@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import os
 import shutil
 from dataclasses import replace
@@ -201,6 +202,67 @@ def test_paint_is_not_lost_to_another_window(keeper, tmp_path, image, labels):
         assert other.flush() == path
     shutil.copyfile(path.with_name(path.name + ".3"), tmp_path / "kept.nii.gz")
     assert [read_volume(file).array[0, 0, 0] for file in (path, tmp_path / "kept.nii.gz")] == [4, 2]
+
+
+def window(folder, image, labels) -> tuple[LabelsKeeper, Labels]:
+    """Return another window on the same scan, with labels of its own of the same name."""
+    own = Labels(labels.data.copy(), name=labels.name, scale=image.scale, units=image.units)
+    keeper = LabelsKeeper(lambda: folder)
+    keeper.set_layers(image, own)
+    return keeper, own
+
+
+def value_in(file, folder) -> int:
+    """Return what is painted in a file of labels, or in one that was kept."""
+    copied = shutil.copyfile(file, folder / "copied.nii.gz")
+    return int(read_volume(copied).array[0, 0, 0])
+
+
+@pytest.mark.parametrize("moment", ["napari_rada.io.formats.write_nifti", "napari_rada._napari.autosave.write_sidecar"])
+def test_paint_that_another_window_saves_meanwhile_is_kept(keeper, tmp_path, image, labels, monkeypatch, moment):
+    """While the labels are written, and between them and their sidecar."""
+    paint(labels, 1)
+    path = keeper.flush()
+    other, theirs = window(tmp_path, image, labels)
+    module, name = moment.rsplit(".", 1)
+    write = getattr(importlib.import_module(module), name)
+
+    def slowly(*arguments, **settings):
+        monkeypatch.setattr(moment, write)
+        if name == "write_sidecar":
+            write(*arguments, **settings)
+        paint(theirs, 2)
+        other.flush()
+        if name == "write_nifti":
+            write(*arguments, **settings)
+
+    monkeypatch.setattr(moment, slowly)
+    for value in (3, 4):
+        paint(labels, value)
+        keeper.flush()
+    kept = {value_in(file, tmp_path) for file in path.parent.glob(f"{path.name}.*")}
+    assert (value_in(path, tmp_path), 2 in kept) == (4, True)
+
+
+@pytest.mark.parametrize("refused", ["napari_rada.io.formats.write_nifti", "shutil.copyfile"])
+def test_tries_that_fail_pile_up_no_copies_of_the_older_file(keeper, tmp_path, image, labels, monkeypatch, refused):
+    paint(labels, 1)
+    path = keeper.flush()
+    later, again = window(tmp_path, image, labels)
+    paint(again, 2)
+
+    def refuse(source, target, *_arguments):
+        (target if refused == "shutil.copyfile" else source).write_bytes(b"cut off")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as full:
+        full.setattr(refused, refuse)
+        for _ in range(3):
+            with pytest.raises(InputError, match="No space left"):
+                later.flush()
+        assert not list(path.parent.glob(f"{path.name}.*"))
+    later.flush()
+    assert [value_in(file, tmp_path) for file in sorted(path.parent.glob(f"{path.name}*"))] == [2, 1]
 
 
 @pytest.mark.parametrize("values", [(-1, 300), (3_000_000, 1), (-3_000_000, 3_000_000)])

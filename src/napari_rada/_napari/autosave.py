@@ -32,7 +32,7 @@ from napari_rada._napari.layers import (
 )
 from napari_rada.data.classes import ClassInfo, label_dtype
 from napari_rada.data.slices import AnnotatedSlice
-from napari_rada.durable import reason_of
+from napari_rada.durable import reason_of, written_whole
 from napari_rada.errors import InputError
 from napari_rada.io.annotations import write_sidecar
 
@@ -88,14 +88,13 @@ class Annotation:
         """Another one if anything changed."""
         return _mark(self.labels, self.planes, self.classes)
 
-    def write(self, path: Path, *, keep_old: bool = False) -> None:
+    def write(self, path: Path, before: Callable[[Path], None] | None = None) -> None:
         """Write labels and sidecar, whole or not at all, into a folder that is made if it is missing.
 
         Parameters
         ----------
-        keep_old
-            Keep what is painted in the file that is replaced, under a name that ends in `.1`, or in a higher number
-            where there is one already. This is also done where nothing is painted in the new one.
+        before
+            Called when the labels are written, with their temporary name, before they replace those at `path`.
 
         Raises
         ------
@@ -104,11 +103,10 @@ class Annotation:
         """
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            if keep_old or not self.labels.any():
-                _keep(path)
         except OSError as problem:
             raise InputError(f"{path} cannot be written ({reason_of(problem)}); {BY_HAND}.") from None
-        io.write_volume(path, self.labels.astype(label_dtype(self.labels)), self.grid, None, remedy=BY_HAND)
+        labels = self.labels.astype(label_dtype(self.labels))
+        io.write_volume(path, labels, self.grid, None, remedy=BY_HAND, before=before)
         write_sidecar(path, self.planes, self.classes, remedy=BY_HAND)
 
 
@@ -192,11 +190,16 @@ class LabelsKeeper:
         with self._writing:
             if number < self._written or annotation.mark == self._marks[layer]:
                 return None
-            written = self._files.get(layer)
-            annotation.write(path, keep_old=written is None or written != _version(path))
+
+            def replace(temporary: Path) -> None:
+                last = self._files.get(layer)
+                if last is None or last != _version(path) or not annotation.labels.any():
+                    _keep(path)
+                # The final name may be another window's file a moment later.
+                self._files[layer] = (path, temporary.stat().st_mtime_ns)
+
+            annotation.write(path, replace)
             self._marks[layer], self._written = annotation.mark, number
-            if (version := _version(path)) is not None:
-                self._files[layer] = version
         return path
 
 
@@ -269,13 +272,14 @@ def _version(path: Path) -> tuple[Path, int] | None:
 
 
 def _keep(path: Path) -> None:
-    """Copy labels, if any are painted in the file, and their sidecar to names that end in one of `OLD`."""
+    """Copy labels, if any are painted in the file, and their sidecar to names that end in one of `OLD`, each whole."""
     if not path.exists() or not _is_painted(path):
         return
     free = next((old for old in OLD if not path.with_name(path.name + old).exists()), OLD[-1])
     for file in (path, io.sidecar_path(path)):
         if file.exists():
-            shutil.copyfile(file, file.with_name(file.name + free))
+            with written_whole(file.with_name(file.name + free), remedy=BY_HAND) as temporary:
+                shutil.copyfile(file, temporary)
 
 
 def _is_painted(path: Path) -> bool:

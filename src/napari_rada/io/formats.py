@@ -14,6 +14,8 @@ from napari_rada.io.tiff import read_tiff, write_tiff
 from napari_rada.memory import shortage_explained
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from napari_rada.io.volume import Volume
@@ -49,7 +51,13 @@ def lost_in(path: Path | str, grid: Grid) -> str:
 
 
 def write_volume(
-    path: Path | str, array: NDArray[Any], grid: Grid, like: Path | None = None, *, remedy: str = REMEDY
+    path: Path | str,
+    array: NDArray[Any],
+    grid: Grid,
+    like: Path | None = None,
+    *,
+    remedy: str = REMEDY,
+    before: Callable[[Path], None] | None = None,
 ) -> None:
     """Write a volume, replacing a file of that name only when the new one is complete.
 
@@ -66,6 +74,8 @@ def write_volume(
         shape, affine, qform, sform, codes, units; TIFF: resolution tags, ImageJ or OME calibration).
     remedy
         The advice where the operating system refuses.
+    before
+        Called when the new file is complete, with its temporary name, before it replaces the old one.
 
     Raises
     ------
@@ -81,6 +91,8 @@ def write_volume(
     try:
         with written_whole(path, remedy=remedy) as temporary:
             write(temporary, array, grid, like)
+            if before is not None:
+                before(temporary)
     except RadaError:
         raise
     except ValueError as error:
