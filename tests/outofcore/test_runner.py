@@ -8,6 +8,7 @@ from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING
 
 import dask.array
+import distributed
 import numpy as np
 import pytest
 from distributed import KilledWorker, LocalCluster
@@ -41,10 +42,14 @@ def refuse(box: Box, control: RunControl) -> int:
     raise InputError(f"The unit {box[0][0]} cannot be read.")
 
 
+def time_out(box: Box, control: RunControl) -> int:
+    raise TimeoutError("The disk does not answer.")
+
+
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """A cluster inside this process, which takes no time to start."""
-    with LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0") as cluster:
         yield cluster.scheduler_address
 
 
@@ -90,6 +95,44 @@ def test_workers_that_are_all_gone_are_told(monkeypatch: pytest.MonkeyPatch) -> 
         own.scale(0)
         with pytest.raises(RadaError, match="has lost all of its workers"):
             list(cluster.map(first, BOXES, RunControl()))
+
+
+def test_workers_that_are_lost_with_results_are_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a worker has computed lies with it until it is fetched; waiting for that would never end."""
+    monkeypatch.setattr(runner, "PATIENCE_S", 1.0)
+    monkeypatch.setattr(runner, "GATHER_S", 0.2)
+    wait = distributed.wait
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0") as own,
+        Cluster(own.scheduler_address) as cluster,
+    ):
+
+        def waited(pending: set[distributed.Future], **settings: object) -> object:
+            if not own.workers:
+                return wait(pending, **settings)
+            found = wait(pending)
+            own.sync(own.workers.pop(0).close)
+            return found
+
+        monkeypatch.setattr("distributed.wait", waited)
+        with pytest.raises(RadaError, match="has lost all of its workers"):
+            list(cluster.map(first, BOXES, RunControl()))
+    assert not [record for record in caplog.records if record.name in ("asyncio", "distributed.client")]
+
+
+def test_a_unit_whose_disk_does_not_answer_in_time_is_told(address: str) -> None:
+    with Cluster(address) as cluster, pytest.raises(TimeoutError, match="does not answer"):
+        list(cluster.map(time_out, BOXES, RunControl()))
+
+
+def test_lost_connections_are_not_told_by_the_library_with_their_tracebacks(address: str) -> None:
+    log = logging.getLogger("distributed.batched")
+    before = log.isEnabledFor(logging.INFO)
+    with Cluster(address):
+        assert not log.isEnabledFor(logging.INFO)
+    assert log.isEnabledFor(logging.INFO) == before
 
 
 def test_workers_that_are_lost_again_and_again_are_told(address: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,8 @@ import threading
 import time
 from asyncio import TimeoutError as AsyncTimeoutError  # another one before Python 3.11
 from concurrent.futures import CancelledError
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 
 from napari_rada.control import RunControl
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
-    from distributed import Client
+    from distributed import Client, Future
 
     from napari_rada.data.box import Box
 
@@ -27,6 +29,8 @@ R = TypeVar("R")
 Unit: TypeAlias = "Box"
 WAIT_S = 0.25
 """How often a cluster is left for a look at the stop request."""
+GATHER_S = 5.0
+"""How long to wait for the result of a unit that is computed: the worker that holds it may be lost meanwhile."""
 PATIENCE_S = 10.0
 """How long to wait for a scheduler, for its first worker, and for another one when all are gone."""
 
@@ -73,6 +77,8 @@ class Cluster:
             raise MissingDependencyError(
                 f"Computing on a cluster needs the package distributed; {SCALE_EXTRA}."
             ) from None
+        self._log = logging.getLogger("distributed")
+        self._level = self._log.level
         try:
             self._client: Client = Client(address, timeout=PATIENCE_S, set_as_default=False)
         except (OSError, AsyncTimeoutError, ValueError, TypeError) as error:
@@ -87,6 +93,7 @@ class Cluster:
             raise InputError(
                 f"The scheduler {address} has no workers; start some with: dask worker {address}."
             ) from None
+        self._log.setLevel(logging.WARNING)  # below that it tells of lost connections, with their tracebacks
 
     def __enter__(self) -> Cluster:
         return self
@@ -104,6 +111,7 @@ class Cluster:
             self._client.close()
         finally:
             log.disabled = muted
+            self._log.setLevel(self._level)
 
     def map(self, work: Callable[[Unit, RunControl], R], units: Sequence[Unit], control: RunControl) -> Iterator[R]:
         """Compute all units; what was sent is taken back if it ends early."""
@@ -121,8 +129,14 @@ class Cluster:
                 except (TimeoutError, AsyncTimeoutError):
                     seen = self._checked_workers(seen)
                     continue
-                for future in done:
-                    yield future.result()
+                while done:
+                    future = done.pop()
+                    found = self._gathered(future)
+                    if found is None:  # it is computed again
+                        pending |= {future, *done}
+                        break
+                    seen = time.monotonic()
+                    yield found[0]
         except KilledWorker:
             raise RadaError(
                 "Several workers were lost one after the other while they computed the same chunk, probably for want "
@@ -136,6 +150,15 @@ class Cluster:
             ) from None
         finally:
             self._client.cancel(list(pending))
+
+    def _gathered(self, future: Future[R]) -> tuple[R] | None:
+        """Return the result of a unit that was computed, or None if it is lost, as with the worker that held it."""
+        if future.status == "finished":
+            gather = partial(self._client.gather, [future], errors="skip", asynchronous=True)
+            with suppress(TimeoutError, AsyncTimeoutError):
+                for result in self._client.sync(gather, callback_timeout=GATHER_S):
+                    return (result,)
+        return (future.result(),) if future.status in ("error", "cancelled") else None
 
     def _checked_workers(self, seen: float) -> float:
         """Return when the scheduler last had workers; raises `RadaError` if that was too long ago."""
