@@ -1,14 +1,19 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+import napari_rada as rada
+from napari_rada.control import RunControl
 from napari_rada.errors import InputError
+from napari_rada.io.lazy import open_lazy
 from napari_rada.outofcore.plan import FOLDER, Plan, chunk_of, load_plan, unit_of
-from napari_rada.outofcore.steps import commonest
+from napari_rada.outofcore.steps import Order, Site, commonest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,3 +93,23 @@ def test_a_chunk_that_does_not_fit_into_memory_is_refused_and_none_is_chosen() -
         chunk_of(shape, 512, 6, 1.0)
     assert chunk_of(shape, 16, 6, 1e-9) == 16, "one of the smallest at the least"
     assert chunk_of(shape, None, 6, 1e-9) == 16
+
+
+def test_a_unit_that_outlives_its_call_writes_into_no_output_that_was_begun_anew(
+    run: Path, scan: Path, tmp_path: Path
+) -> None:
+    """As on a worker, which nobody can stop in the midst."""
+    out, volume = tmp_path / "out.ome.zarr", open_lazy(scan)
+    rada.predict_volume(run, volume, out, chunk=16, device="cpu")
+    plan = load_plan(out)
+    assert plan is not None
+    site = Site(Order(str(run), "best", "cpu", volume, str(out), "call"))
+    step = site.steps()[-1]
+    box = step.units()[0]
+    for begun in (None, replace(plan, low=plan.low - 1)):
+        shutil.rmtree(out, ignore_errors=True)
+        if begun is not None:
+            begun.save(out)
+        with pytest.raises(InputError, match="was deleted or begun anew meanwhile; run the same command again"):
+            step.do(box, RunControl())
+        assert not list(out.glob("[0-9]"))

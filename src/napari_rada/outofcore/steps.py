@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from napari_rada.outofcore.plan import FOLDER, Plan, hash_of_networks, load_plan
 from napari_rada.training.trained import TrainedNetworks, Weights
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -185,6 +185,20 @@ class Step:
         """Compute a unit and write it."""
         raise NotImplementedError
 
+    def write(self, array: ChunkedArray, start: Sequence[int], block: NDArray[Any]) -> None:
+        """Write a block into the output, if that is still the one of the plan.
+
+        A worker finishes its unit also after the call was stopped; meanwhile the output can be deleted and begun anew.
+
+        Raises
+        ------
+        InputError
+            If it was, or the disk refuses.
+        """
+        if load_plan(self.site.out) != self.plan:
+            raise InputError(f"{self.site.out} was deleted or begun anew meanwhile; run the same command again.")
+        array.write(start, block)
+
 
 class Copy(Step):
     """Average blocks of the volume: the volume on the working grid."""
@@ -200,7 +214,7 @@ class Copy(Step):
         """Read, average, write."""
         control.check()
         values = self.site.read_volume(_finer(box, self.plan.factors, box_shape(self.plan.box)))
-        self.site.coarse.write(box[0], block_mean(values, self.plan.factors))
+        self.write(self.site.coarse, box[0], block_mean(values, self.plan.factors))
 
 
 class Predict(Step):
@@ -228,9 +242,9 @@ class Predict(Step):
 
         mean_CZYX = mean(box) if self.plan.is_coarser else site.amid_background(box, mean)
         if self._keeps:
-            site.probability.write(_with_classes(box, site)[0], mean_CZYX)
+            self.write(site.probability, _with_classes(box, site)[0], mean_CZYX)
         if not self.plan.is_coarser:
-            site.labels[0].write(box[0], site.decide(mean_CZYX))
+            self.write(site.labels[0], box[0], site.decide(mean_CZYX))
 
 
 class Enlarge(Step):
@@ -246,7 +260,8 @@ class Enlarge(Step):
     def do(self, box: Box, control: RunControl) -> None:
         """Interpolate what was predicted in the chunk, and decide."""
         control.check()
-        self.site.labels[0].write(box[0], self.site.decide(self.site.amid_background(box, self._enlarged)))
+        probability_Czyx = self.site.amid_background(box, self._enlarged)
+        self.write(self.site.labels[0], box[0], self.site.decide(probability_Czyx))
 
     def _enlarged(self, box: Box) -> NDArray[np.float32]:
         """Interpolate between the working voxels in a box of what was scanned and one beyond it on each side."""
@@ -278,7 +293,7 @@ class Shrink(Step):
         """Read the finer level, write this one."""
         control.check()
         fine = self._source.read(*_finer(box, self._factors, self._source_shape))
-        self._target.write(box[0], commonest(fine, self._factors))
+        self.write(self._target, box[0], commonest(fine, self._factors))
 
 
 def commonest(labels: NDArray[np.unsignedinteger], factors: Factors) -> NDArray[np.unsignedinteger]:
