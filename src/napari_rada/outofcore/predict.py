@@ -134,8 +134,7 @@ def predict_volume(
     Raises
     ------
     InputError
-        If the volume cannot be used, the run can only complete annotated slices, or `out` is something else, or is
-        being written by another process.
+        If the volume cannot be used, the run can only complete annotated slices, or `out` is something else or in use.
     RunFolderError
         If `run_dir` is no run folder, has no checkpoint, or has changed since.
     MissingDependencyError
@@ -156,9 +155,7 @@ def predict_volume(
         stack.callback(forget_sites)
         wanted = _Wanted(factors, chunk, memory, kept, non_finite)
         plan = _settle(run, volume, target, wanted, runner, control, listener)
-        for folder in filter(None, (target, kept)):
-            make_folder(folder)
-            write_group(folder)
+        _make_groups(target, kept)
         _tell_limits(run, volume, plan.factors, listener)
         order = Order(str(Path(run_dir).resolve()), weights, device, volume, str(target), uuid4().hex)
         site = Site(order)
@@ -229,6 +226,13 @@ def _checked_out(out: Path | str, volume: LazyVolume) -> Path:
     if source is not None and (path.is_relative_to(source) or source.is_relative_to(path)):
         raise InputError(f"The output {out} and the input {volume.path} lie in each other; choose another output.")
     return path
+
+
+def _make_groups(*folders: Path | None) -> None:
+    """Make zarr groups of the folders that are wanted."""
+    for folder in filter(None, folders):
+        make_folder(folder)
+        write_group(folder)
 
 
 @contextmanager
