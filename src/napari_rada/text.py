@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 16 * 2**20
 """No settings, sidecar or table of cases comes near this."""
+MAX_DIGITS = 1000
+"""Of a whole number: long ones take Python before 3.10.7 minutes to read, and later ones refuse them, too."""
 
 
 def read_text(path: Path) -> str:
@@ -36,9 +38,15 @@ def read_text(path: Path) -> str:
 def read_json(path: Path) -> Any:
     """Read a JSON file; errors are those of `read_text`, ValueError also for what is no JSON."""
     try:
-        return json.loads(read_text(path))
+        return json.loads(read_text(path), parse_int=_whole)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"it holds a whole number of {len(digits)} digits")
+    return int(digits)
 
 
 def parse_yaml(text: str) -> Any:
@@ -72,7 +80,10 @@ class _PlainLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
     def construct_decimal(self, node: yaml.ScalarNode) -> int:
-        return int(node.value)
+        try:
+            return _whole(node.value)
+        except ValueError as error:
+            raise yaml.YAMLError(str(error)) from None
 
 
 _NUMBERS = {

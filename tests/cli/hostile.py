@@ -452,7 +452,9 @@ sidecar("sidecar_of_no_axis", '{"annotated_slices": [{"axis": 7, "index": 1}]}',
 sidecar("sidecar_empty_list", '{"annotated_slices": []}', "the list of annotated slices is empty")
 sidecar("sidecar_nested", "[" * 100_000, "is not readable JSON (it is nested too deeply)")
 sidecar(
-    "sidecar_number_huge", '{"annotated_slices": [{"axis": 0, "index": ' + "9" * 5000 + "}]}", "is not readable JSON"
+    "sidecar_number_huge",
+    '{"annotated_slices": [{"axis": 0, "index": ' + "9" * 2000 + "}]}",
+    "is not readable JSON (it holds a whole number of 2000 digits)",
 )
 sidecar("sidecar_with_a_mark", '\ufeff{"annotated_slices": [{"axis": 0, "index": 12}]}', "label 1", 0)
 
@@ -542,7 +544,7 @@ settings("config_of_bytes", b"\xff\xfe\x00\x01", "not a readable YAML file")
 settings("config_with_an_object", "preset: !!python/object/apply:os.system ['exit 1']\n", "not a readable YAML file")
 settings("config_with_a_module", "preset: !!python/module:os\n", "not a readable YAML file")
 settings("config_nested", "a: " + "[" * 5000, "bad.yaml: not a readable YAML file")
-settings("config_number_huge", "seed: " + "9" * 5000, "bad.yaml")
+settings("config_number_huge", "seed: " + "9" * 2000, "bad.yaml: not a readable YAML file")
 settings("config_date_impossible", "seed: 2001-99-99\n", "bad.yaml: not a readable YAML file")
 settings(
     "config_of_references",
