@@ -251,7 +251,7 @@ def test_tries_that_fail_pile_up_no_copies_of_the_older_file(keeper, tmp_path, i
     later, again = window(tmp_path, image, labels)
     paint(again, 2)
 
-    def refuse(source, target, *_arguments):
+    def refuse(source, target, *_arguments, **_settings):
         (target if refused == "shutil.copyfile" else source).write_bytes(b"cut off")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -194,6 +194,17 @@ def test_label_files_are_known_by_their_name(viewer, tmp_path, name, dtype, kind
     assert layer._type_string == kind
 
 
+@pytest.mark.parametrize("kind", ["image", "labels"])
+def test_a_nifti_header_says_what_the_layer_was_whatever_its_file_is_called(viewer, scan, tmp_path, kind):
+    (layer,) = viewer.open(scan, plugin="napari-rada", layer_type="image")
+    whole = viewer.add_image(layer.data, name="m") if kind == "image" else viewer.add_labels(layer.data, name="m")
+    viewer.layers.save(str(tmp_path / "m.nii.gz"), selected=True, plugin="napari-rada")
+    assert viewer.layers.selection == {whole}
+    (again,) = viewer.open(tmp_path / "m.nii.gz", plugin="napari-rada")
+    assert again._type_string == kind
+    np.testing.assert_array_equal(again.data, layer.data)
+
+
 def test_a_map_named_after_labels_stays_an_image(viewer, tmp_path):
     path = tmp_path / "label_probability.nii"
     nib.save(nib.Nifti1Image(np.random.default_rng(0).random((4, 4, 4), dtype=np.float32), np.eye(4)), path)

@@ -12,7 +12,7 @@ from napari.layers import Labels
 from tests.engine import ball_case, tiny_config
 
 from napari_rada._napari import recipes
-from napari_rada._napari.files import read_layers, write_layer
+from napari_rada._napari.files import read_layers, write_image, write_labels
 from napari_rada._napari.layers import new_labels_data, set_annotated_slices, set_class_infos
 from napari_rada._napari.recipes import PredictionChoice, Scan, predict_command, train_command, train_script
 from napari_rada.cli.chosen_config import config_from
@@ -147,7 +147,7 @@ def test_the_script_replaces_nan_where_the_run_does(layers, tmp_path, viewer):
     viewer.add_layer(labels)
     image.data[0, 0, 0] = np.nan
     (tmp_path / "more").mkdir()
-    write_layer(str(tmp_path / "more" / "nan.nii"), *image.as_layer_data_tuple()[:2])
+    write_image(str(tmp_path / "more" / "nan.nii"), *image.as_layer_data_tuple()[:2])
     (tmp_path / "more" / "cases.csv").write_text("image\nnan.nii\n")
     script = train_script(
         [Scan(image, labels, PLANES)],
@@ -203,7 +203,7 @@ def test_labels_changed_since_they_were_read_are_not_named_by_their_file(layers,
         train_command([scan], None, tmp_path, tiny_config(), None)()
     set_annotated_slices(scan.labels, PLANES)
     file = tmp_path / "corrected.nii.gz"
-    write_layer(str(file), *scan.labels.as_layer_data_tuple()[:2])
+    write_labels(str(file), *scan.labels.as_layer_data_tuple()[:2])
     saved = Scan(scan.image, Labels.create(*read_layers(str(file))[0]), PLANES)
     after = train_command([saved], None, tmp_path, tiny_config(), None)()
     assert after == before.replace("labels.nii", "corrected.nii")

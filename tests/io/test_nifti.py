@@ -13,6 +13,7 @@ from napari_rada import io
 from napari_rada.data.case import Case
 from napari_rada.data.grid import Grid
 from napari_rada.errors import InputError
+from napari_rada.io.export import export_volume
 from napari_rada.io.lazy import open_lazy
 
 if TYPE_CHECKING:
@@ -161,6 +162,21 @@ def test_mask_does_not_inherit_what_describes_the_image(tmp_path: Path, image_ij
     io.write_volume(tmp_path / "mask.nii", np.ones((7, 8, 9), np.uint8), volume.grid, volume.path)
     assert b"0815" not in (tmp_path / "mask.nii").read_bytes()
     assert nib.load(tmp_path / "mask.nii").header["cal_max"] == 0
+
+
+@pytest.mark.parametrize("like", [True, False], ids=["as the image lies", "from its grid"])
+def test_a_header_says_that_the_values_are_labels(
+    save_nifti: Callable[..., Path], tmp_path: Path, image_ijk: Any, like: bool
+) -> None:
+    scan, copy, image = io.read_volume(save_nifti("scan.nii", image_ijk)), tmp_path / "copy.nii", tmp_path / "image.nii"
+    path = tmp_path / "structure.nii.gz"
+    mask = (scan.array > 9).astype(np.uint8)
+    io.write_volume(path, mask, scan.grid, scan.path if like else None, labels=True)
+    assert nib.load(path).header.get_intent()[0] == "label"
+    export_volume(path, copy)
+    io.write_volume(image, scan.array, scan.grid, path)
+    found = [io.read_volume(file).labels for file in (path, copy, scan.path, image)]
+    assert found == [True, True, False, False]
 
 
 def test_fourth_axis_of_length_one_is_dropped_and_comes_back(save_nifti: Callable[..., Path], tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ class Annotation:
         except OSError as problem:
             raise InputError(f"{path} cannot be written ({reason_of(problem)}); {BY_HAND}.") from None
         labels = self.labels.astype(label_dtype(self.labels))
-        io.write_volume(path, labels, self.grid, None, remedy=BY_HAND, before=before)
+        io.write_volume(path, labels, self.grid, None, labels=True, remedy=BY_HAND, before=before)
         write_sidecar(path, self.planes, self.classes, remedy=BY_HAND)
 
 

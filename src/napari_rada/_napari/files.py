@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 Paths: TypeAlias = "str | Sequence[str]"
 
 LABEL_WORDS = {"label", "labels", "seg", "segmentation", "mask", "annotation", "annotations"}
-"""A file of whole numbers with one of these words in its name is opened as labels."""
+"""A file of whole numbers with one of these words in its name, or whose header says so, is opened as labels."""
 
 GEOMETRY = ("name", "scale", "translate", "rotate", "shear", "affine", "units", "axis_labels", "metadata")
 
@@ -54,10 +54,19 @@ def read_layers(path: Paths) -> list[LayerData]:
     return [_layer_of_file(file) for file in _files(path)]
 
 
-def write_layer(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
-    """Write one Image or Labels layer in the geometry of its source file, or of the layer if there is none.
+def write_labels(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
+    """Write one Labels layer in the geometry of its source file, or of the layer if there is none.
 
-    Annotated slices and named classes are written beside it. Returns the files written.
+    A NIfTI header says that these are labels; annotated slices and named classes are written beside it. Returns the
+    files written; errors as `write_image`.
+    """
+    return _written(path, data, attributes, labels=True)
+
+
+def write_image(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
+    """Write one Image layer in the geometry of its source file, or of the layer if there is none.
+
+    Returns the files written.
 
     Raises
     ------
@@ -65,20 +74,24 @@ def write_layer(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
         If the layer is not a single 3D volume, or a source or an annotation would be overwritten. It is no
         `RadaError`, because napari takes a ValueError for a missing writer and hides the sentence.
     """
+    return _written(path, data, attributes, labels=False)
+
+
+def _written(path: str, data: Any, attributes: dict[str, Any], *, labels: bool) -> list[str]:
     try:
-        return [str(file) for file in _write(Path(path), _bare_layer(data, attributes))]
+        return [str(file) for file in _write(Path(path), _bare_layer(data, attributes), labels=labels)]
     except RadaError as error:
         raise OSError(str(error)) from error
 
 
-def _write(file: Path, layer: Any) -> list[Path]:
+def _write(file: Path, layer: Any, *, labels: bool) -> list[Path]:
     grid, source, planes = grid_of(layer), source_of(layer), annotated_slices(layer)
     infos = [info for info in class_infos(layer) if info.is_named]
     inputs = [] if source is None else [source]
     # A sidecar with slices stays where none are ticked: it is that of another file of this name, or they would be lost.
     described = bool(planes) or (bool(infos) and read_sidecar(file) is None)
     file = check_output(file, inputs) if described else check_result(file, inputs)
-    write_volume(file, _compact(np.asarray(full_resolution(layer))), grid, source)
+    write_volume(file, _compact(np.asarray(full_resolution(layer))), grid, source, labels=labels)
     return [file, write_sidecar(file, planes or None, infos)] if described else [file]
 
 
@@ -107,7 +120,7 @@ def _layer_of_file(file: Path) -> LayerData:
 
 def _looks_like_labels(volume: Volume) -> bool:
     named = LABEL_WORDS & set(re.split(r"[^a-z]+", stem_of(volume.path).lower()))
-    return bool(named) and _is_whole(volume.array)
+    return (volume.labels or bool(named)) and _is_whole(volume.array)
 
 
 def _is_whole(array: NDArray[Any]) -> bool:

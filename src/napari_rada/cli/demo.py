@@ -51,7 +51,7 @@ def _write_inputs(sample: Sample, folder: Path) -> Case:
     """Write scan, truth and sparse labels, and read the case back as any other would be read."""
     image, labels = folder / "sample_image.nii.gz", folder / "sample_labels.nii.gz"
     io.write_volume(image, sample.case.image, sample.case.grid)
-    io.write_volume(folder / "sample_truth.nii.gz", sample.truth.astype("uint8"), sample.case.grid)
+    io.write_volume(folder / "sample_truth.nii.gz", sample.truth.astype("uint8"), sample.case.grid, labels=True)
     io.save_labels(sample.case, labels)
     return io.load_case(image, labels, name="sample")
 

@@ -46,7 +46,7 @@ def export_volume(source: Path | str, out: Path | str, *, listener: Listener = i
     volume = read_volume(source)
     tell(listener, *volume.notes, lost_in(out, volume.grid))
     slices = read_sidecar(volume.path)
-    write_volume(out, volume.array, volume.grid, volume.path)
+    write_volume(out, volume.array, volume.grid, volume.path, labels=volume.labels or slices is not None)
     classes = read_classes(volume.path)
     if slices is not None or classes:
         write_sidecar(out, None if slices is None else to_array(slices, volume), classes)
@@ -81,7 +81,7 @@ def export_nnunet(cases: Sequence[Case], classes: ClassTable, folder: Path | str
         write_volume(image, case.image, case.grid, _existing(case))
         if case.is_labelled:
             labels = folder / "labelsTr" / f"{name}{ENDING}"
-            write_volume(labels, with_ignore(case, classes), case.grid, _existing(case))
+            write_volume(labels, with_ignore(case, classes), case.grid, _existing(case), labels=True)
     count = sum(case.is_labelled for case in cases)
     write_text(folder / "dataset.json", json.dumps(_description(classes, count), indent=2), InputError)
     return folder

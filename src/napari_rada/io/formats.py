@@ -56,6 +56,7 @@ def write_volume(
     grid: Grid,
     like: Path | None = None,
     *,
+    labels: bool = False,
     remedy: str = REMEDY,
     before: Callable[[Path], None] | None = None,
 ) -> None:
@@ -72,6 +73,8 @@ def write_volume(
     like
         A file on the same grid. If it has the same format, the new file gets its header geometry exactly (NIfTI:
         shape, affine, qform, sform, codes, units; TIFF: resolution tags, ImageJ or OME calibration).
+    labels
+        Let a NIfTI header say that the values are labels, whatever the file's name.
     remedy
         The advice where the operating system refuses.
     before
@@ -87,10 +90,12 @@ def write_volume(
         raise InputError(f"{path}: the array has shape {array.shape} but its geometry is for {grid.shape}.")
     if like is not None and format_of(like) is not format_of(path):
         like = None
-    write = write_nifti if format_of(path) is Format.NIFTI else write_tiff
     try:
         with written_whole(path, remedy=remedy) as temporary:
-            write(temporary, array, grid, like)
+            if format_of(path) is Format.NIFTI:
+                write_nifti(temporary, array, grid, like, labels=labels)
+            else:
+                write_tiff(temporary, array, grid, like)
             if before is not None:
                 before(temporary)
     except RadaError:

@@ -26,6 +26,9 @@ MM_PER_UNIT = {"meter": 1000.0, "micron": 0.001}
 NIFTI1_LONGEST = 2**15 - 1
 """Voxels along an axis that a NIfTI-1 header can tell."""
 
+LABELS = 1002
+"""NIfTI's intent code of an image whose values are labels (NIFTI_INTENT_LABEL)."""
+
 _REVERSED = [2, 1, 0, 3]
 
 
@@ -52,7 +55,8 @@ def read_nifti(path: Path) -> Volume:
     except Exception as error:  # noqa: BLE001 - nibabel raises many kinds for a damaged file
         raise _unreadable(path, error) from None
     native = array.T.astype(array.dtype.newbyteorder("="), copy=False)
-    return Volume(native, grid, path, _tells_sizes(image, path), notes)
+    labels = int(image.header["intent_code"]) == LABELS
+    return Volume(native, grid, path, _tells_sizes(image, path), notes, labels)
 
 
 class NiftiVoxels:
@@ -92,7 +96,7 @@ def open_nifti(path: Path) -> tuple[NiftiVoxels, Grid, tuple[str, ...]]:
         raise _unreadable(path, error) from None
 
 
-def write_nifti(path: Path, array: NDArray[Any], grid: Grid, like: Path | None) -> None:
+def write_nifti(path: Path, array: NDArray[Any], grid: Grid, like: Path | None, *, labels: bool = False) -> None:
     """Write an array (z, y, x), or (C, z, y, x) as a 4D file with C last.
 
     Parameters
@@ -103,6 +107,8 @@ def write_nifti(path: Path, array: NDArray[Any], grid: Grid, like: Path | None) 
         Geometry of the file if there is no `like`.
     like
         A NIfTI file whose version, shape, qform, sform, their codes and units the new file gets.
+    labels
+        Let the header say that the values are labels.
     """
     data = np.ascontiguousarray(_storable(array)).T
     if like is None:
@@ -119,6 +125,8 @@ def write_nifti(path: Path, array: NDArray[Any], grid: Grid, like: Path | None) 
         if data.ndim == 3:
             data = data.reshape(source.shape)
         image = type(source)(data, source.affine, _geometry_header(source, data))
+    if labels:
+        image.header.set_intent(LABELS)
     nib.save(image, path)
 
 

@@ -104,7 +104,7 @@ def save_labels(case: Case, path: Path | str) -> None:
     if case.labels is None or case.classes is None:
         raise InputError(f"{case.name} has no annotated slices to save; annotate some first.")
     path = check_output(path, [] if case.source is None else [case.source])
-    write_volume(path, case.labels.astype(case.classes.dtype), case.grid, _existing(case.source))
+    write_volume(path, case.labels.astype(case.classes.dtype), case.grid, _existing(case.source), labels=True)
     write_sidecar(path, case.annotated, case.classes.classes)
 
 
@@ -113,8 +113,9 @@ def _save(
 ) -> None:
     source = prediction.source
     path = check_result(path, [*inputs, *([] if source is None else [source])])
-    values = values if values.dtype.kind in "bui" else values.astype(np.float32, copy=False)
-    write_volume(path, values, prediction.grid, _existing(source))
+    is_mask = values.dtype.kind in "bui"
+    values = values if is_mask else values.astype(np.float32, copy=False)
+    write_volume(path, values, prediction.grid, _existing(source), labels=is_mask)
 
 
 def _existing(source: Path | None) -> Path | None:

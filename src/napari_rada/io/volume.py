@@ -31,6 +31,8 @@ class Volume:
         False if the file does not say how large its voxels are, and 1 mm was taken.
     notes
         What had to be assumed, one sentence each.
+    labels
+        True if the file says that its values are labels.
     """
 
     array: NDArray[Any]
@@ -38,6 +40,7 @@ class Volume:
     path: Path
     calibrated: bool = True
     notes: tuple[str, ...] = ()
+    labels: bool = False
 
     @property
     def file_shape(self) -> tuple[int, int, int]:
