@@ -10,9 +10,10 @@ import pytest
 from napari.layers import Labels
 from napari.settings import get_settings
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QAbstractItemView, QApplication, QCheckBox, QToolButton
-from tests._qt.driving import any_task_running, click
+from qtpy.QtWidgets import QAbstractItemView, QApplication, QWidget
+from tests._qt.driving import any_task_running, click, click_cell, is_ticked
 
+from napari_rada._napari.annotation import SliceRow
 from napari_rada._napari.autosave import autosave_path
 from napari_rada._napari.job import RunState
 from napari_rada._napari.layers import check_aligned, placement_of_grid
@@ -100,18 +101,43 @@ def test_painted_slices_are_listed_and_marked_together(widget, qtbot):
 
 
 def test_the_table_ticks_jumps_and_removes(widget, viewer, qtbot):
-    table = widget.panel.table
-    table.cellWidget(1, 0).findChild(QCheckBox).click()
+    table, shown = widget.panel.table, widget.current_slice
+    click_cell(qtbot, table, 1, 0)
     assert widget.annotated == (CORONAL,)
-    table.cellWidget(1, 0).findChild(QCheckBox).click()
+    assert is_ticked(table, 1)
+    click_cell(qtbot, table, 1, 0)
     assert widget.annotated == ()
-    jump, remove = table.cellWidget(2, 4).findChildren(QToolButton)
-    click(qtbot, jump)
+    assert not is_ticked(table, 1)
+    assert widget.current_slice == shown, "ticking turns to no other slice"
+    click_cell(qtbot, table, 2, 4)
     assert widget.current_slice == SAGITTAL
+    click_cell(qtbot, table, 0, 1)
+    assert widget.current_slice == AXIAL
     before = viewer.layers["labels"].data.copy()
-    click(qtbot, remove)
-    assert table.rowCount() == 2
+    click_cell(qtbot, table, 2, 5)
+    assert [table.item(row, 1).text() for row in range(table.rowCount())] == ["axial", "coronal"]
+    assert widget.current_slice == AXIAL
     np.testing.assert_array_equal(viewer.layers["labels"].data, before)
+
+
+def test_a_tick_is_drawn_as_a_check_box_is(widget, qtbot):
+    table = widget.panel.table
+    table.setValue(None)
+    table.resize(300, 200)
+
+    def drawn() -> list[int]:
+        picture, place = table.viewport().grab().toImage(), table.visualItemRect(table.item(1, 0))
+        span = range(place.center().x() - 12, place.center().x() + 12)
+        return [picture.pixel(x, place.center().y()) for x in span]
+
+    plain = drawn()
+    assert len(set(plain)) > 1, "there is a box in the middle of the cell"
+    widget._on_complete_changed(CORONAL, True)
+    table.setValue(None)
+    assert drawn() != plain
+    widget._on_complete_changed(CORONAL, False)
+    table.setValue(None)
+    assert drawn() == plain
 
 
 def test_keys_of_tools_and_docks_pass_tables_and_lists(widget, viewer, qtbot, monkeypatch):
@@ -131,7 +157,7 @@ def test_keys_of_tools_and_docks_pass_tables_and_lists(widget, viewer, qtbot, mo
     assert table.state() == QAbstractItemView.State.EditingState
 
 
-def test_the_table_of_slices_is_used_with_the_keyboard(widget, qtbot, monkeypatch):
+def test_the_table_of_slices_is_used_with_the_keyboard(widget, qtbot):
     widget.detect()
     table = widget.panel.table
     table.setCurrentCell(1, 1)
@@ -143,30 +169,48 @@ def test_the_table_of_slices_is_used_with_the_keyboard(widget, qtbot, monkeypatc
     assert CORONAL not in widget.annotated
     qtbot.keyClick(table, Qt.Key.Key_Space)
     assert CORONAL in widget.annotated
-    focused = []
-    monkeypatch.setattr(QCheckBox, "hasFocus", lambda box: True)
-    monkeypatch.setattr(QCheckBox, "setFocus", lambda box: focused.append(box))
-    qtbot.keyClick(table.cellWidget(0, 0).findChild(QCheckBox), Qt.Key.Key_Space)
-    assert AXIAL not in widget.annotated
-    assert focused == [], "it stayed where it was"
-    box = table.cellWidget(0, 0).findChild(QCheckBox)
-    assert not box.isChecked()
-    monkeypatch.setattr(table, "setFocus", lambda: focused.append(table))
-    widget._on_remove_requested(AXIAL)
-    assert focused == [table], "the slice is off the list"
+    widget.go_to(AXIAL)
+    table.setCurrentCell(2, 1)
+    for complete in (False, True):
+        qtbot.keyClick(table, Qt.Key.Key_Space)
+        assert (SAGITTAL in widget.annotated) is complete, "it stays highlighted, though another slice is shown"
+    assert widget.current_slice == AXIAL
+    table.setCurrentCell(1, 0)
+    qtbot.keyClick(table, Qt.Key.Key_Enter)
+    assert widget.annotated == (AXIAL, SAGITTAL)
+    table.setCurrentCell(1, 5)
+    qtbot.keyClick(table, Qt.Key.Key_Return)
+    assert widget.annotated == (AXIAL, SAGITTAL)
+    assert table.rowCount() == 2
+    assert table.value() == widget.current_slice == AXIAL
 
 
-def test_boxes_and_buttons_of_slices_that_stay_are_kept(widget, viewer, wait):
+def test_an_empty_slice_that_is_unticked_leaves_the_slice_shown_highlighted(widget, qtbot):
+    widget.go_to(AnnotatedSlice(0, 1))
+    widget.mark_current_slice()
+    widget.go_to(AXIAL)
+    click_cell(qtbot, widget.panel.table, 0, 0)
+    assert widget.panel.table.rowCount() == 3
+    assert widget.panel.table.value() == AXIAL
+
+
+def test_slices_come_and_go_in_their_order(widget, viewer, wait):
     table, layer = widget.panel.table, viewer.layers["labels"]
-    boxes = [table.cellWidget(row, 0) for row in range(3)]
     layer.data_setitem(square(2), 1)
     wait(lambda: table.rowCount() == 4)
-    assert [table.cellWidget(row, 0) for row in range(1, 4)] == boxes
     assert [table.item(row, 2).text() for row in range(4)] == ["2", "6", "7", "8"]
     layer.undo()
     wait(lambda: table.rowCount() == 3)
-    assert [table.cellWidget(row, 0) for row in range(3)] == boxes
     assert [table.item(row, 2).text() for row in range(3)] == ["6", "7", "8"]
+
+
+def test_many_slices_need_no_widgets_of_their_own(widget):
+    table = widget.panel.table
+    few = len(table.findChildren(QWidget))
+    table.set_data([SliceRow(AnnotatedSlice(0, index), 9, complete=index % 2 == 0) for index in range(1000)], None)
+    assert table.item(999, 2).text() == "999"
+    assert [is_ticked(table, row) for row in (998, 999)] == [True, False]
+    assert len(table.findChildren(QWidget)) == few
 
 
 def test_the_table_follows_painting_undo_and_raw_writes(widget, viewer, wait):
@@ -412,7 +456,7 @@ def test_strokes_go_to_the_labels_that_are_chosen(widget, viewer):
     assert viewer.layers.selection.active is scan, "nobody was painting"
 
 
-def test_an_outline_is_told_wherever_its_slice_is_marked_and_with_the_preview(widget, viewer, wait, engine):
+def test_an_outline_is_told_wherever_its_slice_is_marked_and_with_the_preview(widget, viewer, wait, engine, qtbot):
     labels = viewer.layers["labels"]
     labels.data[6] = 0
     labels.data[6, 1:13, 1:15] = 1
@@ -421,14 +465,14 @@ def test_an_outline_is_told_wherever_its_slice_is_marked_and_with_the_preview(wi
     widget.go_to(AXIAL)
     widget.mark_current_slice()
     assert widget.message.value().startswith(told)
-    widget.panel.table.cellWidget(0, 0).findChild(QCheckBox).click()
+    click_cell(qtbot, widget.panel.table, 0, 0)
     assert not widget.message.value(), "it is no longer marked"
-    widget.panel.table.cellWidget(0, 0).findChild(QCheckBox).click()
+    click_cell(qtbot, widget.panel.table, 0, 0)
     assert widget.message.value().startswith(told)
     widget.go_to(CORONAL)
     widget.mark_current_slice()
     assert not widget.message.value(), "it is told of the slice that is marked"
-    widget.panel.table.cellWidget(0, 0).findChild(QCheckBox).click()
+    click_cell(qtbot, widget.panel.table, 0, 0)
     widget.detect()
     assert widget.message.value().startswith(told)
     engine.notice = "scan: label 1 is a closed outline."
@@ -499,14 +543,14 @@ def test_nothing_is_suggested_from_the_labels_of_another_image(widget, viewer, s
     assert notified == [widget.message.value()]
 
 
-def test_a_tick_that_is_refused_goes_back(widget, viewer, second, notified):
+def test_a_tick_that_is_refused_goes_back(widget, viewer, second, notified, qtbot):
     widget.image.setValue(second)
     widget.labels.setValue(viewer.layers["labels"])
     table = widget.panel.table
-    table.cellWidget(1, 0).findChild(QCheckBox).click()
+    click_cell(qtbot, table, 1, 0)
     assert len(notified) == 1
     assert widget.annotated == ()
-    assert not table.cellWidget(1, 0).findChild(QCheckBox).isChecked()
+    assert not is_ticked(table, 1)
 
 
 def test_images_that_are_no_volume_can_be_chosen_and_say_so(widget, viewer, notified):
