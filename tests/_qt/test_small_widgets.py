@@ -290,6 +290,20 @@ def test_contrast_is_that_of_the_guidelines():
     assert contrast((119, 119, 119), (255, 255, 255)) == pytest.approx(4.48, abs=0.01)
 
 
+def test_a_message_of_layers_goes_with_the_last_of_them_and_another_one_stays(qtbot):
+    message, first, second = Message(), Labels(np.zeros((2, 2), int)), Labels(np.zeros((2, 2), int))
+    qtbot.addWidget(message)
+    message.tellOf([first, second], "Added both.")
+    message.keepOf([second])
+    assert message.value() == "Added both."
+    message.keepOf([])
+    assert message.value() == ""
+    message.tellOf([first], "Added one.")
+    message.setValue("Something else.")
+    message.keepOf([])
+    assert message.value() == "Something else."
+
+
 def test_a_message_is_hidden_when_empty_and_shows_markup_as_text(qtbot):
     message = Message()
     qtbot.addWidget(message)

@@ -356,6 +356,8 @@ def test_a_live_preview_follows_the_validations(widget, viewer, wait, engine):
     wait(lambda: widget.state is RunState.IDLE)
     wait(lambda: not widget.preview.job.is_running)
     assert "shows iteration" in widget.preview.message.value()
+    viewer.layers.remove("labels training slices")
+    assert widget.preview.message.value() == ""
 
 
 def test_a_preview_that_fails_is_told_and_can_be_tried_again(widget, viewer, wait, engine):

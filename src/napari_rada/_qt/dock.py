@@ -35,14 +35,12 @@ from napari_rada._qt.worker import JobPump, prepare_threads, spawn
 from napari_rada.errors import RadaError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     from napari.components import ViewerModel
-    from napari.layers import Layer
 
     from napari_rada._napari.devices import DeviceChoice
     from napari_rada._qt.device_combo import DeviceCombo
-    from napari_rada._qt.message import Kind
     from napari_rada._qt.theme import Colours
 
 _closing: dict[int, QWidget] = {}
@@ -67,7 +65,6 @@ class Dock(QWidget):
         self.message = Message()
         self._cleanup: list[Callable[[], None]] = []
         self._docked = False
-        self._told_of: tuple[str, list[Layer]] = "", []
         self._wheel = WheelGuard(self)
         self.copier = Copier(self)
         self.copier.copied.connect(self.message.setValue)
@@ -133,11 +130,6 @@ class Dock(QWidget):
         if self.message.is_error:
             self.message.setValue("")
 
-    def tell_of(self, layers: Iterable[Layer], sentence: str, kind: Kind = "info") -> None:
-        """Show a sentence about layers; it goes with the last of them."""
-        self.message.setValue(sentence, kind)
-        self._told_of = sentence, list(layers)
-
     def after_stroke(self, action: Callable[[], None]) -> None:
         """Do something that turns the viewer once no button of the mouse is down, so that no stroke is torn apart."""
         if QApplication.mouseButtons() == Qt.MouseButton.NoButton:
@@ -189,11 +181,8 @@ class Dock(QWidget):
 
     def _on_layer_gone(self, event: object) -> None:
         del event
-        sentence, layers = self._told_of
-        left = [layer for layer in layers if layer in self.viewer.layers]
-        self._told_of = sentence, left
-        if layers and not left:
-            self.message.takeBack(sentence)
+        for message in self.findChildren(Message):
+            message.keepOf(self.viewer.layers)
 
     def _on_theme_changed(self) -> None:
         self.apply_colours(self.colours)

@@ -484,7 +484,7 @@ class LabelSlicesWidget(Dock):
             preview = show_preview(self.viewer, prediction, image, labels)
             if (image, labels) == (self.image.value(), self.labels.value()):
                 told = f"Preview in layer '{preview.name}' ({prediction.sizes(CLASSES_TOLD)})."
-                self.tell_of([preview], " ".join([told, *self._notices]), "warning" if self._notices else "info")
+                self.message.tellOf([preview], " ".join([told, *self._notices]), "warning" if self._notices else "info")
                 # Probabilities are the largest part of a prediction; that of the likeliest class says where to go next.
                 likeliest = prediction.probability.max(axis=0, keepdims=True)
                 self._preview = (asked, replace(prediction, probability=likeliest))

@@ -11,6 +11,9 @@ from qtpy.QtGui import QGuiApplication, QKeySequence
 from qtpy.QtWidgets import QLabel, QMenu
 
 if TYPE_CHECKING:
+    from collections.abc import Container, Iterable
+
+    from napari.layers import Layer
     from qtpy.QtGui import QContextMenuEvent, QKeyEvent
     from qtpy.QtWidgets import QWidget
 
@@ -40,6 +43,7 @@ class Message(QLabel):
         self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self._sentence = ""
         self._kind: Kind = "info"
+        self._layers: list[Layer] = []
         self._colours: Colours | None = None
         self.hide()
 
@@ -54,8 +58,19 @@ class Message(QLabel):
 
     def setValue(self, sentence: str, kind: Kind = "info") -> None:
         """Show a sentence; an empty one hides the line."""
-        self._sentence, self._kind = sentence, kind
+        self._sentence, self._kind, self._layers = sentence, kind, []
         self._draw()
+
+    def tellOf(self, layers: Iterable[Layer], sentence: str, kind: Kind = "info") -> None:
+        """Show a sentence about layers; it goes with the last of them."""
+        self.setValue(sentence, kind)
+        self._layers = list(layers)
+
+    def keepOf(self, layers: Container[Layer]) -> None:
+        """Hide the line if none of the layers that it tells of is among those that are left."""
+        before, self._layers = self._layers, [layer for layer in self._layers if layer in layers]
+        if before and not self._layers:
+            self.setValue("")
 
     def takeBack(self, sentence: str) -> None:
         """Hide the line if it still shows this sentence, which is so no longer."""

@@ -179,7 +179,7 @@ class PredictWidget(Dock):
                 told = f"Wrote {where} into '{labels.name}'. Correct it, mark it as annotated, then continue training."
             else:
                 told = f"'{labels.name}' shows the prediction in {where} already."
-            self.tell_of([labels], told)
+            self.message.tellOf([labels], told)
 
     def save_mask(self, path: Path | str) -> None:
         """Save the latest mask through napari's own writers, in the geometry of its image's file."""
@@ -406,7 +406,7 @@ class PredictWidget(Dock):
     def _tell_done(self, job: Job, layers: Sequence[Layer], told: str) -> None:
         """Tell what was added, and everything that the job had to say on the way, each sentence once."""
         notices = dict.fromkeys(self._notices[job])
-        self.tell_of(layers, " ".join([told, *notices]), "warning" if notices else "info")
+        self.message.tellOf(layers, " ".join([told, *notices]), "warning" if notices else "info")
 
     def _on_predicted(self, predictions: list[Prediction | None] | VolumeResult) -> None:
         """Show what was predicted; the first of it is what is suggested from, accepted and saved."""

@@ -146,7 +146,7 @@ class PreviewPanel(QWidget):
             self._on_failed(str(error))
             return
         iteration = prediction.provenance.get("iteration", 0)
-        self.message.setValue(f"Layer '{layer.name}' shows iteration {iteration}.")
+        self.message.tellOf([layer], f"Layer '{layer.name}' shows iteration {iteration}.")
         self._draw()
 
     def _on_failed(self, sentence: str) -> None:
