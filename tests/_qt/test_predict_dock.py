@@ -375,6 +375,23 @@ def test_a_mask_is_saved_by_naparis_own_writers(ready, viewer, tmp_path, monkeyp
     assert "does not exist" in ready.message.value()
 
 
+def test_a_name_without_ending_gets_that_of_the_chosen_kind_and_writes_over_nothing(
+    ready, tmp_path, monkeypatch, qtbot, notified
+):
+    kinds = iter(["TIFF (*.tif *.tiff)", "", "NIfTI (*.nii.gz *.nii)"])
+    monkeypatch.setattr(
+        "qtpy.QtWidgets.QFileDialog.getSaveFileName", lambda *arguments: (str(tmp_path / "mask"), next(kinds))
+    )
+    for name in ("mask.tif", "mask.nii.gz"):
+        click(qtbot, ready.save_button)
+        assert ready.message.value() == f"Saved {tmp_path / name}."
+    (tmp_path / "mask.nii.gz").write_bytes(b"corrected by hand")
+    click(qtbot, ready.save_button)
+    assert ready.message.value().startswith(f"{tmp_path / 'mask.nii.gz'} exists; choose it with its ending")
+    assert notified == [ready.message.value()]
+    assert (tmp_path / "mask.nii.gz").read_bytes() == b"corrected by hand"
+
+
 def test_a_mask_of_a_stack_is_proposed_as_a_stack(widget, viewer, wait, tmp_path, monkeypatch, qtbot):
     case = ball_case()
     write_volume(tmp_path / "stack.tif", case.image, case.grid)

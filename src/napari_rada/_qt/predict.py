@@ -51,6 +51,7 @@ from napari_rada._qt.menu_button import MenuButton
 from napari_rada._qt.message import CLASSES_TOLD
 from napari_rada._qt.output_choice import OutputChoice
 from napari_rada._qt.run_combo import RunCombo
+from napari_rada._qt.save_dialog import ask_for_file
 from napari_rada._qt.section import Section
 from napari_rada._qt.worker import JobPump, spawn
 from napari_rada.errors import InputError, RunFolderError
@@ -72,8 +73,6 @@ if TYPE_CHECKING:
     from napari_rada.inference.suggest import Suggestion
     from napari_rada.outofcore import VolumeResult
     from napari_rada.prediction import Explanation, Prediction
-
-FILE_FILTERS = {".nii.gz": "NIfTI (*.nii.gz *.nii)", ".tif": "TIFF (*.tif *.tiff)"}
 
 
 class PredictWidget(Dock):
@@ -491,9 +490,7 @@ class PredictWidget(Dock):
     def _on_save_clicked(self) -> None:
         name = "mask" if self.mask_layer is None else file_name(str(self.mask_layer.name))
         suffix = ".nii.gz" if self.mask_layer is None else suffix_beside(self.mask_layer)
-        filters = ";;".join(FILE_FILTERS.values())
-        chosen, _kind = QFileDialog.getSaveFileName(
-            self, "Save the mask", f"{name}{suffix}", filters, FILE_FILTERS[suffix]
-        )
-        if chosen:
-            self.save_mask(chosen)
+        with self.telling_errors(keep_message=True):
+            chosen = ask_for_file(self, name, suffix)
+            if chosen is not None:
+                self.save_mask(chosen)
