@@ -13,7 +13,7 @@ import pytest
 
 from napari_rada import durable, io
 from napari_rada.data.grid import Grid
-from napari_rada.durable import PREFIX, remove_leftovers, write_text, written_whole
+from napari_rada.durable import FORGOTTEN_S, MACHINE, PREFIX, remove_leftovers, write_text, written_whole
 from napari_rada.errors import InputError, RunFolderError
 
 REFUSALS = {
@@ -119,8 +119,8 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
         child.wait()
     below = tmp_path / "below"
     below.mkdir()
-    dead = [folder / f"{PREFIX}-{child.pid}-a.txt" for folder in (tmp_path, below)]
-    alive, other = tmp_path / f"{PREFIX}-{os.getppid()}-a.txt", tmp_path / f"{PREFIX}-mine.txt"
+    dead = [folder / f"{PREFIX}-{MACHINE}-{child.pid}-a.txt" for folder in (tmp_path, below)]
+    alive, other = tmp_path / f"{PREFIX}-{MACHINE}-{os.getppid()}-a.txt", tmp_path / f"{PREFIX}-mine.txt"
     for path in (*dead, alive, other):
         path.write_text("half")
     write_text(tmp_path / "a.txt", "new")
@@ -128,6 +128,26 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
     remove_leftovers(tmp_path)
     assert [path.exists() for path in (*dead, alive, other)] == [False, False, True, True]
     assert durable.PREFIX == ".part"
+
+
+def test_what_another_machine_writes_is_left_alone_until_it_is_forgotten(tmp_path, monkeypatch):
+    """It may run on a disk that both share; whether its process is gone cannot be asked here."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as child:
+        child.wait()
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(durable, "MACHINE", "00000000")
+        elsewhere.setattr(os, "getpid", lambda: child.pid)
+        with written_whole(tmp_path / "a.txt") as theirs:
+            theirs.write_text("theirs")
+            elsewhere.undo()
+            write_text(tmp_path / "a.txt", "mine")
+            assert theirs.exists()
+    assert (tmp_path / "a.txt").read_text() == "theirs"
+    theirs.write_text("half")
+    then = theirs.stat().st_mtime - FORGOTTEN_S - 60.0
+    os.utime(theirs, (then, then))
+    remove_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
 @pytest.mark.parametrize("name", ["mask.nii.gz", "mask.nii", "mask.tif"])
@@ -201,6 +221,6 @@ def test_a_path_that_is_too_long_for_windows_says_so(tmp_path, monkeypatch):
     path = tmp_path / "a.txt"
     monkeypatch.setattr(Path, "replace", refuse)
     monkeypatch.setattr(durable, "LONGEST", len(str(path)))
-    more = len(f"{PREFIX}-{os.getpid()}-{threading.get_native_id()}-")
+    more = len(f"{PREFIX}-{MACHINE}-{os.getpid()}-{threading.get_native_id()}-")
     with pytest.raises(InputError, match=rf"its path is too long by {more} characters for Windows\); choose another"):
         write_text(path, "new")

@@ -3,7 +3,7 @@
 A new file is written under a temporary name beside the final one, flushed to the disk, renamed, and the rename is
 flushed too, where the disk can. Whatever happens in between, a killed process or a power cut included, the final name
 holds the old file or the new one. Temporary files that a killed process left are removed by the next write of the same
-file.
+file: at once where it ran on this machine, after a day where it ran on another one that shares the disk.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import errno
 import glob
 import os
 import re
+import socket
 import threading
 import time
+import zlib
 from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, BinaryIO, cast
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PREFIX = ".part"
+FORGOTTEN_S = 24 * 3600.0
+"""After this time a temporary file of another machine is taken for left: nobody can ask there for the process."""
 REMEDY = "choose another place, or free some space"
 RESUME = "what the run saved is kept: free some space or restore the folder, then resume"
 """The remedy where a run in progress cannot write to its folder."""
@@ -37,6 +41,18 @@ CUT_OFF = re.compile(r"\d+ requested and \d+ written")
 """What numpy says where a disk took less than was to be written; it lost the reason."""
 NOT_FLUSHED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EACCES}
 """What network and container disks answer that cannot flush a folder; the file in it is on the disk already."""
+
+
+def _machine() -> str:
+    """Return eight digits that stand for where a number is that of one process: a machine, of containers each."""
+    try:
+        numbers = os.readlink("/proc/self/ns/pid")
+    except OSError:  # there is such a thing on Linux alone
+        numbers = ""
+    return f"{zlib.crc32(f'{socket.gethostname()} {numbers}'.encode()):08x}"
+
+
+MACHINE = _machine()
 
 
 @contextmanager
@@ -55,7 +71,7 @@ def written_whole(path: Path, error: type[RadaError] = InputError, remedy: str =
     RadaError
         Of the type `error`; what lay under `path` before is untouched then.
     """
-    temporary = path.with_name(f"{PREFIX}-{os.getpid()}-{threading.get_native_id()}-{path.name}")
+    temporary = path.with_name(f"{PREFIX}-{MACHINE}-{os.getpid()}-{threading.get_native_id()}-{path.name}")
     try:
         _remove_leftovers(path.parent, path.name)
         yield temporary
@@ -176,10 +192,17 @@ def _remove_leftovers(folder: Path, name: str | None) -> None:
     """Remove temporary files of processes that are gone, of one final name or of all."""
     pattern = f"{PREFIX}-*-{'*' if name is None else glob.escape(name)}"
     for path in folder.glob(pattern):
-        found = re.match(rf"{re.escape(PREFIX)}-(\d+)-", path.name)
-        if found and not _is_running(int(found[1])):
-            with suppress(OSError):  # on Windows a file that somebody still writes cannot be removed, and need not be
+        found = re.match(rf"{re.escape(PREFIX)}-([0-9a-f]{{8}})-(\d+)-", path.name)
+        # On Windows a file that somebody still writes cannot be removed, and need not be.
+        with suppress(OSError):
+            if found and _is_left(path, found[1], int(found[2])):
                 path.unlink()
+
+
+def _is_left(path: Path, machine: str, process: int) -> bool:
+    if machine != MACHINE:
+        return time.time() - path.stat().st_mtime > FORGOTTEN_S
+    return not _is_running(process)
 
 
 def _is_running(process: int) -> bool:

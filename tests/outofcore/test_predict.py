@@ -19,6 +19,7 @@ from napari_rada import pipeline
 from napari_rada.control import RunControl
 from napari_rada.data.grid import Grid
 from napari_rada.data.resampling import upsample
+from napari_rada.durable import MACHINE, PREFIX
 from napari_rada.errors import InputError, NotEnoughMemoryError, RunFolderError, Stopped
 from napari_rada.events import Event, Notice, Stage, StageProgress
 from napari_rada.io import write_volume
@@ -250,7 +251,7 @@ def test_a_half_written_chunk_does_not_count(run: Path, scan: Path, tmp_path: Pa
     result = predict(run, scan, tmp_path / "out.ome.zarr")
     victim = result.out / "0" / "1" / "1" / "1"
     content = victim.read_bytes()
-    victim.rename(victim.with_name(".part-999999999-1"))
+    victim.rename(victim.with_name(f"{PREFIX}-{MACHINE}-999999999-1"))
     assert predict(run, scan, result.out).computed == 1
     assert victim.read_bytes() == content
     assert not list(victim.parent.glob(".part*"))
