@@ -15,7 +15,7 @@ from napari_rada._napari.layers import annotated_slices, case_from_layers, grid_
 from napari_rada.data.classes import ClassInfo
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import InputError
-from napari_rada.io import load_case, read_volume, write_volume
+from napari_rada.io import load_case, read_sidecar, read_volume, write_volume
 from napari_rada.io.annotations import write_sidecar
 
 OBLIQUE = np.array([[1.18, 0.1, 0.0, -30.0], [-0.1, 1.18, 0.3, 12.0], [0.0, -0.13, 2.98, 5.0], [0, 0, 0, 1]])
@@ -132,6 +132,23 @@ def test_an_image_beside_which_classes_are_named_stays_an_image(viewer, scan, tm
     write_sidecar(tmp_path / "map.nii.gz", None, [ClassInfo(1, "liver")])
     (layer,) = viewer.open(tmp_path / "map.nii.gz", plugin="napari-rada")
     assert layer._type_string == "image"
+
+
+def test_a_slice_that_was_taken_back_is_not_annotated_where_the_program_ended_before_the_sidecar(
+    viewer, tmp_path, monkeypatch
+):
+    path, layer = tmp_path / "painted.nii.gz", viewer.add_labels(np.ones((3, 4, 5), np.uint8))
+    layer.metadata["annotated_slices"] = [{"axis": 0, "index": 1}, {"axis": 1, "index": 2}]
+    layer.save(str(path), plugin="napari-rada")
+    layer.metadata["annotated_slices"] = [{"axis": 0, "index": 1}]
+
+    def end(*_arguments):
+        raise SystemExit
+
+    monkeypatch.setattr("napari_rada._napari.files.write_sidecar", end)
+    with pytest.raises(SystemExit):
+        layer.save(str(path), plugin="napari-rada")
+    assert read_sidecar(path) == ((2, 1),), "as the file counts axes"
 
 
 def test_the_source_is_never_overwritten(viewer, scan):

@@ -34,7 +34,7 @@ from napari_rada.data.classes import ClassInfo, label_dtype
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.durable import reason_of, written_whole
 from napari_rada.errors import InputError
-from napari_rada.io.annotations import write_sidecar
+from napari_rada.io.annotations import write_sidecar, write_sidecar_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -89,7 +89,9 @@ class Annotation:
         return _mark(self.labels, self.planes, self.classes)
 
     def write(self, path: Path, before: Callable[[Path], None] | None = None) -> None:
-        """Write labels and sidecar, whole or not at all, into a folder that is made if it is missing.
+        """Write labels and sidecar, each whole or not at all, into a folder that is made if it is missing.
+
+        What is there never tells a slice as annotated that is not so in the labels, wherever this is cut off.
 
         Parameters
         ----------
@@ -106,7 +108,13 @@ class Annotation:
         except OSError as problem:
             raise InputError(f"{path} cannot be written ({reason_of(problem)}); {BY_HAND}.") from None
         labels = self.labels.astype(label_dtype(self.labels))
-        io.write_volume(path, labels, self.grid, None, labels=True, remedy=BY_HAND, before=before)
+
+        def replace(temporary: Path) -> None:
+            if before is not None:
+                before(temporary)
+            write_sidecar_ahead(path, self.planes, self.classes, remedy=BY_HAND)
+
+        io.write_volume(path, labels, self.grid, None, labels=True, remedy=BY_HAND, before=replace)
         write_sidecar(path, self.planes, self.classes, remedy=BY_HAND)
 
 

@@ -159,6 +159,31 @@ def write_sidecar(
     return path
 
 
+def write_sidecar_ahead(
+    labels: Path,
+    slices: Sequence[AnnotatedSlice] | None,
+    classes: Sequence[ClassInfo] = (),
+    *,
+    remedy: str = REMEDY,
+) -> None:
+    """Write what is true of a label file before and after it is replaced; `write_sidecar` follows with the rest.
+
+    Labels and sidecar are two files. Where a program ends between them, no slice may count as annotated that is not so
+    in the labels that are there: those are left out that were annotated and are no more. Beside new labels, of which no
+    older ones are there, everything is true. Parameters are those of `write_sidecar`.
+    """
+    if not labels.exists():
+        write_sidecar(labels, slices, classes, remedy=remedy)
+        return
+    try:
+        before = set(read_sidecar(labels) or ())
+    except InputError:  # it goes in a moment
+        before = set()
+    kept = [plane for plane in slices or () if before.issuperset(to_file([plane], labels))]
+    if len(kept) < len(before):
+        write_sidecar(labels, kept, classes, remedy=remedy)
+
+
 def to_array(slices: Sequence[FileSlice], volume: Volume) -> tuple[AnnotatedSlice, ...]:
     """Turn slices of a file into slices of the array that was read from it.
 
