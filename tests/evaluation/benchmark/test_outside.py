@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -36,8 +37,9 @@ def work(folder: Path, code: str, control: RunControl | None = None) -> None:
 
 
 def test_a_worker_finds_its_folder_and_its_environment(tmp_path: Path) -> None:
-    work(tmp_path, "import os, pathlib, sys; (pathlib.Path(sys.argv[1]) / 'out').write_text(os.environ['GREETING'])")
-    assert (tmp_path / "out").read_text() == "hello"
+    greet = "(pathlib.Path(sys.argv[1]) / 'out').write_text(os.environ['GREETING'] + sys.argv[2])"
+    work(tmp_path, f"import os, pathlib, sys; {greet}")
+    assert (tmp_path / "out").read_text() == f"hello{os.getpid()}", "the number is that of whom it ends with"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,7 @@
-"""What runs in the process of Biomedisa: ``python -m napari_rada.evaluation.benchmark.biomedisa_worker FOLDER``."""
+"""What runs in the process of Biomedisa.
+
+``python -m napari_rada.evaluation.benchmark.biomedisa_worker FOLDER PARENT``
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from napari_rada.evaluation.family import end_with
 
 IMAGE, LABELS, MASK = "image.npy", "labels.npy", "mask.npy"
 SETTINGS: dict[str, Any] = {"allaxis": True}
@@ -38,4 +43,5 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    end_with(int(sys.argv[2]))
     main(Path(sys.argv[1]))

@@ -1,7 +1,7 @@
 """What runs in the process of nnU-Net: plan, preprocess, train for a time, predict.
 
-``python -m napari_rada.evaluation.benchmark.nnunet_worker FOLDER``. nnU-Net is imported when it is needed, for it reads
-its folders from the environment at that time.
+``python -m napari_rada.evaluation.benchmark.nnunet_worker FOLDER PARENT``. nnU-Net is imported when it is needed, for
+it reads its folders from the environment at that time.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+
+from napari_rada.evaluation.family import end_with
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,4 +123,5 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    end_with(int(sys.argv[2]))
     main(Path(sys.argv[1]))

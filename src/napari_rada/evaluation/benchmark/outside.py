@@ -1,7 +1,7 @@
 """A program of another package in a process of its own: it can be stopped, and whatever it breaks is its own.
 
-A worker is a module that is run as ``python -m MODULE FOLDER``. It finds its task in the folder and leaves its result
-there; everything it prints goes to a file.
+A worker is a module that is run as ``python -m MODULE FOLDER PARENT``. It finds its task in the folder and leaves its
+result there; everything it prints goes to a file. It ends with the process of the number PARENT (`family.end_with`).
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
-import psutil
 
 from napari_rada.errors import MissingDependencyError, RadaError
+from napari_rada.evaluation.family import kill, started_by
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,6 +80,7 @@ def run_worker(
         "-m",
         module,
         str(folder),
+        str(os.getpid()),
     ]  # unbuffered, so that an error is the last line of the log
     variables = {**os.environ, **(environment or {})}
     with (folder / LOG).open("wb") as log:
@@ -113,16 +114,9 @@ def _runs(child: subprocess.Popen[bytes]) -> bool:
 def _kill(child: subprocess.Popen[bytes]) -> None:
     if child.poll() is not None:
         return
-    try:
-        family = psutil.Process(child.pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        family = []
+    family = started_by(child.pid)
     child.kill()
-    for one in family:
-        try:
-            one.kill()
-        except psutil.NoSuchProcess:
-            continue
+    kill(family)
     child.wait()
 
 

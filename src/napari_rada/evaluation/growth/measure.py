@@ -6,6 +6,7 @@ A point that was measured with the same settings is not measured again.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -69,7 +70,7 @@ class GrowthRow:
 
 
 def in_a_process(spec: Spec, control: RunControl) -> list[Term]:
-    """Measure a point in a process of its own, which is ended if a stop is requested.
+    """Measure a point in a process of its own, which ends if a stop is requested or this one is killed.
 
     Raises
     ------
@@ -81,7 +82,8 @@ def in_a_process(spec: Spec, control: RunControl) -> list[Term]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "spec.json").write_text(spec.to_json(), encoding="utf-8")
-        command = [sys.executable, "-m", MODULE, str(folder / "spec.json"), str(folder / "result.json")]
+        files = [str(folder / "spec.json"), str(folder / "result.json")]
+        command = [sys.executable, "-m", MODULE, *files, str(os.getpid())]
         with (
             (folder / "errors").open("wb") as errors,
             subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors) as child,  # noqa: S603 - our module

@@ -26,6 +26,7 @@ from napari_rada.data.working import coarsen, coarsening_factors
 from napari_rada.durable import write_text
 from napari_rada.errors import NotEnoughMemoryError, RadaError
 from napari_rada.evaluation.benchmark.measure import measured, peak_gib, reset_peak
+from napari_rada.evaluation.family import end_with
 from napari_rada.evaluation.growth.scans import make_scan
 from napari_rada.evaluation.growth.task import Point
 from napari_rada.events import StepLogged, TrainingStarted, ignore
@@ -266,4 +267,5 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    end_with(int(sys.argv[3]))
+    sys.exit(main(sys.argv[1:3]))
