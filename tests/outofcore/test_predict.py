@@ -28,6 +28,7 @@ from napari_rada.io.lazy import from_array, open_lazy
 from napari_rada.outofcore.plan import FOLDER
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from napari_rada.outofcore import VolumeResult
@@ -455,3 +456,35 @@ def test_own_results_are_read_without_the_zarr_library(run: Path, scan: Path, tm
     result = predict(run, scan, tmp_path / "out.ome.zarr")
     array = ChunkedArray.open(result.out / "0")
     np.testing.assert_array_equal(array.read((0, 0, 0), array.shape), level(result.out))
+
+
+def meddling(meddle: Callable[[], object]) -> Callable[[Event], None]:
+    """Return a listener that does something once, when the first part is predicted."""
+    done = []
+
+    def told(event: Event) -> None:
+        if isinstance(event, StageProgress) and event.stage is Stage.PREDICT and event.done and not done:
+            done.append(meddle())
+
+    return told
+
+
+def test_a_volume_that_is_taken_away_meanwhile_is_told_and_gone_on_with(run: Path, scan: Path, tmp_path: Path) -> None:
+    """Zarr takes a part without a file for an empty one."""
+    whole = predict(run, scan, tmp_path / "whole.ome.zarr")
+    out, away = tmp_path / "out.ome.zarr", tmp_path / "away"
+    with pytest.raises(InputError, match=r"scan\.ome\.zarr.0 is not there any more; put it back, then do"):
+        predict(run, scan, out, listener=meddling(lambda: scan.rename(away)))
+    away.rename(scan)
+    predict(run, scan, out)
+    np.testing.assert_array_equal(level(out), level(whole.out))
+
+
+def test_a_volume_that_is_changed_meanwhile_makes_no_result(run: Path, scan: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.ome.zarr"
+    last = max(file for file in scan.rglob("2") if file.is_file())
+    with pytest.raises(InputError, match=r"scan was changed while it was predicted, and .* mixes both; predict it"):
+        predict(run, scan, out, listener=meddling(last.unlink))
+    assert not (out / ".zattrs").exists()
+    with pytest.raises(InputError, match="the volume, or the time of writing of its files"):
+        predict(run, scan, out)

@@ -133,6 +133,23 @@ class LazyVolume:
         return values.astype(self.dtype, copy=False)
 
 
+class ZarrVoxels:
+    """The voxels of a zarr array, whose folder has to stay: zarr takes a part without a file for an empty one."""
+
+    def __init__(self, array: Any, folder: Path) -> None:
+        self._array, self._folder = array, folder
+        self.shape: tuple[int, ...] = tuple(array.shape)
+        self.dtype: np.dtype[Any] = array.dtype
+        self.chunks: tuple[int, ...] = tuple(array.chunks)
+
+    def __getitem__(self, index: Any) -> NDArray[Any]:
+        """Read a part."""
+        part: NDArray[Any] = self._array[index]
+        if not self._folder.is_dir():
+            raise InputError(f"{self._folder} is not there any more; put it back, then do the same again.")
+        return part
+
+
 @dataclass(frozen=True)
 class SentVoxels:
     """The voxels of a volume that another process opened; here its file is opened when they are first read, and once.
@@ -261,17 +278,16 @@ def _open_zarr(path: Path) -> LazyVolume:
     return LazyVolume(path.name.removesuffix(".zarr").removesuffix(".ome"), array, grid, placement, path, notes)
 
 
-def _zarr_array(folder: Path) -> Readable:
+def _zarr_array(folder: Path) -> ZarrVoxels:
     try:
         import zarr
     except ImportError:
         raise MissingDependencyError(f"Reading {folder} needs the package zarr; {SCALE_EXTRA}.") from None
     try:
-        array: Readable = zarr.open_array(str(folder), mode="r")
+        return ZarrVoxels(zarr.open_array(str(folder), mode="r"), folder)
     except Exception as error:  # noqa: BLE001 - zarr raises many kinds for damaged metadata
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{folder} cannot be read as zarr ({reason}); write the array again.") from None
-    return array
 
 
 def _grid(shape: Shape, placement: Placement) -> Grid:

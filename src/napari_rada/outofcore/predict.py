@@ -134,7 +134,8 @@ def predict_volume(
     Raises
     ------
     InputError
-        If the volume cannot be used, the run can only complete annotated slices, or `out` is something else or in use.
+        If the volume cannot be used, was changed or taken away meanwhile, the run can only complete annotated slices,
+        or `out` is something else or in use.
     RunFolderError
         If `run_dir` is no run folder, has no checkpoint, or has changed since.
     MissingDependencyError
@@ -160,6 +161,8 @@ def predict_volume(
         order = Order(str(Path(run_dir).resolve()), weights, device, volume, str(target), uuid4().hex)
         site = Site(order)
         units, computed = _compute(site, order, runner, control, listener)
+        if computed:
+            _check_unchanged(volume, plan, out)
         _describe(site, volume)
     return VolumeResult(target, kept, plan.shape, plan.factors, len(site.labels), units, computed)
 
@@ -341,6 +344,15 @@ def _compute(site: Site, order: Order, runner: Runner, control: RunControl, list
             listener(StageProgress(Stage.PREDICT, done, len(all_units), step.what))
         units, computed = units + len(all_units), computed + len(missing)
     return units, computed
+
+
+def _check_unchanged(volume: LazyVolume, plan: Plan, out: Path | str) -> None:
+    """Raise `InputError` if a volume is another one than when the prediction was begun."""
+    if hash_of_scan(volume) != plan.scan:
+        raise InputError(
+            f"{volume.name} was changed while it was predicted, and {out} mixes both; predict it again to another "
+            "output."
+        )
 
 
 def _describe(site: Site, volume: LazyVolume) -> None:
