@@ -275,6 +275,25 @@ def test_a_resumed_command_says_what_makes_no_difference(tmp_path, capsys, monke
     assert [call[0][1] for call in asked] == [replace(PretrainConfig(), seed=5, steps=7), *[PretrainConfig()] * 2]
 
 
+def test_a_killed_process_loses_no_more_than_was_done_since_the_state_was_saved(tmp_path, monkeypatch):
+    """Also before the first check."""
+    monkeypatch.setattr("napari_rada.pretraining.run.SAVE_S", 0.0)
+    config = replace(TINY, check_every=4)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+
+    def kill(event):
+        if isinstance(event, StageProgress) and (event.stage, event.done) == (Stage.TRAIN, 3):
+            raise SystemExit
+
+    with pytest.raises(SystemExit):
+        pretrain(killed, config, control=RunControl(), on_progress=lambda progress: None, listener=kill)
+    assert torch.load(tmp_path / "killed.state", weights_only=True)["step"] == 3
+    pretrain(killed, config, resume=True, control=RunControl(), on_progress=lambda progress: None)
+    pretrain(whole, config, control=RunControl(), on_progress=lambda progress: None)
+    states = [load_completer(path).state_dict() for path in (whole, killed)]
+    assert all(torch.equal(values, states[1][name]) for name, values in states[0].items())
+
+
 def test_a_full_disk_is_one_sentence_and_keeps_the_state_before(tmp_path, monkeypatch):
     out = tmp_path / "weights.safetensors"
     state = out.with_name(out.name + ".state")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 from importlib.metadata import version
 from math import inf
@@ -11,7 +12,7 @@ import torch
 
 from napari_rada.durable import sink, written_whole
 from napari_rada.errors import ConfigError, InputError
-from napari_rada.events import ignore
+from napari_rada.events import Stage, StageProgress, ignore
 from napari_rada.io.files import check_folder
 from napari_rada.lock import kept_to_one
 from napari_rada.memory import is_out_of_memory
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_rada.control import RunControl
-    from napari_rada.events import Listener
+    from napari_rada.events import Event, Listener
     from napari_rada.pretraining.trainer import Progress
 
+SAVE_S = 60.0
+"""Time between two saved states, beside those after each check: so much is lost at most when the process is killed."""
 STATE_SUFFIX, LOCK_SUFFIX = ".state", ".lock"
 KEPT = "the state before is kept, if there was one: free some space, then resume"
 
@@ -80,12 +83,25 @@ def pretrain(
     with kept_to_one(out.with_name(out.name + LOCK_SUFFIX), str(out), "another name", InputError):
         trainer = _resumed(state) if resume else Pretrainer(config)
 
-        def checked(progress: Progress) -> None:
+        saved_at = time.monotonic()
+
+        def save() -> None:
+            nonlocal saved_at
             _save_state(state, trainer)
+            saved_at = time.monotonic()
+
+        def checked(progress: Progress) -> None:
+            save()
             on_progress(progress)
 
+        def told(event: Event) -> None:
+            is_between_steps = isinstance(event, StageProgress) and event.stage is Stage.TRAIN
+            if is_between_steps and time.monotonic() - saved_at >= SAVE_S:
+                save()
+            listener(event)
+
         with computing(threads=None):
-            finished = trainer.run(control, checked, hours, listener)
+            finished = trainer.run(control, checked, hours, told)
         _save_state(state, trainer)
         if finished:
             with written_whole(out) as temporary:
