@@ -946,7 +946,8 @@ def test_ticks_and_classes_are_saved_without_a_stroke(saved_in, dock, viewer, en
 
 
 def slices_in(file) -> set[AnnotatedSlice] | None:
-    return set(to_array(read_sidecar(file), read_volume(file))) if sidecar_path(file).exists() else None
+    there = file.exists() and sidecar_path(file).exists()
+    return set(to_array(read_sidecar(file), read_volume(file))) if there else None
 
 
 def test_steady_painting_is_saved_too(saved_in, dock, viewer, engine, qtbot, monkeypatch):

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from napari_rada.guidance.weights import GuidanceWeights
     from napari_rada.training.team import Team
 
-# Of the preset "standard", as far as it is not said here: what its settings for cohorts change is not tried here.
+# Of the preset "paper", as far as it is not said here: what its settings for cohorts change is not tried here.
 CONFIG = tiny_config(
     propagation__method="diffusion",
     propagation__scales=[0.8],
@@ -52,7 +52,7 @@ CONFIG = tiny_config(
     training__validate_every=3,
     model__dropout=0.3,
     model__prior_dropout=0.5,
-).model_copy(update={"preset": "standard"})
+).model_copy(update={"preset": "paper"})
 
 
 @pytest.fixture(scope="module")
@@ -423,8 +423,18 @@ def test_a_time_budget_is_the_leading_process_s(pair: Pair, tmp_path: Path) -> N
     assert 5 < first.iteration == second.iteration < 100_000
 
 
-def test_more_processes_than_patches_are_refused(pair: Pair, tmp_path: Path) -> None:
-    config = CONFIG.with_settings({"training.labelled_patches": 1, "training.unlabelled_patches": 0})
+@pytest.mark.parametrize(("unlabelled", "teaches_itself"), [(0, False), (1, True)])
+def test_more_processes_than_patches_are_refused(
+    pair: Pair, tmp_path: Path, unlabelled: int, teaches_itself: bool
+) -> None:
+    """The first half of self-training has labelled patches alone."""
+    config = CONFIG.with_settings(
+        {
+            "training.labelled_patches": 1,
+            "training.unlabelled_patches": unlabelled,
+            "training.self_training": teaches_itself,
+        }
+    )
     ended = pair.run(train, tmp_path / "run", config)
     told = [error for error in ended if isinstance(error, ConfigError)]
     assert [str(error)[:53] for error in told] == ["There are 2 processes for 1 patches per batch; start "]

@@ -141,7 +141,19 @@ def test_scans_without_labels_teach_only_where_patches_without_labels_are_asked_
     assert teaching(cases, alone) == [labelled]
     assert (both.training.labelled_patches, both.training.unlabelled_patches) == (2, 1)
     assert teaching(cases, both) == cases
+    assert plan(cases, RunConfig.from_preset("standard")).training == both.training
     assert teaching(cases, plan(cases, RunConfig.from_preset("standard"))) == cases
+
+
+def test_where_every_scan_is_annotated_the_presets_self_training_has_none_to_label() -> None:
+    cases = [case_on(grid((16, 24, 24)))] * 2
+    found = plan(cases, RunConfig.from_preset("standard"))
+    assert found.training == plan(cases, quick()).training
+    assert plan(cases, found) == found
+    chosen = plan(cases, quick(training__unlabelled_patches=2))
+    assert chosen.training.unlabelled_patches == 2
+    lineage = plan(cases, RunConfig.from_preset("standard").with_settings({"training.self_training": False}))
+    assert lineage.training.unlabelled_patches == 1
 
 
 def test_voxels_of_nanometres_keep_their_size() -> None:

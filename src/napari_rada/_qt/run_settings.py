@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PRESET_LABELS = {
     "quick": "Quick (minutes on a CPU)",
-    "standard": "Standard (one GPU)",
+    "standard": "Standard (unlabelled scans teach, too)",
     "paper": "Paper (as published, one GPU)",
 }
 ITERATIONS, MINUTES = "iterations", "minutes"

@@ -21,6 +21,7 @@ from napari_rada.training.job import Job
 from napari_rada.training.lock import locked
 from napari_rada.training.plan import plan, teaching
 from napari_rada.training.run_folder import RunFolder
+from napari_rada.training.self_training import smallest_batch
 from napari_rada.training.share import check_share
 from napari_rada.training.snapshot import load_classes, save_snapshot
 from napari_rada.training.team import ALONE
@@ -93,7 +94,7 @@ def continue_training(
             "settings to continue this run, or start a new one."
         )
     taught = teaching(cases, config)
-    check_share(config.training, team)
+    check_share(smallest_batch(config, taught), team)
     device = team.device(config.device)
     state = checkpoint.state.continued(config.training.iterations)
     with team.together(), locked(Path(new_run_dir), team):

@@ -24,7 +24,7 @@ from napari_rada.training.job import Job
 from napari_rada.training.lock import locked
 from napari_rada.training.plan import left_out, plan, teaching
 from napari_rada.training.run_folder import RunFolder
-from napari_rada.training.self_training import halves, teaches_itself
+from napari_rada.training.self_training import smallest_batch
 from napari_rada.training.share import check_share
 from napari_rada.training.snapshot import load_cases, load_classes, save_snapshot
 from napari_rada.training.team import ALONE
@@ -102,7 +102,7 @@ def train(
     classes = check_trainable(cases)
     config = plan(cases, as_config(config))
     taught = teaching(cases, config)
-    check_share(config.training, team)
+    check_share(smallest_batch(config, taught), team)
     device = team.device(config.device)
     make_propagator(config.propagation)  # a missing package is told before anything is written
     find_files(config.guidance)  # so are missing weights, where they are required
@@ -136,7 +136,6 @@ def resume(
     """
     folder = RunFolder.open(Path(run_dir))
     config = folder.config()
-    check_share(config.training, team)
     device = team.device(config.device)
     with team.together(), locked(folder.path, team):
         checkpoint = load_checkpoint(folder.last_checkpoint) if folder.last_checkpoint.exists() else None
@@ -146,14 +145,13 @@ def resume(
             folder.forget_after(iteration)
         control = control or RunControl()
         cases, classes = load_cases(folder, config, control, listener), load_classes(folder)
+        check_share(smallest_batch(config, cases), team)
         job = Job(folder, cases, classes, config, device, team, control, listener)
         return run_job(job, checkpoint)
 
 
 def run_job(job: Job, checkpoint: Checkpoint | None) -> TrainingResult:
     """Prepare the cases of a job, as its networks know them, and train from a checkpoint or from the beginning."""
-    if teaches_itself(job.config, job.cases):
-        check_share(halves(job.config)[0].training, job.team)
     wanted = job.config.data.orientation
     tell(job.told, *(told_turned(case, wanted) for case in job.cases))
     job = replace(job, cases=[turn_of(case, wanted).case(case) for case in job.cases])

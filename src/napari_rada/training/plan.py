@@ -37,7 +37,8 @@ SMALL = 32
 def plan(cases: Sequence[Case], config: RunConfig) -> RunConfig:
     """Return the settings of a run on these cases: a run's config.yaml holds them.
 
-    All are to lie as most annotated ones do. Several cases get the preset's settings for cohorts and one spacing;
+    All are to lie as most annotated ones do. Several cases get the preset's settings for cohorts and one spacing; where
+    all are annotated, self-training has no scan for the preset's patches without labels, and there are none;
     `training.patch_voxels` becomes a patch. What was chosen stays (orientation, spacing, patch), so that planning twice
     changes nothing.
 
@@ -53,7 +54,10 @@ def plan(cases: Sequence[Case], config: RunConfig) -> RunConfig:
         if config.data.spacing is None and config.data.max_voxels is not None:
             grids = [replace(case.grid, shape=_scanned(case)) for case in cases]
             changes["data.spacing"] = list(common_spacing(grids, config.data.max_voxels))
-    if "training.patch" in (changed := config.changes()):
+    changed = config.changes()
+    if config.training.self_training and all(case.is_labelled for case in cases):
+        changes["training.unlabelled_patches"] = changed.get("training.unlabelled_patches", 0)
+    if "training.patch" in changed:
         changes["training.patch_voxels"] = changed.get("training.patch_voxels")
     config = config.with_settings(changes)
     shapes = [working_shape(case, config) for case in cases]
@@ -114,7 +118,8 @@ def left_out(cases: Sequence[Case], config: RunConfig) -> str | None:
     if not number:
         return None
     scans = "1 scan without annotated slices is" if number == 1 else f"{number} scans without annotated slices are"
-    return f"{scans} left out of training; training.unlabelled_patches=1 makes networks learn there, too."
+    remedy = "the preset standard, or training.unlabelled_patches=1, makes networks learn there, too"
+    return f"{scans} left out of training; {remedy}."
 
 
 def common_spacing(grids: Sequence[Grid], max_voxels: int) -> Spacing:

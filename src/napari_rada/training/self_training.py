@@ -43,6 +43,11 @@ def halves(config: RunConfig) -> tuple[RunConfig, RunConfig]:
     return second.with_settings({"training.unlabelled_patches": 0}), second
 
 
+def smallest_batch(config: RunConfig, scans: Sequence[Case]) -> TrainingConfig:
+    """Return the settings of training where it takes the fewest patches: in the first half, if a run has two."""
+    return (halves(config)[0] if teaches_itself(config, scans) else config).training
+
+
 def after(first: RunConfig, second: RunConfig) -> ToCome:
     """Return what is left when the first half is done, whose iterations take fewer patches."""
     training = second.training

@@ -90,7 +90,7 @@ def check_share(settings: TrainingConfig, team: Team) -> None:
     if team.size > patches:
         raise ConfigError(
             f"There are {team.size} processes for {patches} patches per batch; start at most {patches}, or raise "
-            "training.labelled_patches and training.unlabelled_patches."
+            "training.labelled_patches."
         )
 
 

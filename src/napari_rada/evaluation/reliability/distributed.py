@@ -44,13 +44,17 @@ SETTINGS = {
     "training.log_every": "1",
     "training.validate_every": "10",
     "training.checkpoint_seconds": "0.2",
+    "training.augment": "deform",
+    "training.cross.noisy_passes": "2",
     "training.cross.schedule": "constant",
+    "model.norm": "instance",
+    "model.dropout": "0.2",
     "propagation.method": "diffusion",
     "guidance.source": "none",
 }
 KINDS: dict[str, dict[str, str]] = {
     "SGD": {"training.optimiser.kind": "sgd", "training.learning_rate": "0.05"},
-    "AdamW": {},
+    "AdamW": {"training.optimiser.kind": "adamw", "training.learning_rate": "0.001"},
     "SGD, batch normalisation": {
         "training.optimiser.kind": "sgd",
         "training.learning_rate": "0.05",
@@ -196,8 +200,8 @@ class _Runs:
         else:
             settings = tiny_settings() | SETTINGS | {"training.iterations": str(self.iterations)} | KINDS[kind]
             flags = [flag for key, value in settings.items() for flag in ("--set", f"{key}={value}")]
-            # Not the quick preset, whose cohorts use bfloat16 where a processor has it: that rounds far more.
-            arguments = [*self.cases, "-o", str(run_dir), "--preset", "standard", *flags]
+            # Not the presets whose cohorts use bfloat16 where a processor has it: that rounds far more.
+            arguments = [*self.cases, "-o", str(run_dir), "--preset", "paper", *flags]
         command = [*launcher, "napari_rada", "train", *arguments]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         with subprocess.Popen(  # noqa: S603 - our own interpreter
