@@ -61,8 +61,8 @@ def test_settings_are_read_from_a_path_that_is_a_text(tmp_path: Path) -> None:
     assert load_config(str(written(tmp_path, "preset: quick\nseed: 7\n"))) == RunConfig.from_preset("quick", seed=7)
 
 
-def test_a_file_without_preset_starts_from_standard(tmp_path: Path) -> None:
-    assert load_config(written(tmp_path, "seed: 0\n")) == RunConfig.from_preset("standard")
+def test_a_file_without_preset_starts_from_quick(tmp_path: Path) -> None:
+    assert load_config(written(tmp_path, "seed: 0\n")) == RunConfig.from_preset("quick")
 
 
 def test_the_paper_preset_is_the_paper() -> None:

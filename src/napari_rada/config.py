@@ -40,7 +40,7 @@ class RunConfig(Group):
     preset has, whose name `preset` only notes.
     """
 
-    preset: PresetName = "standard"
+    preset: PresetName = "quick"
     cohort: bool = Field(False, description="Begin with the preset's settings for several cases (`for_cohort`).")
     seed: int = Field(0, ge=0, le=2**31 - 1)
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
@@ -167,7 +167,7 @@ def load_config(path: Path | str) -> RunConfig:
     path = Path(path)
     raw = _read(path)
     with _named(path):
-        preset = RunConfig.from_preset(str(raw.get("preset", "standard")))
+        preset = RunConfig.from_preset(str(raw.get("preset", "quick")))
         base = preset.base(cohort=raw.get("cohort") is True)
         return parse(_merged(base.model_dump(mode="json"), raw))
 
