@@ -212,6 +212,7 @@ def loop(arguments: argparse.Namespace, folder: Path) -> None:
     prediction = predict(photographer, painting, dense)
     proceed(photographer, training, folder / "continued", arguments.iterations)
     prediction.save_mask(folder / "mask.nii.gz")
+    wait_until(lambda: not prediction.saver.job.is_running)
     check((folder / "mask.nii.gz").is_file(), "the mask is saved")
     painted = painting.data.copy()
     photographer.viewer.close()

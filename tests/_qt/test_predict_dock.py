@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shlex
+import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from superqt.utils import WorkerBase
 from tests._qt.driving import click
 from tests.engine import ball_case, tiny_config
 
@@ -28,6 +31,9 @@ from napari_rada.inference.cleanup import CleanUp
 from napari_rada.io import find_cases, read_volume, write_volume
 from napari_rada.training.run_folder import RunFolder
 from napari_rada.training.snapshot import save_snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @pytest.fixture
@@ -363,20 +369,69 @@ def test_slices_of_another_image_on_the_same_voxels_are_not_known(ready, viewer,
     assert [plane.index for plane in engine.calls[-1][1] if plane.axis == 0] == [3, 6]
 
 
-def test_a_mask_is_saved_by_naparis_own_writers(ready, viewer, tmp_path, monkeypatch, qtbot):
+def test_a_mask_is_saved_in_the_geometry_of_its_image(ready, viewer, wait, tmp_path, monkeypatch, qtbot, notified):
     out = tmp_path / "mask.nii.gz"
     monkeypatch.setattr("qtpy.QtWidgets.QFileDialog.getSaveFileName", lambda *arguments: (str(out), ""))
     click(qtbot, ready.save_button)
-    assert ready.message.value() == f"Saved {out}."
+    wait(lambda: ready.message.value() == f"Saved {out}.")
     saved = read_volume(out)
     np.testing.assert_array_equal(saved.array, viewer.layers["scan mask"].data)
     assert saved.grid.matches(grid_of(viewer.layers["scan"]))
-    ready.save_mask(tmp_path / "nowhere" / "mask.nii.gz")
-    assert "does not exist" in ready.message.value()
+    assert saved.labels
+    for name, reason in ((Path("nowhere", "mask.nii.gz"), "does not exist"), (Path("mask.png"), "mask.png")):
+        ready.save_mask(tmp_path / name)
+        wait(lambda: not ready.saver.job.is_running)
+        assert reason in ready.message.value()
+        assert notified[-1] == ready.message.value()
+    assert ready.save_button.isEnabled()
+
+
+@pytest.fixture
+def slow_disk(monkeypatch) -> Iterator[threading.Event]:
+    """A disk on which a mask is written once the event is set."""
+    go = threading.Event()
+
+    def write_slowly(*arguments, **settings):
+        go.wait(20)
+        write_volume(*arguments, **settings)
+
+    monkeypatch.setattr("napari_rada._napari.files.write_volume", write_slowly)
+    yield go
+    go.set()
+
+
+def test_the_window_is_free_while_a_mask_is_saved_as_it_was(ready, viewer, wait, tmp_path, slow_disk):
+    out, layer = tmp_path / "mask.nii.gz", viewer.layers["scan mask"]
+    before = layer.data.copy()
+    ready.save_mask(out)
+    assert ready.message.value() == "Saving…"
+    assert not ready.save_button.isEnabled()
+    assert ready.row.button.isEnabled()
+    layer.data[:] = 0
+    ready.save_mask(tmp_path / "other.nii.gz")
+    assert ready.message.value().startswith("The saving of a mask is still")
+    viewer.layers.remove(layer)
+    slow_disk.set()
+    wait(lambda: ready.message.value() == f"Saved {out}.")
+    np.testing.assert_array_equal(read_volume(out).array, before)
+    assert sorted(tmp_path.iterdir()) == [out]
+    assert not ready.save_button.isEnabled(), "its layer is gone"
+
+
+def test_a_mask_that_is_being_saved_is_written_when_the_dock_or_the_window_closes(
+    ready, viewer, wait, tmp_path, slow_disk
+):
+    mask = viewer.layers["scan mask"].data.copy()
+    ready.save_mask(tmp_path / "mask.nii.gz")
+    viewer.window.remove_dock_widget(ready)
+    viewer.close()
+    slow_disk.set()
+    WorkerBase.await_workers()
+    np.testing.assert_array_equal(read_volume(tmp_path / "mask.nii.gz").array, mask)
 
 
 def test_a_name_without_ending_gets_that_of_the_chosen_kind_and_writes_over_nothing(
-    ready, tmp_path, monkeypatch, qtbot, notified
+    ready, wait, tmp_path, monkeypatch, qtbot, notified
 ):
     kinds = iter(["TIFF (*.tif *.tiff)", "", "NIfTI (*.nii.gz *.nii)"])
     monkeypatch.setattr(
@@ -384,6 +439,7 @@ def test_a_name_without_ending_gets_that_of_the_chosen_kind_and_writes_over_noth
     )
     for name in ("mask.tif", "mask.nii.gz"):
         click(qtbot, ready.save_button)
+        wait(lambda: not ready.saver.job.is_running)
         assert ready.message.value() == f"Saved {tmp_path / name}."
     (tmp_path / "mask.nii.gz").write_bytes(b"corrected by hand")
     click(qtbot, ready.save_button)
@@ -409,6 +465,7 @@ def test_a_mask_of_a_stack_is_proposed_as_a_stack(widget, viewer, wait, tmp_path
     monkeypatch.setattr("qtpy.QtWidgets.QFileDialog.getSaveFileName", choose)
     click(qtbot, widget.save_button)
     assert proposed == ["a_b mask.tif"]
+    wait(lambda: not widget.saver.job.is_running)
     (mask,) = add_layers(viewer, read_layers(str(tmp_path / proposed[0])))
     assert lies_on(image, mask)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from napari.layers import Layer
@@ -31,9 +32,13 @@ from napari_rada.io.annotations import read_classes, to_array, write_sidecar, wr
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from napari.layers import Labels
     from numpy.typing import NDArray
 
     from napari_rada._napari.layers import LayerData
+    from napari_rada.data.classes import ClassInfo
+    from napari_rada.data.grid import Grid
+    from napari_rada.data.slices import AnnotatedSlice
     from napari_rada.io import Volume
 
 Paths: TypeAlias = "str | Sequence[str]"
@@ -42,6 +47,21 @@ LABEL_WORDS = {"label", "labels", "seg", "segmentation", "mask", "annotation", "
 """A file of whole numbers with one of these words in its name, or whose header says so, is opened as labels."""
 
 GEOMETRY = ("name", "scale", "translate", "rotate", "shear", "affine", "units", "axis_labels", "metadata")
+
+
+class _Content(NamedTuple):
+    """What is written of a layer."""
+
+    array: NDArray[Any]
+    grid: Grid
+    source: Path | None
+    planes: tuple[AnnotatedSlice, ...]
+    infos: list[ClassInfo]
+
+    @classmethod
+    def of(cls, layer: Any) -> _Content:
+        grid, infos = grid_of(layer), [info for info in class_infos(layer) if info.is_named]
+        return cls(np.asarray(full_resolution(layer)), grid, source_of(layer), annotated_slices(layer), infos)
 
 
 def get_reader(path: Paths) -> Callable[[Paths], list[LayerData]] | None:
@@ -77,16 +97,24 @@ def write_image(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
     return _written(path, data, attributes, labels=False)
 
 
+def take_labels(layer: Labels) -> Callable[[Path], list[Path]]:
+    """Copy what a Labels layer holds now, in the main thread; raises `InputError` if it is not a single 3D volume.
+
+    The function that is returned writes the copy as `write_labels` does, in any thread, but raises `InputError`.
+    """
+    content = _Content.of(layer)
+    return partial(_write, content=content._replace(array=content.array.copy()), labels=True)
+
+
 def _written(path: str, data: Any, attributes: dict[str, Any], *, labels: bool) -> list[str]:
     try:
-        return [str(file) for file in _write(Path(path), _bare_layer(data, attributes), labels=labels)]
+        return [str(file) for file in _write(Path(path), _Content.of(_bare_layer(data, attributes)), labels=labels)]
     except RadaError as error:
         raise OSError(str(error)) from error
 
 
-def _write(file: Path, layer: Any, *, labels: bool) -> list[Path]:
-    grid, source, planes = grid_of(layer), source_of(layer), annotated_slices(layer)
-    infos = [info for info in class_infos(layer) if info.is_named]
+def _write(file: Path, content: _Content, *, labels: bool) -> list[Path]:
+    array, grid, source, planes, infos = content
     inputs = [] if source is None else [source]
     # A sidecar with slices stays where none are ticked: it is that of another file of this name, or they would be lost.
     described = bool(planes) or (bool(infos) and read_sidecar(file) is None)
@@ -96,7 +124,7 @@ def _write(file: Path, layer: Any, *, labels: bool) -> list[Path]:
         if described:
             write_sidecar_ahead(file, planes or None, infos)
 
-    write_volume(file, _compact(np.asarray(full_resolution(layer))), grid, source, labels=labels, before=replace)
+    write_volume(file, _compact(array), grid, source, labels=labels, before=replace)
     return [file, write_sidecar(file, planes or None, infos)] if described else [file]
 
 

@@ -51,7 +51,7 @@ from napari_rada._qt.menu_button import MenuButton
 from napari_rada._qt.message import CLASSES_TOLD
 from napari_rada._qt.output_choice import OutputChoice
 from napari_rada._qt.run_combo import RunCombo
-from napari_rada._qt.save_dialog import ask_for_file
+from napari_rada._qt.save_dialog import MaskSaver, ask_for_file
 from napari_rada._qt.section import Section
 from napari_rada._qt.worker import JobPump, spawn
 from napari_rada.errors import InputError, RunFolderError
@@ -99,6 +99,7 @@ class PredictWidget(Dock):
         self._explain_pump = JobPump(self.explain_job, self)
         self.handover_job = Job("report", spawn)
         self._handover_pump = JobPump(self.handover_job, self)
+        self.saver = MaskSaver(self)
         self.run = RunCombo(self.session)
         self.image = LayerCombo(napari_viewer, Image, empty="no image open", first=brushed_image(napari_viewer))
         self.labels = LayerCombo(napari_viewer, Labels, empty="as in the run", optional=True)
@@ -181,17 +182,12 @@ class PredictWidget(Dock):
             self.message.tellOf([labels], told)
 
     def save_mask(self, path: Path | str) -> None:
-        """Save the latest mask through napari's own writers, in the geometry of its image's file."""
+        """Save the latest mask, in the geometry of its image's file, in a worker."""
         with self.telling_errors():
             if self.mask_layer is None or self.mask_layer not in self.viewer.layers:
                 raise InputError("There is no mask in the layer list; predict first.")
-            try:
-                saved = self.mask_layer.save(str(path), plugin="napari-rada")
-            except OSError as error:
-                raise InputError(str(error)) from None
-            if not saved:
-                raise InputError(f"{path} cannot be written; name a file that ends in .nii.gz, .nii or .tif.")
-            self.message.setValue(f"Saved {saved[0]}.")
+            self.saver.save(self.mask_layer, Path(path))
+            self.message.setValue("Saving…")
 
     def report(self) -> None:
         """Write the report of the chosen run in a worker, and open it in the browser."""
@@ -360,6 +356,9 @@ class PredictWidget(Dock):
         self.save_button.clicked.connect(lambda: self._on_save_clicked())
         self.handover_job.succeeded.connect(self._on_handed_over)
         self.handover_job.failed.connect(self.show_error)
+        self.saver.saved.connect(self.message.setValue)
+        self.saver.failed.connect(self.show_error)
+        self.saver.job.state_changed.connect(self._draw_buttons)
         self.run.refused.connect(self.show_error)
         self.job.state_changed.connect(self._on_state_changed)
         self.job.event.connect(partial(self._on_event, self.job))
@@ -367,8 +366,8 @@ class PredictWidget(Dock):
         self.job.failed.connect(self.show_error)
         self.suggestion_job.succeeded.connect(self._on_suggested)
         self.suggestion_job.failed.connect(self.show_error)
-        self.viewer.layers.events.removed.connect(self._on_layer_removed)
-        self.on_shut(lambda: self.viewer.layers.events.removed.disconnect(self._on_layer_removed))
+        self.viewer.layers.events.removed.connect(self._draw_buttons)
+        self.on_shut(lambda: self.viewer.layers.events.removed.disconnect(self._draw_buttons))
         for part in (self.run, self.image, self.labels):
             self.on_shut(part.shut)
         for job in (self.job, self.explain_job, self.suggestion_job, self.handover_job):
@@ -383,15 +382,11 @@ class PredictWidget(Dock):
         self.outputs.setEnabled(not running and self.chunks.value() is None)
         self._draw_buttons()
 
-    def _draw_buttons(self) -> None:
+    def _draw_buttons(self, _event: object = None) -> None:
         ready = not self.job.is_running and self.prediction is not None
         for button in (self.suggest_button, self.accept_button):
             button.setEnabled(ready)
-        self.save_button.setEnabled(ready and self.mask_layer in self.viewer.layers)
-
-    def _on_layer_removed(self, event: object) -> None:
-        del event
-        self._draw_buttons()
+        self.save_button.setEnabled(ready and not self.saver.job.is_running and self.mask_layer in self.viewer.layers)
 
     def _start(self, job: Job, work: Work) -> None:
         self._notices[job] = []
