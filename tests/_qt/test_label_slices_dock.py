@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -69,6 +70,24 @@ def test_a_slice_that_only_others_cross_is_marked_with_a_warning(widget, viewer)
     viewer.layers["labels"].data_setitem((np.array([4]), np.array([2]), np.array([2])), 1)
     widget.mark_current_slice()
     assert widget.message.value() == ""
+
+
+def test_nothing_is_marked_while_a_polygon_is_drawn(widget, viewer, notified):
+    layer, plane = viewer.layers["labels"], AnnotatedSlice(0, 1)
+    widget.go_to(plane)
+    polygon = layer._overlays["polygon"]
+    polygon.points = [[1.0, 2.5, 2.5], [1.0, 2.5, 8.5], [1.0, 8.5, 8.5], [1.0, 8.6, 8.6]]
+    mark_in_table = partial(widget.panel.table.completeChanged.emit, plane, True)
+    for number, mark in enumerate((widget.mark_current_slice, mark_in_table, widget.detect), 1):
+        mark()
+        assert widget.message.value().startswith("The polygon in 'labels' is not finished, so nothing of it is painted")
+        assert notified == [widget.message.value()] * number
+        assert widget.annotated == ()
+    polygon.add_polygon_to_labels(layer)
+    assert layer.data[1].any()
+    widget.mark_current_slice()
+    assert widget.message.value() == ""
+    assert widget.annotated == (plane,)
 
 
 def test_what_is_no_volume_is_told_before_the_slice_that_is_not_shown(widget, viewer):

@@ -124,14 +124,23 @@ class AnnotationModel:
         self._update_rows()
 
     def set_complete(self, plane: AnnotatedSlice, complete: bool = True) -> None:
-        """Tick or untick a plane; raises `InputError` if it lies outside the volume."""
+        """Tick or untick a plane.
+
+        Raises
+        ------
+        InputError
+            If it lies outside the volume, or is to be ticked while a polygon is drawn.
+        """
         plane.check(shape_of(self.layer))
+        if complete:
+            _check_no_polygon(self.layer)
         self._write({*self.complete, plane} if complete else set(self.complete) - {plane})
         self._dismissed -= {plane}
         self.rescan()
 
     def accept_proposals(self) -> tuple[AnnotatedSlice, ...]:
-        """Tick every proposed plane and return those planes."""
+        """Tick every proposed plane and return those planes; raises `InputError` while a polygon is drawn."""
+        _check_no_polygon(self.layer)
         accepted = self.proposed
         self._write({*self.complete, *accepted})
         self.rescan()
@@ -189,6 +198,16 @@ def _told_values(labels: Any, planes: Iterable[AnnotatedSlice]) -> list[str]:
         return []
     named = f"label {found.pop()} is" if len(found) == 1 else f"the labels {listed(sorted(found))} are"
     return [f"{named} outside of 0..{MAX_LABEL} and cannot be used; fill what is painted so with another label."]
+
+
+def _check_no_polygon(layer: Labels) -> None:
+    """Raise `InputError` while a polygon is drawn: it looks like paint, with every tool and in every slice."""
+    polygon = getattr(layer, "_overlays", {}).get("polygon")  # napari tells of it nowhere else
+    if getattr(polygon, "points", ()):
+        raise InputError(
+            f"The polygon in '{layer.name}' is not finished, so nothing of it is painted; press Enter to finish it or "
+            "Escape to drop it, and mark then."
+        )
 
 
 def check_painted(labels: Labels, brush: Labels, plane: AnnotatedSlice) -> None:
