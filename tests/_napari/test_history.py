@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_rada._napari.history import History, decimate
-from napari_rada.events import Paused, StepLogged, Validated
+from napari_rada.events import Paused, StepLogged, TrainingStarted, Validated
 
 
 def step(iteration: int) -> StepLogged:
@@ -30,6 +30,18 @@ def test_validations_are_kept_and_other_events_are_not():
     assert not history.add(Paused(10))
     assert [series.tolist() for series in history.dice()] == [[10.0], [0.9]]
     assert not history.steps
+
+
+def test_what_a_run_begins_before_is_forgotten_by_that_run_alone():
+    before = History.of([step(1), step(2), step(3)], [Validated(2, 0.8, 0.7, best=True), Validated(3, 0.7, 0.7, False)])
+    history = before.copy()
+    assert history.add(TrainingStarted(3, 10, "cpu"))
+    history.add(step(3))
+    history.add(step(4))
+    assert history.losses("supervised", 0)[0].tolist() == [1.0, 2.0, 3.0, 4.0]
+    assert history.dice()[0].tolist() == [2.0]
+    assert [told.iteration for told in before.steps] == [1, 2, 3]
+    assert len(before.validations) == 2
 
 
 @pytest.mark.parametrize("length", [0, 1, 400, 401, 6000, 123_457])

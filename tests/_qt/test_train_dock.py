@@ -302,6 +302,17 @@ def test_training_is_continued_into_a_folder_of_its_own(widget, qtbot, wait, eng
     assert len(widget.history.steps) == 30, "new networks begin a new curve"
 
 
+def test_the_curve_goes_on_from_the_networks_that_are_continued(widget, wait, engine, tmp_path):
+    widget.start()
+    wait(lambda: widget.state is RunState.IDLE)
+    engine.iterations = 20  # as where networks that had begun anew were stopped, and those before them go on
+    widget.folder.setValue(tmp_path / "second")
+    widget.continue_training()
+    wait(lambda: widget.state is RunState.IDLE)
+    assert [step.iteration for step in widget.history.steps] == list(range(1, 41))
+    assert [found.iteration for found in widget.history.validations] == [10, 20, 30, 40]
+
+
 def test_without_a_run_nothing_is_continued(widget, notified):
     widget.continue_training()
     assert widget.message.value() == "There is no run to continue; start one, or load one from disk."

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
-from napari_rada.events import Event, StepLogged, Validated
+from napari_rada.events import Event, StepLogged, TrainingStarted, Validated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,12 +35,22 @@ class History:
         history.steps, history.validations = list(steps), list(validations)
         return history
 
+    def copy(self) -> History:
+        """Return a history that goes on by itself."""
+        return History.of(self.steps, self.validations)
+
     def add(self, event: Event) -> bool:
-        """Take in an event; True if it belongs to the history."""
+        """Take in an event; True if there may be something else to draw.
+
+        Where training begins before what was told, as on from earlier networks or with less memory, that is forgotten.
+        """
         if isinstance(event, StepLogged):
             self.steps.append(event)
         elif isinstance(event, Validated):
             self.validations.append(event)
+        elif isinstance(event, TrainingStarted):
+            self.steps = [step for step in self.steps if step.iteration < event.first_iteration]
+            self.validations = [found for found in self.validations if found.iteration < event.first_iteration]
         else:
             return False
         return True

@@ -145,7 +145,7 @@ class TrainWidget(Dock):
                 raise InputError("There is no run to continue; start one, or load one from disk.")
             snapshots, run_dir, config = self._snapshots(), self.folder.checked(), self.config()
             work = continuing(self._load_engine, self.run_dir, snapshots, run_dir, config, self.cohort.value())
-            self._run(work, snapshots[0], run_dir, self.history)
+            self._run(work, snapshots[0], run_dir, self.history.copy())
 
     def check(self) -> None:
         """Tell whether a run can start, the memory that it needs and how long it will take, without training."""
