@@ -222,6 +222,7 @@ def test_a_preset_keeps_its_own_length_unless_changed(qtbot):
     combo = PresetCombo()
     qtbot.addWidget(combo)
     assert [combo.itemData(row) for row in range(combo.count())] == ["quick", "standard", "paper"]
+    assert max(len(combo.itemText(row)) for row in range(combo.count())) <= 26, "a narrow dock shows no more"
     combo.setValue("paper")
     assert combo.value() == "paper"
     config = viewer_config("paper")

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 PRESET_LABELS = {
     "quick": "Quick (minutes on a CPU)",
-    "standard": "Standard (unlabelled scans teach, too)",
-    "paper": "Paper (as published, one GPU)",
+    "standard": "Standard (all scans teach)",
+    "paper": "Paper (as published, GPU)",
 }
 ITERATIONS, MINUTES = "iterations", "minutes"
 DIGITS = 9
@@ -69,6 +69,10 @@ class RunSettings(QWidget):
         self._cohort = False
         self.preset = PresetCombo()
         self.length = RunLength()
+        self.length.setToolTip(
+            "Where scans without labels teach, too, a run has two halves, each with so many iterations; minutes are "
+            "for both together"
+        )
         self.device = DeviceCombo(preferences().device)
         self.guidance = QuietCombo()
         for source, label in GUIDANCE_LABELS.items():
