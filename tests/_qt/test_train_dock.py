@@ -780,6 +780,25 @@ def test_a_check_tells_memory_and_time_and_trains_nothing(widget, viewer, qtbot,
     assert widget.buttons.start.isEnabled()
 
 
+@pytest.mark.parametrize("change", ["preset", "length", "scans", "slices"])
+def test_what_a_check_found_is_not_told_of_other_settings_and_scans(widget, viewer, qtbot, wait, change):
+    plain = viewer.add_image(viewer.layers["scan"].data[::-1], name="plain", scale=(2.0, 2.0, 2.0))
+    viewer.layers.selection = {viewer.layers["scan"], plain}
+    widget.check()
+    wait(lambda: widget.message.value().startswith("Ready to start"))
+    qtbot.wait(500)
+    assert widget.message.value().startswith("Ready to start")
+    if change == "preset":
+        widget.settings.preset.setValue("paper")
+    elif change == "length":
+        widget.settings.length.setValue(iterations=7)
+    elif change == "scans":
+        widget.cohort.layers.setChecked(True)
+    else:
+        widget.session.annotation(widget.labels.value()).set_complete(AnnotatedSlice(*PLANES[0]), False)
+    assert widget.message.value() == ""
+
+
 def test_selected_layers_and_a_folder_make_a_cohort(widget, viewer, wait, engine, tmp_path):
     scan = viewer.layers["scan"]
     place = {"scale": scan.scale, "affine": scan.affine, "units": scan.units}

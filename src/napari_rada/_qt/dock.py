@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
 from functools import cache, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari.qt.threading import create_worker
 from napari.utils.notifications import show_error
@@ -78,10 +78,8 @@ class Dock(QWidget):
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(area)
-        viewer.events.theme.connect(self._on_theme_changed)
-        viewer.layers.events.removed.connect(self._on_layer_gone)
-        self.on_shut(lambda: viewer.layers.events.removed.disconnect(self._on_layer_gone))
-        self.on_shut(lambda: viewer.events.theme.disconnect(self._on_theme_changed))
+        self.follow(viewer.events.theme, self._on_theme_changed)
+        self.follow(viewer.layers.events.removed, self._on_layer_gone)
 
     @property
     def colours(self) -> Colours:
@@ -95,6 +93,11 @@ class Dock(QWidget):
     def on_shut(self, action: Callable[[], None]) -> None:
         """Have something done when the dock is closed."""
         self._cleanup.append(action)
+
+    def follow(self, signal: Any, slot: Callable[..., None]) -> None:
+        """Have a signal that outlives the dock heard until the dock is closed."""
+        signal.connect(slot)
+        self.on_shut(lambda: signal.disconnect(slot))
 
     def shut(self) -> None:
         """Let go of the viewer; called when the dock is closed, harmless if called again.

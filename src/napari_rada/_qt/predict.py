@@ -366,8 +366,7 @@ class PredictWidget(Dock):
         self.job.failed.connect(self.show_error)
         self.suggestion_job.succeeded.connect(self._on_suggested)
         self.suggestion_job.failed.connect(self.show_error)
-        self.viewer.layers.events.removed.connect(self._draw_buttons)
-        self.on_shut(lambda: self.viewer.layers.events.removed.disconnect(self._draw_buttons))
+        self.follow(self.viewer.layers.events.removed, self._draw_buttons)
         for part in (self.run, self.image, self.labels):
             self.on_shut(part.shut)
         for job in (self.job, self.explain_job, self.suggestion_job, self.handover_job):

@@ -92,6 +92,7 @@ class TrainWidget(Dock):
         self._pump = JobPump(self.job, self)
         self.checking_job = Job("check", spawn)
         self._checking_pump = JobPump(self.checking_job, self)
+        self._checked = ""  # what a check found of the settings and scans that are chosen
         self.loading_job = Job("loading", spawn)
         self._loading_pump = JobPump(self.loading_job, self)
         self.image = LayerCombo(napari_viewer, Image, empty="no image open", first=brushed_image(napari_viewer))
@@ -280,12 +281,12 @@ class TrainWidget(Dock):
         self.buttons.logRequested.connect(self.show_log)
         self.settings.valueChanged.connect(self._on_settings_changed)
         self.cohort.valueChanged.connect(self._on_scans_changed)
-        self.viewer.layers.selection.events.changed.connect(self._on_scans_changed)
+        self.follow(self.viewer.layers.selection.events.changed, self._on_scans_changed)
         self.image.valueChanged.connect(self._on_image_changed)
         self.labels.valueChanged.connect(self._on_layers_changed)
-        self.viewer.layers.events.connect(self._on_layer_event)
-        self.session.annotation_changed.connect(self._on_annotation_changed)
-        self.session.annotation_changed.connect(self._draw_listing)
+        self.follow(self.viewer.layers.events, self._on_layer_event)
+        self.follow(self.session.annotation_changed, self._on_annotation_changed)
+        self.follow(self.session.annotation_changed, self._draw_listing)
         self.preview.checkpointRequested.connect(self.job.request_checkpoint)
         self.plot.refused.connect(self.show_error)
         self._redraw.timeout.connect(lambda: self.plot.set_data(self.history))
@@ -299,10 +300,6 @@ class TrainWidget(Dock):
         self.loading_job.state_changed.connect(lambda _state: self._draw_buttons())
         self.loading_job.succeeded.connect(self._on_loaded)
         self.loading_job.failed.connect(self.show_error)
-        self.on_shut(lambda: self.session.annotation_changed.disconnect(self._on_annotation_changed))
-        self.on_shut(lambda: self.session.annotation_changed.disconnect(self._draw_listing))
-        self.on_shut(lambda: self.viewer.layers.events.disconnect(self._on_layer_event))
-        self.on_shut(lambda: self.viewer.layers.selection.events.changed.disconnect(self._on_scans_changed))
         for part in (self.image, self.labels):
             self.on_shut(part.shut)
         self.on_shut(self._redraw.stop)
@@ -322,6 +319,7 @@ class TrainWidget(Dock):
         )
 
     def _on_settings_changed(self) -> None:
+        self.message.takeBack(self._checked)
         try:
             self.session.set_config(self.settings.value(cohort=False))
         except ConfigError:
@@ -346,6 +344,7 @@ class TrainWidget(Dock):
 
     def _draw_listing(self) -> None:
         """List the further scans, each with the labels that it is learned with."""
+        self.message.takeBack(self._checked)
         scans = self._other_scans()
         self.cohort.set_data([(scan.image.name, scan.labels.name if scan.labels else None) for scan in scans])
         self.more.setTitle(self.cohort.title)
@@ -470,7 +469,8 @@ class TrainWidget(Dock):
 
     def _on_checked(self, found: Preflight) -> None:
         lines = [f"Ready to start: about {duration(found.seconds)} of training.", str(found.memory), *found.hints]
-        self.message.setValue(" ".join(lines), "info" if found.memory.fits and not found.hints else "warning")
+        self._checked = " ".join(lines)
+        self.message.setValue(self._checked, "info" if found.memory.fits and not found.hints else "warning")
 
     def _on_loaded(self, run: LoadedRun) -> None:
         self._choose_scans(show_scans(self.viewer, run))
