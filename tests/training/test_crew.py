@@ -16,7 +16,8 @@ import pytest
 import torch
 from tests.clip import architecture
 from tests.engine import ball_case, tiny_config
-from tests.pair import Pair, two_processes
+from tests.pair import Pair, environment, two_processes
+from torch.distributed import TCPStore
 
 from napari_rada import pipeline
 from napari_rada.control import RunControl
@@ -306,6 +307,20 @@ def test_a_killed_process_ends_the_other_with_one_sentence_and_the_job_resumes(
     assert train(ALONE, path, resume=True).iteration == 5
     assert not (path / "prepared").exists()
     assert_same(whole, path)
+
+
+def test_a_stop_is_heard_while_others_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a process was killed before it was there: the launcher asks those that wait for it to end."""
+    server = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    for name, value in environment(1, server.port).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(crew, "PATIENCE", timedelta(seconds=2))
+    told = "Process 1 of 2 was stopped while it waited for the others to start; start the job again."
+    with pytest.raises(ConfigError, match=re.escape(told)), crew.joined(StoppedAt(3)):
+        pass
+    monkeypatch.setattr(crew, "MEETING", timedelta(seconds=1))
+    with pytest.raises(ConfigError, match=r"did not find each other \(not all were there after 1 s\)"), crew.joined():
+        pass
 
 
 def set_patience(team: Team, seconds: float) -> None:

@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     console, control = Console(as_json=args.json, silent=not leads()), RunControl()
     try:
-        with stop_on_signals(control, in_a_job=processes() > 1), team_for(args) as args.team:
+        with stop_on_signals(control, in_a_job=processes() > 1), team_for(args, control) as args.team:
             completed = shortage_explained(args.run)(args, console, control)
     except ElsewhereError:  # the process that failed says so
         console.close()

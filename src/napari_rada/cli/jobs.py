@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
+    from napari_rada.control import RunControl
     from napari_rada.training.team import Team
 
 
@@ -27,13 +28,14 @@ def leads() -> bool:
 
 
 @contextmanager
-def team_for(args: argparse.Namespace) -> Iterator[Team]:
+def team_for(args: argparse.Namespace, control: RunControl) -> Iterator[Team]:
     """Meet the other processes of the job, if there are any.
 
     Raises
     ------
     ConfigError
-        If there are, and the command is one that a single process runs; or if they do not come.
+        If there are, and the command is one that a single process runs; or if they do not come, until a stop is
+        requested.
     """
     if processes() < 2:
         yield ALONE
@@ -45,7 +47,7 @@ def team_for(args: argparse.Namespace) -> Iterator[Team]:
         )
     from napari_rada.training.crew import joined
 
-    with joined() as team:
+    with joined(control) as team:
         yield team
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import time
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ import torch.distributed.nn.functional  # it must not be imported later: its def
 from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]  # exported where checkers do not look
 from torch.distributed.rendezvous import rendezvous
 
+from napari_rada.control import RunControl
 from napari_rada.errors import ConfigError, ElsewhereError, LostContactError, Stopped
 from napari_rada.memory import is_out_of_memory
 from napari_rada.models.device import resolve_device
@@ -38,12 +40,14 @@ PATIENCE = timedelta(minutes=30)
 """How long one process waits for another, which may be at a long piece of work."""
 MEETING = timedelta(minutes=10)
 """How long the processes wait for the last of them to start."""
-REASON = "reason"
+LOOK_S = 0.2
+"""Time after which a process that waits for others to start looks again, also whether it is to stop."""
+REASON, HERE = "reason", "here"
 FINE, SHORT_OF_MEMORY, STOPPED, FAILED = range(4)
 
 
 @contextmanager
-def joined() -> Iterator[Team]:
+def joined(control: RunControl | None = None) -> Iterator[Team]:
     """Meet the other processes of the job that the environment names, for as long as the block lasts.
 
     Without such a job this is the team of one.
@@ -51,12 +55,12 @@ def joined() -> Iterator[Team]:
     Raises
     ------
     ConfigError
-        If the environment is incomplete, or the others do not come.
+        If the environment is incomplete, the others do not come, or a stop was requested while they were waited for.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         yield ALONE
         return
-    crew = _meet()
+    crew = _meet(control or RunControl())
     try:
         with crew.together():
             yield crew
@@ -64,17 +68,34 @@ def joined() -> Iterator[Team]:
         crew.leave()
 
 
-def _meet() -> Crew:
+def _meet(control: RunControl) -> Crew:
     try:
         store, rank, size = next(rendezvous("env://", timeout=MEETING))
         store = PrefixStore("napari-rada", store)
+        _await_all(store, rank, size, control)
         dist.init_process_group(backend(), store=store, rank=rank, world_size=size, timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
         raise ConfigError(
             f"The {os.environ['WORLD_SIZE']} processes of this job did not find each other "
             f"({' '.join(str(error).split())[:200]}); start them with torchrun, see docs/cluster.md."
         ) from None
     return Crew(store, rank, size)
+
+
+def _await_all(store: Store, rank: int, size: int, control: RunControl) -> None:
+    """Wait for all to say that they are there; where torch connects them it waits too, but deaf to a stop."""
+    store.set(f"{HERE}{rank}", "")
+    until = time.monotonic() + MEETING.total_seconds()
+    while not store.check([f"{HERE}{each}" for each in range(size)]):
+        if control.stop_requested:
+            raise ConfigError(
+                f"Process {rank} of {size} was stopped while it waited for the others to start; start the job again."
+            )
+        if time.monotonic() > until:
+            raise RuntimeError(f"not all were there after {MEETING.total_seconds():.0f} s")
+        time.sleep(LOOK_S)
 
 
 def backend() -> str:
