@@ -15,7 +15,7 @@ from napari_rada.data.grid import Grid
 from napari_rada.errors import ConfigError
 from napari_rada.events import ignore
 from napari_rada.preparation import Work, working_grids
-from napari_rada.training.plan import common_spacing, largest_patch, plan, teaching, working_shape
+from napari_rada.training.plan import common_spacing, largest_patch, left_out, plan, teaching, working_shape
 
 
 def grid(shape: tuple[int, int, int], spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Grid:
@@ -154,6 +154,17 @@ def test_where_every_scan_is_annotated_the_presets_self_training_has_none_to_lab
     assert chosen.training.unlabelled_patches == 2
     lineage = plan(cases, RunConfig.from_preset("standard").with_settings({"training.self_training": False}))
     assert lineage.training.unlabelled_patches == 1
+
+
+def test_a_run_of_standard_is_not_told_to_use_standard() -> None:
+    """It was planned for scans that all were annotated, and is continued with one that is not."""
+    annotated, bare = [case_on(grid((16, 16, 16))) for _ in range(2)], case_on(grid((16, 16, 16)), labelled=False)
+    told = "1 scan without annotated slices is left out of training; "
+    setting = "training.unlabelled_patches=1"
+    standard = plan([*annotated, bare], plan(annotated, RunConfig.from_preset("standard")))
+    assert left_out([*annotated, bare], standard) == f"{told}{setting} makes networks learn there, too."
+    preset = f"{told}the preset standard, or {setting}, makes networks learn there, too."
+    assert left_out([*annotated, bare], plan([*annotated, bare], quick())) == preset
 
 
 def test_voxels_of_nanometres_keep_their_size() -> None:

@@ -118,8 +118,10 @@ def left_out(cases: Sequence[Case], config: RunConfig) -> str | None:
     if not number:
         return None
     scans = "1 scan without annotated slices is" if number == 1 else f"{number} scans without annotated slices are"
-    remedy = "the preset standard, or training.unlabelled_patches=1, makes networks learn there, too"
-    return f"{scans} left out of training; {remedy}."
+    remedy = "training.unlabelled_patches=1"
+    if not config.base(cohort=config.cohort).training.unlabelled_patches:  # else the run has the preset already
+        remedy = f"the preset standard, or {remedy},"
+    return f"{scans} left out of training; {remedy} makes networks learn there, too."
 
 
 def common_spacing(grids: Sequence[Grid], max_voxels: int) -> Spacing:
