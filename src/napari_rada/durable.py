@@ -15,6 +15,7 @@ import re
 import socket
 import threading
 import time
+import zipfile
 import zlib
 from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, BinaryIO, cast
@@ -215,3 +216,17 @@ def _is_running(process: int) -> bool:
     except (PermissionError, OverflowError):
         pass
     return True
+
+
+def check_sums(path: Path) -> None:
+    """Compare every part of what torch saved with its checksum: torch writes them and does not look at them again.
+
+    Raises
+    ------
+    zipfile.BadZipFile
+        If one differs, or the file is none of torch's.
+    """
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise zipfile.BadZipFile(f"{damaged} is damaged")

@@ -245,14 +245,19 @@ def test_resuming_needs_a_state_that_is_ours(tmp_path):
     out = tmp_path / "weights.safetensors"
     with pytest.raises(InputError, match="to resume from"):
         pretrain(out, TINY, resume=True, control=RunControl(), on_progress=lambda progress: None)
-    out.with_name(out.name + ".state").write_bytes(b"junk")
-    with pytest.raises(InputError, match="damaged or not ours"):
-        pretrain(out, TINY, resume=True, control=RunControl(), on_progress=lambda progress: None)
+    state = out.with_name(out.name + ".state")
+    torch.save(Pretrainer(TINY).state_dict(), state)
+    whole = state.read_bytes()
+    flipped = bytes([*whole[:9000], whole[9000] ^ 1, *whole[9001:]])  # a bit of a weight
+    for damaged in (b"junk", whole[: len(whole) // 2], flipped):
+        state.write_bytes(damaged)
+        with pytest.raises(InputError, match="damaged or not ours"):
+            pretrain(out, TINY, resume=True, control=RunControl(), on_progress=lambda progress: None)
 
 
 def test_a_shortage_of_memory_is_no_damaged_state(tmp_path, monkeypatch):
     out = tmp_path / "weights.safetensors"
-    out.with_name(out.name + ".state").touch()
+    torch.save({}, out.with_name(out.name + ".state"))
 
     def short(*args, **kwargs):
         raise MemoryError

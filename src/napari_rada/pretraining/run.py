@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from napari_rada.durable import sink, written_whole
+from napari_rada.durable import check_sums, sink, written_whole
 from napari_rada.errors import ConfigError, InputError
 from napari_rada.events import Stage, StageProgress, ignore
 from napari_rada.io.files import check_folder
@@ -131,6 +131,7 @@ def _save_state(path: Path, trainer: Pretrainer) -> None:
 
 def _resumed(path: Path) -> Pretrainer:
     try:
+        check_sums(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
         config = PretrainConfig(**{**state["config"], "widths": tuple(state["config"]["widths"])})
         return Pretrainer(config, state)

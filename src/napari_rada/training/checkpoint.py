@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from napari_rada.durable import RESUME, sink, written_whole
+from napari_rada.durable import RESUME, check_sums, sink, written_whole
 from napari_rada.errors import RunFolderError
 from napari_rada.memory import is_out_of_memory
 from napari_rada.training.optimiser import restore_optimiser
@@ -196,7 +195,7 @@ def load_checkpoint(path: Path, otherwise: str = "") -> Checkpoint:
     if not path.is_file():
         raise RunFolderError(f"There is no checkpoint {path}; train first, or choose another run folder.")
     try:
-        _check_sums(path)
+        check_sums(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         if is_out_of_memory(error):
@@ -215,11 +214,3 @@ def load_checkpoint(path: Path, otherwise: str = "") -> Checkpoint:
     except (KeyError, TypeError):
         raise RunFolderError(f"The checkpoint {path} is incomplete.") from None
     return Checkpoint(state, model, content if "optimiser" in content else None)
-
-
-def _check_sums(path: Path) -> None:
-    """Compare every part of the archive with its checksum: torch writes them and does not look at them again."""
-    with zipfile.ZipFile(path) as archive:
-        damaged = archive.testzip()
-    if damaged is not None:
-        raise zipfile.BadZipFile(f"{damaged} is damaged")
