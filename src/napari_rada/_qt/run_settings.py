@@ -202,6 +202,10 @@ class PresetCombo(QuietCombo):
         self.setMinimumContentsLength(8)
         for name in get_args(PresetName):
             self.addItem(PRESET_LABELS.get(name, name), name)
+        self.setToolTip(
+            "Quick and Standard are the same for one scan. Of several, Quick leaves out those that nobody annotated; "
+            "in Standard they teach, too, which is more accurate and takes more than twice as long"
+        )
         self.currentIndexChanged.connect(lambda _index: self.valueChanged.emit(self.value()))
 
     def value(self) -> str:
