@@ -64,6 +64,28 @@ def test_every_scan_and_seed_is_measured_once(datasets_file: Path, tmp_path: Pat
     assert len(painter.seen) == 6
 
 
+def test_a_scan_that_has_changed_since_is_measured_again_and_one_that_has_gone_is_not(
+    datasets_file: Path, tmp_path: Path
+) -> None:
+    painter, task = Painter(seeded=False), SingleTask()
+    rows = run(datasets_file, painter, task, tmp_path)
+    balls = datasets_file.parent / "balls"
+    shutil.copyfile(balls / "a_image.nii.gz", balls / "b_image.nii.gz")
+    again = run(datasets_file, painter, task, tmp_path)
+    assert [case for case, _ in painter.seen] == ["b", "c", "q", "b"]
+    assert [one == other for one, other in zip(rows, again, strict=True)] == [False, True, True]
+    shutil.rmtree(balls)
+    assert run(datasets_file, painter, task, tmp_path) == again
+
+
+def test_rows_of_scans_whose_content_was_not_noted_count(datasets_file: Path, tmp_path: Path) -> None:
+    painter, task = Painter(seeded=False), SingleTask(limit=1)
+    rows = run(datasets_file, painter, task, tmp_path)
+    bare = [replace(row, content="") for row in rows]
+    (tmp_path / "r.jsonl").write_text("".join(f"{row.to_json()}\n" for row in bare))
+    assert run(datasets_file, painter, task, tmp_path) == bare
+
+
 def test_other_slices_are_another_task(datasets_file: Path, tmp_path: Path) -> None:
     painter = Painter(seeded=False)
     one = run(datasets_file, painter, SingleTask(limit=1), tmp_path)

@@ -9,7 +9,7 @@ from napari_rada.errors import InputError
 from napari_rada.evaluation.benchmark.measure import measured
 from napari_rada.evaluation.benchmark.methods import Conditions
 from napari_rada.evaluation.benchmark.ours import training_seconds
-from napari_rada.evaluation.benchmark.results import Row, fingerprint
+from napari_rada.evaluation.benchmark.results import Row, fingerprint, measured_before
 from napari_rada.evaluation.benchmark.single import score_row
 from napari_rada.evaluation.sparse import choose_slices, told_fewer
 from napari_rada.events import Listener, Notice, Stage, StageProgress, ignore, tell
@@ -125,7 +125,9 @@ class _Experiment:
         tested = self.task.tested
         identity = self.identity if tested == "unseen" else fingerprint({"training": self.identity, "tested": tested})
         tests = self.split.train if tested == "taught" else self.split.test
-        if any(not log.has((identity, scan)) for scan in tests):
+        contents = {scan: self.collection.content(self.dataset, scan) for scan in tests}
+        left = [scan for scan in tests if not measured_before(log, (identity, scan), contents[scan])]
+        if left:
             listener(Notice(f"{self.dataset.name}, {self.method.name}, seed {self.seed}: training in {run_dir}"))
             conditions, cases = Conditions(self.seed, self.dataset.window, run_dir), self._cases(run_dir)
             for case in cases:
@@ -133,11 +135,11 @@ class _Experiment:
                     tell(listener, told_fewer(case, 3 * self.task.per_axis))
             self.method.train(cases, run_dir, conditions, control=control, listener=listener)
         for number, scan in enumerate(tests):
-            if not log.has((identity, scan)):
+            if scan in left:
                 control.check()
                 told = f"{self.dataset.name}, {scan}, {self.method.name}"
                 listener(StageProgress(Stage.BENCHMARK, number, len(tests), told))
-                log.add(self._test(scan, run_dir, identity, control))
+                log.add(replace(self._test(scan, run_dir, identity, control), content=contents[scan] or ""))
         listener(StageProgress(Stage.BENCHMARK, len(tests), len(tests)))
         return [log.row((identity, scan)) for scan in tests]
 

@@ -19,6 +19,7 @@ datasets:
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -163,6 +164,16 @@ class Collection:
         """Return, in plain data, what decides which scans and structures are meant."""
         described = dataset.model_dump(mode="json", include={"name", "image", "labels", "structures", "window"})
         return {"dataset": described, "root": self.root_name or str(self.root.resolve())}
+
+    def content(self, dataset: Dataset, scan: str) -> str | None:
+        """Return a short hash of a scan's files, image and labels; None if one cannot be read."""
+        digest = hashlib.sha256()
+        try:
+            for pattern in (dataset.image, dataset.labels):
+                digest.update((self.root / pattern.replace(PLACE, scan)).read_bytes())
+        except OSError:
+            return None
+        return digest.hexdigest()[:16]
 
     def load(self, dataset: Dataset, scan: str, *, labelled: bool = True) -> DenseScan:
         """Read a scan, with its labels brought to the classes of the data set.

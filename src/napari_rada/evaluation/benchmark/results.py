@@ -15,6 +15,8 @@ from napari_rada.evaluation.metrics import ClassMetrics
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from napari_rada.evaluation.finished_lines import FinishedLog
+
 
 @dataclass(frozen=True)
 class Row:
@@ -40,6 +42,8 @@ class Row:
         Why the method failed; empty if it did not.
     note
         What guided the networks; empty if nothing did.
+    content
+        Hash of the scan's files; empty if it was not noted.
     """
 
     task: str
@@ -55,6 +59,7 @@ class Row:
     parts: Mapping[str, float] = field(default_factory=dict)
     error: str = ""
     note: str = ""
+    content: str = ""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -74,6 +79,11 @@ class Row:
         """Read a line that `to_json` made; raises what a wrong line raises."""
         entry = json.loads(line)
         return cls(classes=tuple(_metrics(found) for found in entry.pop("classes")), **entry)
+
+
+def measured_before(log: FinishedLog[Row], key: tuple[str, str], content: str | None) -> bool:
+    """Tell whether a log has the row of a scan whose files have not changed since; None if they are not there."""
+    return log.has(key) and (content is None or log.row(key).content in ("", content))
 
 
 def _metrics(entry: dict[str, Any]) -> ClassMetrics:

@@ -11,7 +11,7 @@ from napari_rada.evaluation.benchmark.measure import measured
 from napari_rada.evaluation.benchmark.methods import Conditions, Method
 from napari_rada.evaluation.benchmark.ours import make_own
 from napari_rada.evaluation.benchmark.peers import make_peer
-from napari_rada.evaluation.benchmark.results import Row, fingerprint
+from napari_rada.evaluation.benchmark.results import Row, fingerprint, measured_before
 from napari_rada.evaluation.metrics import evaluate_masks
 from napari_rada.evaluation.scans import scores
 from napari_rada.evaluation.sparse import choose_slices, told_fewer
@@ -98,9 +98,10 @@ def run_single(
     rows: list[Row] = []
     for number, (dataset, scan) in enumerate(jobs):
         loaded: DenseScan | None = None
+        content = collection.content(dataset, scan)
         for method, seed in _runs(methods, task.seeds):
             identity = fingerprint(_identity(collection, dataset, method, seed, task))
-            if not log.has((identity, scan)):
+            if not measured_before(log, (identity, scan), content):
                 control.check()
                 loaded = loaded or collection.load(dataset, scan)
                 told = f"{dataset.name}, {scan}, {method.name}"
@@ -108,7 +109,7 @@ def run_single(
                 row = _measure(loaded, dataset, method, seed, task, identity, control, _notices(listener))
                 if row.error:
                     listener(Notice(f"{told} failed: {row.error}"))
-                log.add(row)
+                log.add(replace(row, content=content or ""))
             rows.append(log.row((identity, scan)))
     listener(StageProgress(Stage.BENCHMARK, len(jobs), len(jobs)))
     return rows
