@@ -14,7 +14,7 @@ import torch
 from napari_rada import durable
 from napari_rada.cli import main
 from napari_rada.control import RunControl
-from napari_rada.errors import ConfigError, InputError
+from napari_rada.errors import ConfigError, InputError, NotEnoughMemoryError
 from napari_rada.events import Stage, StageProgress
 from napari_rada.models.completer import CUES, load_completer, read_provenance
 from napari_rada.pretraining.examples import Example, draw_slices, make_example
@@ -263,7 +263,7 @@ def test_a_shortage_of_memory_is_no_damaged_state(tmp_path, monkeypatch):
         raise MemoryError
 
     monkeypatch.setattr(torch, "load", short)
-    with pytest.raises(MemoryError):
+    with pytest.raises(NotEnoughMemoryError, match="close other programs, then go on with --resume"):
         pretrain(out, TINY, resume=True, control=RunControl(), on_progress=lambda progress: None)
 
 

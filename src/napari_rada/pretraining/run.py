@@ -15,7 +15,7 @@ from napari_rada.errors import ConfigError, InputError
 from napari_rada.events import Stage, StageProgress, ignore
 from napari_rada.io.files import check_folder
 from napari_rada.lock import kept_to_one
-from napari_rada.memory import is_out_of_memory
+from napari_rada.memory import explaining_shortage, is_out_of_memory
 from napari_rada.models.completer import pack_completer
 from napari_rada.models.device import computing
 from napari_rada.pretraining.trainer import PretrainConfig, Pretrainer
@@ -34,6 +34,7 @@ STATE_SUFFIX, LOCK_SUFFIX = ".state", ".lock"
 KEPT = "the state before is kept, if there was one: free some space, then resume"
 
 
+@explaining_shortage("close other programs, then go on with --resume, if a state was saved")
 def pretrain(
     out: Path,
     config: PretrainConfig,
@@ -69,6 +70,8 @@ def pretrain(
     InputError
         If `out` names no file, it or its state exists and `resume` was not asked for, the state to resume from cannot
         be used, another process trains to the same name, or their folder is missing or cannot be written.
+    NotEnoughMemoryError
+        If memory runs out.
     """
     if hours is not None and not 0.0 < hours < inf:
         raise ConfigError(f"Training cannot last {hours:g} hours; give a number above 0.")
