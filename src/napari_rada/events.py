@@ -20,6 +20,7 @@ class Stage(str, Enum):
     PREPARE = "prepare"
     PROPAGATE = "propagate"
     TRAIN = "train"
+    LABEL = "label"
     PREDICT = "predict"
     DOWNLOAD = "download"
     VERIFY = "verify"

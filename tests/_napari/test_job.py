@@ -110,11 +110,12 @@ def test_states_follow_the_events_and_the_result_comes_last(job, seen, threads):
     assert [type(event).__name__ for event in seen.events][-1] == "RunFinished"
 
 
-def test_prediction_has_a_state_of_its_own(job, seen, threads):
-    job.start(lambda control, listener: listener(StageProgress(Stage.PREDICT, 0, 4)))
+@pytest.mark.parametrize(("stage", "state"), [(Stage.PREDICT, RunState.PREDICTING), (Stage.LABEL, RunState.LABELLING)])
+def test_what_is_done_beside_training_has_a_state_of_its_own(job, seen, threads, stage, state):
+    job.start(lambda control, listener: listener(StageProgress(stage, 0, 4)))
     threads.join()
     job.drain()
-    assert RunState.PREDICTING in seen.states
+    assert state in seen.states
 
 
 def test_an_error_of_the_users_is_one_sentence(job, seen, threads):

@@ -55,7 +55,7 @@ def test_the_second_half_begins_anew_with_what_the_first_has_labelled(whole, tmp
     assert sum(isinstance(event, RunFinished) for event in events) == 1
     told = [event.message for event in events if isinstance(event, Notice)]
     assert "The networks labelled 1 scan without annotated slices; new networks learn from all." in told
-    assert StageProgress(Stage.PREDICT, 0, 1, "bare") in events
+    assert StageProgress(Stage.LABEL, 0, 1, "bare") in events
     assert load_checkpoint(run / "checkpoints" / "last.pt").state.taught_by_itself
     alone = tmp_path / "alone"
     pipeline.train(CASES, alone, config(training__unlabelled_patches=0))
@@ -79,7 +79,7 @@ def test_stopped_and_resumed_equals_never_stopped(whole, tmp_path, when):
     def listen(event):
         events.append(event)
         step = event.iteration if isinstance(event, StepLogged) else 0
-        labelling = isinstance(event, StageProgress) and event.stage is Stage.PREDICT
+        labelling = isinstance(event, StageProgress) and event.stage is Stage.LABEL
         if {"first half": step == 2, "its end": step == HALF, "labelling": labelling, "second half": step == 6}[when]:
             control.stop()
 
@@ -219,7 +219,7 @@ def test_networks_that_began_anew_and_are_not_done_are_not_those_of_a_run(tmp_pa
     control = RunControl()
 
     def stop_while_labelling(event):
-        if isinstance(event, StageProgress) and event.stage is Stage.PREDICT:
+        if isinstance(event, StageProgress) and event.stage is Stage.LABEL:
             control.stop()
 
     run = tmp_path / "run"
@@ -265,4 +265,4 @@ def test_networks_that_labelled_and_are_lost_are_told_and_not_needed_at_the_end(
         pipeline.resume(tmp_path / "run")
     told = []
     assert pipeline.resume(ended, listener=told.append).iteration == 2 * HALF
-    assert not any(isinstance(event, StageProgress) and event.stage is Stage.PREDICT for event in told)
+    assert not any(isinstance(event, StageProgress) and event.stage is Stage.LABEL for event in told)

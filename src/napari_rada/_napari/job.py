@@ -27,6 +27,7 @@ class RunState(str, Enum):
     PREPARING = "preparing"
     PROPAGATING = "propagating"
     TRAINING = "training"
+    LABELLING = "labelling"
     PREDICTING = "predicting"
     DOWNLOADING = "downloading"
     CHECKING = "checking"
@@ -42,6 +43,7 @@ _STATE_OF_STAGE = {
     Stage.PREPARE: RunState.PREPARING,
     Stage.PROPAGATE: RunState.PROPAGATING,
     Stage.TRAIN: RunState.TRAINING,
+    Stage.LABEL: RunState.LABELLING,
     Stage.PREDICT: RunState.PREDICTING,
     Stage.DOWNLOAD: RunState.DOWNLOADING,
     Stage.VERIFY: RunState.CHECKING,

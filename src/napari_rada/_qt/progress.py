@@ -18,6 +18,7 @@ STATE_TEXTS = {
     RunState.PREPARING: "Preparing",
     RunState.PROPAGATING: "Propagating the annotated slices",
     RunState.TRAINING: "Training",
+    RunState.LABELLING: "Labelling scans that nobody annotated",
     RunState.PREDICTING: "Predicting",
     RunState.PAUSING: "Pausing after this iteration",
     RunState.PAUSED: "Paused",

@@ -30,6 +30,7 @@ _DOING = {
     Stage.PREPARE: "preparing",
     Stage.PROPAGATE: "propagating",
     Stage.TRAIN: "training",
+    Stage.LABEL: "labelling",
     Stage.PREDICT: "predicting",
     Stage.DOWNLOAD: "downloading",
     Stage.VERIFY: "checking",

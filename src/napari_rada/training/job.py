@@ -165,9 +165,9 @@ class Job:
         bare = [position for position, volume in enumerate(volumes) if not volume.is_labelled]
         found, total = list(volumes), len(bare)
         for number, position in enumerate(bare):
-            self.told(StageProgress(Stage.PREDICT, number, total, volumes[position].name))
+            self.told(StageProgress(Stage.LABEL, number, total, volumes[position].name))
             found[position] = labelled_by(teacher, volumes[position], self.config, self.control)
-        self.told(StageProgress(Stage.PREDICT, total, total))
+        self.told(StageProgress(Stage.LABEL, total, total))
         scans = "1 scan" if total == 1 else f"{total} scans"
         self.told(Notice(f"The networks labelled {scans} without annotated slices; new networks learn from all."))
         return found
