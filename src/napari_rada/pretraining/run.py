@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 SAVE_S = 60.0
 """Time between two saved states, beside those after each check: so much is lost at most when the process is killed."""
 STATE_SUFFIX, LOCK_SUFFIX = ".state", ".lock"
-KEPT = "the state before is kept, if there was one: free some space, then resume"
+KEPT = "the state before is kept, if there was one: see that its folder is there and has space, then resume"
 
 
 @explaining_shortage("close other programs, then go on with --resume, if a state was saved")
