@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from napari_rada import memory
-from napari_rada.memory import free_memory, is_out_of_memory, keep_within_card
+from napari_rada.errors import NotEnoughMemoryError
+from napari_rada.memory import free_memory, is_out_of_memory, keep_within_card, shortage_explained
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -158,6 +159,20 @@ def test_shortages_that_do_not_say_so_are_recognised(message: str) -> None:
 def test_a_shortage_that_the_system_tells_is_recognised() -> None:
     assert is_out_of_memory(OSError(errno.ENOMEM, "Cannot allocate memory"))
     assert not is_out_of_memory(OSError(errno.ENOSPC, "No space left on device"))
+
+
+def test_a_library_for_which_there_is_no_room_is_a_shortage_and_one_that_is_missing_is_none() -> None:
+    found = ImportError("libtorch_cpu.so: failed to map segment from shared object")
+
+    @shortage_explained
+    def load(error: Exception) -> None:
+        raise error
+
+    assert is_out_of_memory(found)
+    with pytest.raises(NotEnoughMemoryError, match="Memory ran out"):
+        load(found)
+    with pytest.raises(ImportError, match="No module named 'torch'"):
+        load(ImportError("No module named 'torch'"))
 
 
 def test_what_onednn_cannot_do_at_all_is_no_shortage() -> None:

@@ -29,6 +29,7 @@ CONTROL_GROUPS = Path("/proc/self/cgroup")
 CONTROL_GROUP_FILES = Path("/sys/fs/cgroup")
 _SHORTAGE = re.compile(
     "out of memory|not enough memory|can't allocate memory|cannot allocate memory|bad_alloc|STATUS_ALLOC_FAILED|"
+    "failed to map segment|"  # of a library that is loaded
     "can't start new thread|"  # for whose stack there is no room
     r"could not (create|execute) a primitive\s*$|could not create a memory object|"  # oneDNN on a processor
     "unable to find an engine to execute|unable to find a valid cuDNN algorithm|"  # cuDNN, which keeps why to itself
@@ -105,7 +106,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an error means that memory ran out: Python's, numpy's, the system's, or PyTorch's on any device."""
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
-    return isinstance(error, RuntimeError) and bool(_SHORTAGE.search(str(error)))
+    return isinstance(error, RuntimeError | ImportError) and bool(_SHORTAGE.search(str(error)))
 
 
 def release() -> None:
@@ -143,7 +144,7 @@ def explaining_shortage(remedy: str) -> Callable[[Callable[P, R]], Callable[P, R
         def explaining(*args: P.args, **kwargs: P.kwargs) -> R:
             try:
                 return function(*args, **kwargs)
-            except (MemoryError, RuntimeError, OSError) as error:
+            except (MemoryError, RuntimeError, OSError, ImportError) as error:
                 if not is_out_of_memory(error):
                     raise
             free = in_words(free_memory())
