@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QApplication, QLineEdit, QMenu
 
 from napari_rada._napari.devices import AUTOMATIC, DeviceChoice
 from napari_rada._napari.history import History
+from napari_rada._napari.job import RunState
 from napari_rada._napari.preferences import Preferences
 from napari_rada._qt import keys, run_settings
 from napari_rada._qt.clean_up_panel import CleanUpPanel
@@ -31,7 +32,7 @@ from napari_rada._qt.run_settings import PresetCombo, RunLength, RunSettings, vi
 from napari_rada._qt.theme import READABLE, colours_of, contrast
 from napari_rada.config import RunConfig
 from napari_rada.errors import ConfigError
-from napari_rada.events import StepLogged, Validated
+from napari_rada.events import Stage, StageProgress, StepLogged, TrainingStarted, Validated
 from napari_rada.inference.cleanup import CleanUp
 
 
@@ -362,6 +363,18 @@ def test_progress_may_be_unknown(qtbot):
     assert line.bar.maximum() == 0
     line.set_data("Predicting…", 3, 8)
     assert (line.bar.value(), line.bar.maximum()) == (3, 8)
+
+
+def test_the_last_iteration_of_a_run_that_is_continued_is_not_told_as_that_of_the_new_one(qtbot):
+    line, training = ProgressLine(), RunState.TRAINING
+    qtbot.addWidget(line)
+    before = [StepLogged(12, 12, (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 0.0, 0.01, 1.0, 0.0)]
+    line.take_in(before[-1], training, before)
+    assert line.label.text() == "Training · iteration 12 of 12 · 0 s left"
+    line.take_in(TrainingStarted(13, 20, "cpu"), training, before)
+    assert (line.label.text(), line.bar.maximum()) == ("Training…", 0)
+    line.take_in(StageProgress(Stage.LABEL, 1, 4), RunState.LABELLING, before)
+    assert (line.label.text(), line.bar.maximum()) == ("Labelling scans that nobody annotated…", 4)
 
 
 @pytest.mark.parametrize(

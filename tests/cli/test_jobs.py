@@ -36,7 +36,7 @@ def meet(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     """Let the processes meet and one of them fail at once."""
 
     @contextmanager
-    def joined() -> Iterator[Team]:
+    def joined(_control: RunControl) -> Iterator[Team]:
         yield Team()
         raise error
 

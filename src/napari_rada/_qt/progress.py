@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 from qtpy.QtWidgets import QLabel, QProgressBar, QVBoxLayout, QWidget
 
 from napari_rada._napari.job import RunState
+from napari_rada.events import StageProgress, StepLogged, TrainingStarted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_rada.events import StepLogged
+    from napari_rada.events import Event
 
 STATE_TEXTS = {
     RunState.IDLE: "Ready",
@@ -50,6 +51,15 @@ class ProgressLine(QWidget):
         if done is not None and total:
             self.bar.setValue(done)
         self.show()
+
+    def take_in(self, event: Event, state: RunState, steps: Sequence[StepLogged]) -> None:
+        """Follow a run that is in a state and has logged these steps, of which a new start says nothing more."""
+        if isinstance(event, StageProgress):
+            self.set_stage(state, event.done, event.total)
+        elif isinstance(event, TrainingStarted):
+            self.set_stage(state)
+        elif isinstance(event, StepLogged):
+            self.set_steps(state, steps)
 
     def set_stage(self, state: RunState, done: int | None = None, total: int | None = None) -> None:
         """Say what a run is doing, and how much of that is done."""

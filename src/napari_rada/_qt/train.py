@@ -34,7 +34,7 @@ from napari_rada._qt.run_settings import RunSettings
 from napari_rada._qt.section import Section
 from napari_rada._qt.worker import JobPump, spawn
 from napari_rada.errors import ConfigError, InputError
-from napari_rada.events import CheckpointSaved, FinishReason, Notice, StageProgress, StepLogged
+from napari_rada.events import CheckpointSaved, FinishReason, Notice
 from napari_rada.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -425,12 +425,9 @@ class TrainWidget(Dock):
     def _on_event(self, event: Event) -> None:
         if isinstance(event, Notice):
             self.notices.add(event.message)
-        if isinstance(event, StageProgress):
-            self.progress.set_stage(self.state, event.done, event.total)
         if self.history.add(event) and not self._redraw.isActive():
             self._redraw.start()
-        if isinstance(event, StepLogged):
-            self.progress.set_steps(self.state, self.history.steps)
+        self.progress.take_in(event, self.state, self.history.steps)
         if isinstance(event, CheckpointSaved) and event.iteration > 0:
             self._can_continue, self._before = True, None
         if self.session.run_dir != self.run_dir and self.run_dir is not None and RunFolder(self.run_dir).is_run:

@@ -161,8 +161,6 @@ def predict_volume(
         order = Order(str(Path(run_dir).resolve()), weights, device, volume, str(target), uuid4().hex)
         site = Site(order)
         units, computed = _compute(site, order, runner, control, listener)
-        if computed:
-            _check_unchanged(volume, plan, out)
         _describe(site, volume)
     return VolumeResult(target, kept, plan.shape, plan.factors, len(site.labels), units, computed)
 
@@ -330,7 +328,10 @@ def _check_same(begun: Plan, volume: LazyVolume, networks: str, scan: str, out: 
 
 
 def _compute(site: Site, order: Order, runner: Runner, control: RunControl, listener: Listener) -> tuple[int, int]:
-    """Compute what is not there; returns the number of all units, and of those that were computed."""
+    """Compute what is not there; returns the number of all units, and of those that were computed.
+
+    Raises `InputError` if the volume is another one by then than when the prediction was begun.
+    """
     units, computed = 0, 0
     whole = site.is_complete()
     for number, step in enumerate(site.steps()):
@@ -343,16 +344,12 @@ def _compute(site: Site, order: Order, runner: Runner, control: RunControl, list
         for done, _ in enumerate(runner.map(Doing(order, number), missing, control), start=there + 1):
             listener(StageProgress(Stage.PREDICT, done, len(all_units), step.what))
         units, computed = units + len(all_units), computed + len(missing)
-    return units, computed
-
-
-def _check_unchanged(volume: LazyVolume, plan: Plan, out: Path | str) -> None:
-    """Raise `InputError` if a volume is another one than when the prediction was begun."""
-    if hash_of_scan(volume) != plan.scan:
+    if computed and hash_of_scan(order.volume) != site.plan.scan:
         raise InputError(
-            f"{volume.name} was changed while it was predicted, and {out} mixes both; predict it again to another "
-            "output."
+            f"{order.volume.name} was changed while it was predicted, and {site.out} mixes both; predict it again to "
+            "another output."
         )
+    return units, computed
 
 
 def _describe(site: Site, volume: LazyVolume) -> None:
