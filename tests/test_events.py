@@ -58,4 +58,4 @@ def test_the_default_listener_takes_everything(event: Event) -> None:
 
 def test_reasons_and_stages_read_as_words() -> None:
     assert FinishReason("stopped") is FinishReason.STOPPED
-    assert [stage.value for stage in Stage][:4] == ["prepare", "propagate", "train", "predict"]
+    assert [stage.value for stage in Stage][:5] == ["prepare", "propagate", "train", "label", "predict"]
