@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -11,9 +12,11 @@ from tests.clip import MODEL, architecture
 
 from napari_rada.data.sample import Sample, make_sample
 from napari_rada.guidance.store import CACHE_VARIABLE
+from napari_rada.io import write_volume
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from napari_rada.guidance.weights import GuidanceWeights
 
@@ -61,3 +64,21 @@ def tiny_clip(_weights_of_a_tiny_clip: GuidanceWeights) -> Iterator[GuidanceWeig
     """Let ViT-B/16 be tiny for a test, and return random weights for it."""
     with architecture():
         yield _weights_of_a_tiny_clip
+
+
+@pytest.fixture
+def ending_before_the_sidecar(monkeypatch: pytest.MonkeyPatch) -> Callable[[], AbstractContextManager[None]]:
+    """Return what lets a program end when labels are written and their sidecar is not."""
+
+    def end(*arguments: Any, **settings: Any) -> None:
+        write_volume(*arguments, **settings)
+        raise SystemExit
+
+    @contextmanager
+    def ending() -> Iterator[None]:
+        with monkeypatch.context() as patch:
+            patch.setattr("napari_rada.io.annotations.write_volume", end)
+            with pytest.raises(SystemExit):
+                yield
+
+    return ending

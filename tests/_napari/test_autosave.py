@@ -218,7 +218,7 @@ def value_in(file, folder) -> int:
     return int(read_volume(copied).array[0, 0, 0])
 
 
-@pytest.mark.parametrize("moment", ["napari_rada.io.formats.write_nifti", "napari_rada._napari.autosave.write_sidecar"])
+@pytest.mark.parametrize("moment", ["napari_rada.io.formats.write_nifti", "napari_rada.io.annotations.write_sidecar"])
 def test_paint_that_another_window_saves_meanwhile_is_kept(keeper, tmp_path, image, labels, monkeypatch, moment):
     """While the labels are written, and between them and their sidecar."""
     paint(labels, 1)
@@ -265,27 +265,16 @@ def test_tries_that_fail_pile_up_no_copies_of_the_older_file(keeper, tmp_path, i
     assert [value_in(file, tmp_path) for file in sorted(path.parent.glob(f"{path.name}*"))] == [2, 1]
 
 
-def cut_off_before_the_sidecar(keeper, monkeypatch):
-    """Save the labels of a keeper in a program that ends between them and their sidecar."""
-
-    def end(*_arguments, **_settings):
-        raise SystemExit
-
-    with monkeypatch.context() as ending:
-        ending.setattr("napari_rada._napari.autosave.write_sidecar", end)
-        with pytest.raises(SystemExit):
-            keeper.flush()
-
-
 def test_a_slice_that_was_erased_is_not_annotated_where_the_program_ended_before_the_sidecar(
-    keeper, tmp_path, image, labels, monkeypatch
+    keeper, labels, ending_before_the_sidecar
 ):
     first, second, third = AnnotatedSlice(0, 6), AnnotatedSlice(1, 7), AnnotatedSlice(2, 8)
     set_annotated_slices(labels, [first, second])
     path = keeper.flush()
     labels.data[:, 7, :] = 0
     set_annotated_slices(labels, [first, third])
-    cut_off_before_the_sidecar(keeper, monkeypatch)
+    with ending_before_the_sidecar():
+        keeper.flush()
     (kept,) = read_layers(str(path))
     np.testing.assert_array_equal(kept[0], labels.data)
     assert annotated_slices(Layer.create(*kept)) == (first,)
@@ -293,9 +282,12 @@ def test_a_slice_that_was_erased_is_not_annotated_where_the_program_ended_before
     assert annotated_slices(Layer.create(*read_layers(str(path))[0])) == (first, third)
 
 
-def test_the_first_labels_that_are_saved_have_their_slices_at_once(keeper, tmp_path, image, labels, monkeypatch):
+def test_the_first_labels_that_are_saved_have_their_slices_at_once(
+    keeper, tmp_path, image, labels, ending_before_the_sidecar
+):
     set_annotated_slices(labels, [AnnotatedSlice(0, 6)])
-    cut_off_before_the_sidecar(keeper, monkeypatch)
+    with ending_before_the_sidecar():
+        keeper.flush()
     assert annotated_slices(Layer.create(*read_layers(str(autosave_path(tmp_path, image, labels)))[0])) == (
         AnnotatedSlice(0, 6),
     )

@@ -135,18 +135,14 @@ def test_an_image_beside_which_classes_are_named_stays_an_image(viewer, scan, tm
 
 
 def test_a_slice_that_was_taken_back_is_not_annotated_where_the_program_ended_before_the_sidecar(
-    viewer, tmp_path, monkeypatch
+    viewer, tmp_path, ending_before_the_sidecar
 ):
     path, layer = tmp_path / "painted.nii.gz", viewer.add_labels(np.ones((3, 4, 5), np.uint8))
     layer.metadata["annotated_slices"] = [{"axis": 0, "index": 1}, {"axis": 1, "index": 2}]
     layer.save(str(path), plugin="napari-rada")
     layer.metadata["annotated_slices"] = [{"axis": 0, "index": 1}]
 
-    def end(*_arguments):
-        raise SystemExit
-
-    monkeypatch.setattr("napari_rada._napari.files.write_sidecar", end)
-    with pytest.raises(SystemExit):
+    with ending_before_the_sidecar():
         layer.save(str(path), plugin="napari-rada")
     assert read_sidecar(path) == ((2, 1),), "as the file counts axes"
 

@@ -19,6 +19,7 @@ from napari_rada.io.annotations import read_classes, write_sidecar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 AFFINE = np.diag([-2.0, 3.0, 4.0, 1.0])
@@ -41,6 +42,17 @@ def test_labels_and_sidecar_come_back(tmp_path: Path, case: Case) -> None:
     again = io.load_case(case.source, path)
     assert again.annotated == case.annotated == (AnnotatedSlice(0, 0), AnnotatedSlice(2, 4))
     np.testing.assert_array_equal(again.labels, case.labels)
+
+
+def test_saved_labels_have_no_slice_of_older_ones_where_the_program_ended_before_the_sidecar(
+    tmp_path: Path, case: Case, ending_before_the_sidecar: Callable[[], AbstractContextManager[None]]
+) -> None:
+    path = tmp_path / "scan_labels.nii.gz"
+    io.save_labels(case, path)
+    fewer = Case.create(case.image, case.labels, slices=[AnnotatedSlice(2, 4)], grid=case.grid, source=case.source)
+    with ending_before_the_sidecar():
+        io.save_labels(fewer, path)
+    assert io.read_sidecar(path) == ((0, 4),), "as the file counts axes"
 
 
 def test_labels_as_tiff_count_their_slices_as_tiff(tmp_path: Path, case: Case) -> None:

@@ -34,7 +34,7 @@ from napari_rada.data.classes import ClassInfo, label_dtype
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.durable import reason_of, written_whole
 from napari_rada.errors import InputError
-from napari_rada.io.annotations import write_sidecar, write_sidecar_ahead
+from napari_rada.io.annotations import write_annotation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -108,14 +108,9 @@ class Annotation:
         except OSError as problem:
             raise InputError(f"{path} cannot be written ({reason_of(problem)}); {BY_HAND}.") from None
         labels = self.labels.astype(label_dtype(self.labels))
-
-        def replace(temporary: Path) -> None:
-            if before is not None:
-                before(temporary)
-            write_sidecar_ahead(path, self.planes, self.classes, remedy=BY_HAND)
-
-        io.write_volume(path, labels, self.grid, None, labels=True, remedy=BY_HAND, before=replace)
-        write_sidecar(path, self.planes, self.classes, remedy=BY_HAND)
+        write_annotation(
+            path, labels, self.grid, slices=self.planes, classes=self.classes, remedy=BY_HAND, before=before
+        )
 
 
 class LabelsKeeper:

@@ -27,7 +27,7 @@ from napari_rada._napari.voxels import note_voxels
 from napari_rada.data.classes import label_dtype
 from napari_rada.errors import RadaError
 from napari_rada.io import check_output, check_result, read_sidecar, read_volume, stem_of, suffix_of, write_volume
-from napari_rada.io.annotations import read_classes, to_array, write_sidecar, write_sidecar_ahead
+from napari_rada.io.annotations import read_classes, to_array, write_annotation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -119,13 +119,10 @@ def _write(file: Path, content: _Content, *, labels: bool) -> list[Path]:
     # A sidecar with slices stays where none are ticked: it is that of another file of this name, or they would be lost.
     described = bool(planes) or (bool(infos) and read_sidecar(file) is None)
     file = check_output(file, inputs) if described else check_result(file, inputs)
-
-    def replace(_temporary: Path) -> None:
-        if described:
-            write_sidecar_ahead(file, planes or None, infos)
-
-    write_volume(file, _compact(array), grid, source, labels=labels, before=replace)
-    return [file, write_sidecar(file, planes or None, infos)] if described else [file]
+    if described:
+        return [file, write_annotation(file, _compact(array), grid, source, slices=planes or None, classes=infos)]
+    write_volume(file, _compact(array), grid, source, labels=labels)
+    return [file]
 
 
 def _files(path: Paths) -> list[Path]:

@@ -53,7 +53,7 @@ class ProgressLine(QWidget):
         self.show()
 
     def take_in(self, event: Event, state: RunState, steps: Sequence[StepLogged]) -> None:
-        """Follow a run that is in a state and has logged these steps, of which a new start says nothing more."""
+        """Follow a run in a state; the last of the steps that it has logged counts until it starts anew."""
         if isinstance(event, StageProgress):
             self.set_stage(state, event.done, event.total)
         elif isinstance(event, TrainingStarted):

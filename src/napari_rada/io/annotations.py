@@ -8,20 +8,24 @@ from __future__ import annotations
 import json
 import re
 from textwrap import shorten
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from napari_rada.data.classes import MAX_LABEL, ClassInfo
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.durable import REMEDY, write_text
 from napari_rada.errors import InputError
 from napari_rada.io.files import SUFFIXES, Format, format_of, stem_of
+from napari_rada.io.formats import write_volume
 from napari_rada.io.volume import file_axis
 from napari_rada.text import read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
+    from napari_rada.data.grid import Grid
     from napari_rada.io.volume import Volume
 
 FileSlice: TypeAlias = tuple[int, int]
@@ -159,18 +163,39 @@ def write_sidecar(
     return path
 
 
-def write_sidecar_ahead(
-    labels: Path,
+def write_annotation(
+    path: Path,
+    array: NDArray[Any],
+    grid: Grid,
+    like: Path | None = None,
+    *,
     slices: Sequence[AnnotatedSlice] | None,
     classes: Sequence[ClassInfo] = (),
-    *,
     remedy: str = REMEDY,
-) -> None:
-    """Write what is true of a label file before and after it is replaced; `write_sidecar` follows with the rest.
+    before: Callable[[Path], None] | None = None,
+) -> Path:
+    """Write labels and their sidecar, each whole or not at all, and return where the sidecar is.
 
-    Labels and sidecar are two files. Where a program ends between them, no slice may count as annotated that is not so
-    in the labels that are there: those are left out that were annotated and are no more. Beside new labels, of which no
-    older ones are there, everything is true. Parameters are those of `write_sidecar`.
+    They are two files. Wherever this is cut off, no slice counts as annotated that is not so in the labels that are
+    there. Parameters are those of `write_volume` and `write_sidecar`.
+    """
+
+    def replace(temporary: Path) -> None:
+        if before is not None:
+            before(temporary)
+        _write_ahead(path, slices, classes, remedy)
+
+    write_volume(path, array, grid, like, labels=True, remedy=remedy, before=replace)
+    return write_sidecar(path, slices, classes, remedy=remedy)
+
+
+def _write_ahead(
+    labels: Path, slices: Sequence[AnnotatedSlice] | None, classes: Sequence[ClassInfo], remedy: str
+) -> None:
+    """Write the sidecar that is true of a label file before and after it is replaced.
+
+    Slices are left out that were annotated and are no more. Beside labels of which there are no older ones everything
+    is true.
     """
     if not labels.exists():
         write_sidecar(labels, slices, classes, remedy=remedy)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_rada.errors import InputError
-from napari_rada.io.annotations import sidecar_path, write_sidecar
+from napari_rada.io.annotations import sidecar_path, write_annotation
 from napari_rada.io.files import check_output
 from napari_rada.io.formats import write_volume
 
@@ -104,8 +104,8 @@ def save_labels(case: Case, path: Path | str) -> None:
     if case.labels is None or case.classes is None:
         raise InputError(f"{case.name} has no annotated slices to save; annotate some first.")
     path = check_output(path, [] if case.source is None else [case.source])
-    write_volume(path, case.labels.astype(case.classes.dtype), case.grid, _existing(case.source), labels=True)
-    write_sidecar(path, case.annotated, case.classes.classes)
+    labels, source = case.labels.astype(case.classes.dtype), _existing(case.source)
+    write_annotation(path, labels, case.grid, source, slices=case.annotated, classes=case.classes.classes)
 
 
 def _save(
