@@ -164,7 +164,8 @@ def test_propagation_has_no_disagreement(
 def test_outputs_are_checked_before_anything_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     for name, gist in (
-        ("mask.png", "neither NIfTI"),
+        ("mask.png", r"The output .*mask\.png is neither NIfTI .*; end its name so, for example mask\.nii\.gz\.$"),
+        ("masks", r"for example masks\.nii\.gz\.$"),
         ("missing/mask.nii.gz", "missing does not exist; make it"),
         ("file/mask.nii.gz", "file is not a folder"),
     ):

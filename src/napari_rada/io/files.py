@@ -108,7 +108,11 @@ def check_output(path: Path | str, inputs: Sequence[Path | str] = ()) -> Path:
     path = Path(path)
     if path.is_dir():
         raise InputError(f"{path} is a folder; name the output file, for example {path / 'mask.nii.gz'}.")
-    format_of(path)
+    if not suffix_of(path):
+        raise InputError(
+            f"The output {path} is neither NIfTI (.nii, .nii.gz) nor TIFF (.tif, .tiff); end its name so, for example "
+            f"{path.stem}.nii.gz."
+        )
     check_folder(path.parent)
     for other in map(Path, inputs):
         if path.exists() and other.exists() and path.samefile(other):
