@@ -153,5 +153,7 @@ def test_the_public_estimate_is_of_what_is_planned(cases: list[Case]) -> None:
     found = estimate_memory(cases, config)
     assert found.networks == estimate_memory(cases, planned).networks
     assert found.networks == preflight(cases, planned.with_settings({"training.minutes": 1})).memory.networks
+    assert found.networks == estimate_memory(iter(cases), "quick").networks
     if len(cases) == 1:
+        assert found.networks == estimate_memory(cases[0]).networks
         assert found.networks < 0.5 * planned_memory([Scan(cases[0].grid, cases[0].grid.shape)], 2, config).networks

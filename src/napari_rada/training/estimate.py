@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from napari_rada.data.case import check_trainable
+from napari_rada.config import as_config
+from napari_rada.data.case import as_cases, check_trainable
 from napari_rada.data.working import grid_factors
 from napari_rada.memory import free_memory, in_words
 from napari_rada.models.device import autocasts, learns_in_bfloat16, resolve_device
@@ -21,7 +22,7 @@ from napari_rada.models.triple_view import TripleViewModel
 from napari_rada.training.plan import plan, teaching_scans
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from napari_rada.config import RunConfig
     from napari_rada.data.case import Case
@@ -75,7 +76,7 @@ class MemoryEstimate:
         return f"{text}." if self.fits else f"{text}: too much; it will be tried with less, which is slower."
 
 
-def estimate_memory(cases: Sequence[Case], config: RunConfig) -> MemoryEstimate:
+def estimate_memory(cases: Iterable[Case] | Case, config: RunConfig | str | None = None) -> MemoryEstimate:
     """Estimate the memory that `napari_rada.train` would need with these cases and settings.
 
     Parameters
@@ -92,7 +93,8 @@ def estimate_memory(cases: Sequence[Case], config: RunConfig) -> MemoryEstimate:
     ConfigError
         If the networks could not learn with these settings, or the configured device cannot be used here.
     """
-    classes, config = check_trainable(cases), plan(cases, config)
+    cases = as_cases(cases)
+    classes, config = check_trainable(cases), plan(cases, as_config(config))
     return planned_memory(teaching_scans(cases, config), len(classes), config)
 
 
