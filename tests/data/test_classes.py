@@ -68,6 +68,7 @@ def test_classes_of_one_name_are_told_apart() -> None:
     assert [info.name for info in table.classes] == ["background", "kidney", "Kidney (2)", "background (4)"]
     assert table.find("kidney") == 1
     assert table.find("Kidney (2)") == 2
+    assert table.find("2") == table.find(2) == table.find(np.uint8(2)) == 2
     assert ClassTable(table.classes) == table
 
 

@@ -95,7 +95,7 @@ class ClassTable:
         """Label value of each class index."""
         return tuple(info.value for info in self.classes)
 
-    def find(self, name: str) -> int:
+    def find(self, name: str | int) -> int:
         """Return the index of a foreground class, by its name in any case or by its label value.
 
         Raises
@@ -103,8 +103,9 @@ class ClassTable:
         InputError
             If there is no such class.
         """
+        wanted = str(name).strip().lower()
         for index, info in enumerate(self.classes[1:], start=1):
-            if name.strip().lower() in (info.name.lower(), str(info.value)):
+            if wanted in (info.name.lower(), str(info.value)):
                 return index
         known = ", ".join(f"{info.name} ({info.value})" for info in self.classes[1:])
         raise InputError(f"There is no class {name!r}; the classes are {known}.")

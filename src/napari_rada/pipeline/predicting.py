@@ -140,7 +140,7 @@ def preview(
 def explain(
     run_dir: Path | str,
     case: Case,
-    class_name: str,
+    class_name: str | int,
     *,
     device: str = "auto",
     control: RunControl | None = None,
