@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from napari_rada.data.case import Case, check_trainable
 from napari_rada.data.classes import ClassInfo, ClassTable
@@ -104,6 +106,27 @@ def test_non_finite_voxels_are_replaced_if_asked() -> None:
 def test_bad_images_are_refused(bad: np.ndarray, message: str) -> None:
     with pytest.raises(InputError, match=message):
         Case.create(bad, name="scan")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("scan.nii.gz", r"scan: a path was given as the {what}, 'scan\.nii\.gz'; read files with load_case\."),
+        (Path("scan.nii.gz"), r"a path was given as the {what}, 'scan\.nii\.gz'"),
+        ([[1, 2], [3]], r"scan: the {what} cannot be read as an array \(.*inhomogeneous.*\); give one of NumPy\."),
+        (torch.zeros(SHAPE, dtype=torch.bfloat16), r"the {what} cannot be read as an array \(.*BFloat16\)"),
+    ],
+)
+def test_what_is_no_array_is_refused(given: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message.format(what="image")):
+        Case.create(given, name="scan")
+    with pytest.raises(InputError, match=message.format(what="labels")):
+        Case.create(image(), given, name="scan")
+
+
+def test_slices_without_labels_are_refused() -> None:
+    with pytest.raises(InputError, match=r"^scan: slices are named but there are no labels; give those too\.$"):
+        Case.create(image(), slices=THREE, name="scan")
 
 
 def with_value(value: float, dtype: str = "f8") -> np.ndarray:

@@ -230,6 +230,8 @@ def test_what_is_unambiguous_is_taken_and_the_rest_is_told(tmp_path, monkeypatch
     pipeline.train(ball_case(), tmp_path / "one", "quick")
     pipeline.train((case for case in [ball_case("a"), ball_case("b", 1)]), tmp_path / "two", "quick")
     assert [[case.name for case in job.cases] for job in heard] == [["ball"], ["a", "b"]]
+    with pytest.raises(InputError, match=r"^'scan\.nii\.gz' is no case"):
+        pipeline.predict(tmp_path, "scan.nii.gz")
     for cases in (["scan.nii.gz"], 7, [ball_case(), None]):
         with pytest.raises(InputError, match="is no case; make one with load_case or"):
             pipeline.train(cases, tmp_path / "none")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from os import PathLike
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
@@ -102,15 +103,17 @@ class Case:
             With one sentence that says what is wrong and how to mend it.
         """
         check_choice("non_finite", non_finite, get_args(NonFinite))
-        volume = _checked_image(np.asarray(image), name, non_finite)
+        volume = _checked_image(_array(image, "image", name), name, non_finite)
         shape = (volume.shape[0], volume.shape[1], volume.shape[2])
         if grid is None:
             grid = Grid.from_spacing(shape, (1.0, 1.0, 1.0) if spacing is None else spacing)
         if grid.shape != shape:
             raise InputError(f"{name}: the image has shape {shape} but its geometry is for {grid.shape}.")
         if labels is None:
+            if slices is not None:
+                raise InputError(f"{name}: slices are named but there are no labels; give those too.")
             return cls(name, volume, grid, None, (), None, source)
-        painted = _checked_labels(np.asarray(labels), shape, name)
+        painted = _checked_labels(_array(labels, "labels", name), shape, name)
         annotated = _detected(_values(painted, name), name) if slices is None else _checked_slices(slices, shape, name)
         where = annotated_mask(shape, annotated)
         known = _values(painted[where], name)
@@ -140,7 +143,7 @@ def as_cases(cases: Iterable[Case] | Case) -> list[Case]:
     InputError
         If there is anything else among them.
     """
-    found = [cases] if isinstance(cases, Case) or not isinstance(cases, Iterable) else list(cases)
+    found = list(cases) if isinstance(cases, Iterable) and not isinstance(cases, str) else [cases]
     for case in found:
         if not isinstance(case, Case):
             raise InputError(f"{shorten(repr(case), 60)} is no case; make one with load_case or Case.create.")
@@ -183,6 +186,17 @@ def check_trainable(cases: Sequence[Case]) -> ClassTable:
             "(0) inside the same slices."
         )
     return merged_classes(tables)
+
+
+def _array(values: ArrayLike, what: str, name: str) -> NDArray[Any]:
+    """Return values as an array; what is none, and cannot be made one, is refused."""
+    if isinstance(values, str | PathLike):
+        raise InputError(f"{name}: a path was given as the {what}, {str(values)!r}; read files with load_case.")
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise InputError(f"{name}: the {what} cannot be read as an array ({reason}); give one of NumPy.") from None
 
 
 def _checked_image(image: NDArray[Any], name: str, non_finite: NonFinite) -> NDArray[np.float32]:
