@@ -48,7 +48,9 @@ def test_import_then_verify(cache: Path, tmp_path: Path, run_cli: Callable[..., 
     assert (done.status, "recorded and compared from now on" in done.out) == (0, True)
     assert run_cli("weights", "verify").out.count("as recorded") == 1
     renamed = file.rename(tmp_path / "mine.pth")
-    assert run_cli("weights", "import", renamed).status == 2
+    refused = run_cli("weights", "import", renamed)
+    assert refused.status == 2
+    assert refused.err.endswith("say with --name which one it is (napari-rada weights list).\n")
     assert run_cli("weights", "import", renamed, "--name", "clip_b16_grit1m_fultune_8xe.pth", "--json").status == 0
     (cache / "weights" / ALPHA).write_bytes(b"changed")
     done = run_cli("weights", "verify")

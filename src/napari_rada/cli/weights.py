@@ -54,7 +54,12 @@ def download_weights(args: argparse.Namespace, console: Console, control: RunCon
 
 def import_weights(args: argparse.Namespace, console: Console, control: RunControl) -> bool:
     """Take a file that was brought."""
-    entry = entry_named(args.name or Path(args.file).name)
+    name = args.name or Path(args.file).name
+    if args.name is None and name not in {entry.name for entry in REGISTRY}:
+        raise WeightsError(
+            f"{name} has not the name of a weights file; say with --name which one it is (napari-rada weights list)."
+        )
+    entry = entry_named(name)
     return _report([WeightStore(args.cache).import_file(entry, args.file, control=control)], console)
 
 
