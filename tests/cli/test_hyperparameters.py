@@ -29,6 +29,13 @@ def test_a_value_that_is_not_the_papers_is_ours():
     assert quick["propagation.diffusion.scales"] == quick["model.completion"] == "ours"
 
 
+@pytest.mark.parametrize("preset", ["quick", "standard"])
+def test_what_is_noted_about_the_paper_is_not_said_of_a_preset_that_does_otherwise(preset):
+    notes = {row.setting: row.note for row in rows(RunConfig.from_preset(preset))}
+    assert notes["cohort"] == "True in a run of several scans"
+    assert not any("not coarsened" in note or "the same settings" in note for note in notes.values())
+
+
 def test_the_paper_preset_has_the_values_of_the_paper():
     """METHOD sections 2 to 5."""
     found = {row.setting: row.value for row in rows(RunConfig.from_preset("paper"))}
@@ -80,5 +87,7 @@ def test_the_command_prints_it(run_cli):
     assert lines[0].split() == ["setting", "value", "source", "note"]
     assert len(lines) == 1 + len(ORIGINS)
     assert any(line.split()[:3] == ["training.iterations", "6000", "paper"] for line in lines)
+    several = run_cli("hyperparameters", "--preset", "standard", "--set", "cohort=true").out.splitlines()
+    assert any(line.split()[:2] == ["training.unlabelled_patches", "1"] for line in several)
     data = json.loads(run_cli("hyperparameters", "--preset", "quick", "--set", "seed=4", "--json").out)
     assert {"setting": "seed", "value": 4, "source": "ours", "note": ""} in data["hyperparameters"]

@@ -97,9 +97,14 @@ def _add_protocol(actions: Any, command: Command, name: str, title: str) -> None
     parser.add_argument("--limit", metavar="N", type=int, help="take the first N labelled, unlabelled and test scans")
     parser.add_argument("--lists", metavar="DIR", help="folder with train.list and test.list (DATA)")
     parser.add_argument(
-        "--crop", choices=("label", "none"), default="label", help="crop scans to the structure, as the lineage does"
+        "--crop",
+        choices=("label", "none"),
+        default="label",
+        help="crop scans to their structure, as the lineage does, or not (%(default)s)",
     )
-    parser.add_argument("--voxel", metavar="MM", type=float, help="voxel size of files that do not tell it")
+    parser.add_argument(
+        "--voxel", metavar="MM", type=float, help="voxel size of files that do not tell it (the data set's)"
+    )
     _add_training(parser)
     _add_slices(parser)
     _add_out(parser)

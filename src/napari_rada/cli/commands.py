@@ -83,8 +83,8 @@ def train(args: argparse.Namespace, console: Console, control: RunControl) -> bo
         found = io.find_cases(args.cases)
         if not any(case.labels for case in found):
             raise InputError(
-                f"None of the {len(found)} scans named has labels; a scan with its labels is written IMAGE,LABELS with "
-                "a comma and no space, or is a line of a cases.csv with its labels."
+                "No scan that is named has labels; a scan with its labels is written IMAGE,LABELS with a comma and no "
+                "space, or is a line of a cases.csv with its labels."
             )
         cohort = len(found) > 1
         config = _continued_config(args, cohort) if args.old_run else config_from(args, cohort=cohort)

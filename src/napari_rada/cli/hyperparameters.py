@@ -19,15 +19,15 @@ Source: TypeAlias = Literal["paper", "lineage", "ours"]
 
 ORIGINS: dict[str, tuple[Source, str]] = {
     "preset": ("ours", "the name"),
-    "cohort": ("ours", "the same settings for one scan and for several"),
+    "cohort": ("ours", "True in a run of several scans"),
     "seed": ("ours", "the papers state none"),
     "device": ("ours", "as the machine allows"),
     "threads": ("ours", "as the machine allows"),
     "data.max_voxels": ("paper", "scans are not coarsened"),
-    "data.spacing": ("paper", "scans are not coarsened"),
+    "data.spacing": ("paper", "none that all scans are brought to"),
     "data.orientation": ("ours", "scans of one data set lie alike"),
     "data.crop_margin": ("ours", "scans are used as they are given"),
-    "data.propagation_voxels": ("paper", "on the grid of the scans"),
+    "data.propagation_voxels": ("paper", "on the grid of the networks"),
     "data.close_ups": ("paper", "on the grid of the scans"),
     "data.aligned": ("paper", "on the grid of the scans"),
     "data.percentiles": ("ours", ""),
@@ -98,7 +98,8 @@ ORIGINS: dict[str, tuple[Source, str]] = {
     "inference.blend": ("paper", "the mean of the networks alone"),
     "inference.keep_annotated": ("ours", "test scans have no annotation"),
 }
-"""Where every value of the preset `paper` comes from, and a word about it.
+"""Where every value of the preset `paper` comes from, and a word about it, which is shown for other presets, too, where
+they have the same value.
 
 Paper: RADA. Lineage: what it builds on, where its text leaves a value open. Ours: what we chose.
 """
@@ -119,7 +120,14 @@ def add_hyperparameters(commands: Any, command: Callable[[Any, str, str, str], a
     text = "Print every setting of a preset with its value and its source: paper, lineage or ours."
     parser = command(commands, "hyperparameters", "hyperparameters:hyperparameters", text)
     parser.add_argument("--preset", choices=tuple(PRESETS), default="paper", help="which preset (%(default)s)")
-    parser.add_argument("--set", metavar="K=V", action="append", default=[], dest="settings", help="change a setting")
+    parser.add_argument(
+        "--set",
+        metavar="K=V",
+        action="append",
+        default=[],
+        dest="settings",
+        help="change a setting; cohort=true shows what the preset has for several scans",
+    )
 
 
 def hyperparameters(args: argparse.Namespace, console: Console, control: RunControl) -> bool:

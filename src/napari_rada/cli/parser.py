@@ -223,5 +223,10 @@ def _add_slices(parser: argparse.ArgumentParser) -> None:
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--set", metavar="K=V", action="append", default=[], dest="settings", help="change a setting; may be repeated"
+        "--set",
+        metavar="K=V",
+        action="append",
+        default=[],
+        dest="settings",
+        help="change a setting, as napari-rada hyperparameters lists them; may be repeated",
     )
