@@ -27,8 +27,8 @@ class CohortPanel(QWidget):
         self._count = 0
         self.layers = QCheckBox("All selected image layers")
         self.layers.setToolTip(
-            "Learn from every image layer selected in the layer list: where labels that belong to it have annotated "
-            "slices, as an annotated scan, else as one that nobody annotated, of which quick makes no use"
+            "Learn from every image layer that is selected in the layer list. Those whose own labels have no annotated "
+            "slices are scans that nobody annotated, of which Quick makes no use"
         )
         self.listing = QLabel()
         self.listing.setWordWrap(True)
