@@ -299,7 +299,7 @@ def test_another_prediction_is_not_written_over(run: Path, coarse_run: Path, sca
         (run, scan, {"chunk": 32}, "the size of the chunks"),
         (run, scan, {"probability": tmp_path / "p.zarr"}, "the place of the probability"),
     ):
-        with pytest.raises(InputError, match=f"belongs to another prediction, not the same are {what}; choose"):
+        with pytest.raises(InputError, match=f"belongs to another prediction, which differs in {what}; choose"):
             predict(run_dir, volume, result.out, **settings)
     assert chunk_files(result.out) == before
 
@@ -314,7 +314,7 @@ def test_a_volume_that_was_written_again_is_another_one(
     moved = volume.rename(tmp_path / f"moved-{name}")
     assert predict(run, moved, out).computed == 0, "it is the same elsewhere"
     long[18] = 255
-    with pytest.raises(InputError, match="not the same are the volume, or the time of writing of its files; choose"):
+    with pytest.raises(InputError, match="which differs in the volume, or the time of writing of its files; choose"):
         predict(run, _written(volume, long), out)
 
 

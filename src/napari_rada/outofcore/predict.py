@@ -323,7 +323,7 @@ def _check_same(begun: Plan, volume: LazyVolume, networks: str, scan: str, out: 
     other = [name for name, different in differs.items() if different]
     if other:
         raise InputError(
-            f"{out} belongs to another prediction, not the same are {', '.join(other)}; choose another output."
+            f"{out} belongs to another prediction, which differs in {', '.join(other)}; choose another output."
         )
 
 
