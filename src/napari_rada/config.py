@@ -56,6 +56,9 @@ class RunConfig(Group):
     def from_preset(cls, name: str, **changes: Any) -> RunConfig:
         """Return a preset, with top-level fields replaced by `changes`.
 
+        A group such as ``training`` is replaced as a whole: what it leaves out has the defaults of the single settings,
+        not what the preset has. Change single settings with `with_settings`.
+
         Raises
         ------
         ConfigError
