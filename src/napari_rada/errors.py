@@ -50,8 +50,8 @@ class LostContactError(RadaError):
 class Stopped(Exception):
     """Raised by long computations that end without a result because a stop was requested (`RunControl.stop`).
 
-    No error: window and command line say in a word of their own that it was stopped. Training that has begun does not
-    raise it, but returns, with `FinishReason.STOPPED`.
+    No error: window and command line say in a word of their own that it was stopped, and when if the exception tells
+    it. Training that has begun does not raise it, but returns, with `FinishReason.STOPPED`.
     """
 
 

@@ -75,6 +75,7 @@ def test_a_wrong_command_line_is_told_once(capsys: pytest.CaptureFixture[str], r
         (RadaError("the disk is full"), 2, (1, 1)),
         (LostContactError("gone"), 2, (1, 1)),
         (Stopped(), 3, (1, 0)),
+        (Stopped("while it waited"), 3, (1, 1)),
     ],
 )
 def test_who_fails_says_so_and_nobody_else(

@@ -16,12 +16,12 @@ import pytest
 import torch
 from tests.clip import architecture
 from tests.engine import ball_case, tiny_config
-from tests.pair import Pair, environment, two_processes
+from tests.pair import Pair, environment, free_port, two_processes
 from torch.distributed import TCPStore
 
 from napari_rada import pipeline
 from napari_rada.control import RunControl
-from napari_rada.errors import ConfigError, ElsewhereError, InputError, LostContactError, RadaError
+from napari_rada.errors import ConfigError, ElsewhereError, InputError, LostContactError, RadaError, Stopped
 from napari_rada.events import Event, FinishReason, Notice, StepLogged, TrainingStarted
 from napari_rada.models import device
 from napari_rada.training import crew
@@ -309,17 +309,44 @@ def test_a_killed_process_ends_the_other_with_one_sentence_and_the_job_resumes(
     assert_same(whole, path)
 
 
-def test_a_stop_is_heard_while_others_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As after a process was killed before it was there: the launcher asks those that wait for it to end."""
-    server = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    for name, value in environment(1, server.port).items():
+def be(monkeypatch: pytest.MonkeyPatch, rank: int, port: int) -> None:
+    """Be one of two processes."""
+    for name, value in environment(rank, port).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(crew, "PATIENCE", timedelta(seconds=2))
-    told = "Process 1 of 2 was stopped while it waited for the others to start; start the job again."
-    with pytest.raises(ConfigError, match=re.escape(told)), crew.joined(StoppedAt(3)):
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("launched", [True, False])
+def test_a_stop_is_heard_while_others_are_waited_for(
+    monkeypatch: pytest.MonkeyPatch, rank: int, launched: bool
+) -> None:
+    """As after a process was killed before it was there: the launcher asks those that wait for it to end."""
+    server = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False) if launched else None
+    be(monkeypatch, rank, server.port if server else free_port())
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", str(launched))
+    monkeypatch.setattr(crew, "MEETING", timedelta(seconds=10))
+    told = f"while process {rank} of 2 waited for the others to start; start the job again"
+    began = time.monotonic()
+    with pytest.raises(Stopped, match=re.escape(told)), crew.joined(StoppedAt(3)):
         pass
+    assert time.monotonic() - began < 5
     monkeypatch.setattr(crew, "MEETING", timedelta(seconds=1))
     with pytest.raises(ConfigError, match=r"did not find each other \(not all were there after 1 s\)"), crew.joined():
+        pass
+
+
+def test_a_stop_counts_where_the_first_process_was_stopped_too_and_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Store(TCPStore):  # type: ignore[misc]  # untyped in torch
+        def check(self, keys: list[str]) -> bool:
+            raise RuntimeError("Connection reset by peer")
+
+    server = Store("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    be(monkeypatch, 1, server.port)
+    monkeypatch.setattr(crew, "rendezvous", lambda _url, timeout: iter([(server, 1, 1)]))
+    monkeypatch.setattr(crew, "PrefixStore", lambda _prefix, store: store)
+    with pytest.raises(Stopped), crew.joined(StoppedAt(0)):
+        pass
+    with pytest.raises(ConfigError, match=r"did not find each other \(Connection reset by peer\)"), crew.joined():
         pass
 
 

@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from napari_rada.control import RunControl
     from napari_rada.memory import shortage_explained
 
-    console, control = Console(as_json=args.json, silent=not leads()), RunControl()
+    console, control, when = Console(as_json=args.json, silent=not leads()), RunControl(), ""
     try:
         with stop_on_signals(control, in_a_job=processes() > 1), team_for(args, control) as args.team:
             completed = shortage_explained(args.run)(args, console, control)
@@ -62,11 +62,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         console.close()
         return _refused_by_system(error)
-    except Stopped:
-        completed = False
+    except Stopped as stop:
+        completed, when = False, f" {stop}".rstrip()
     console.close()
-    if not completed and leads():
-        sys.stderr.write("napari-rada: stopped\n")
+    if not completed and (leads() or when):
+        sys.stderr.write(f"napari-rada: stopped{when}\n")
     return DONE if completed else STOPPED
 
 

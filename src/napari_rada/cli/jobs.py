@@ -34,8 +34,9 @@ def team_for(args: argparse.Namespace, control: RunControl) -> Iterator[Team]:
     Raises
     ------
     ConfigError
-        If there are, and the command is one that a single process runs; or if they do not come, until a stop is
-        requested.
+        If there are, and the command is one that a single process runs; or if they do not come.
+    Stopped
+        If a stop is requested while they are waited for.
     """
     if processes() < 2:
         yield ALONE

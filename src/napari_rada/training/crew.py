@@ -42,6 +42,8 @@ MEETING = timedelta(minutes=10)
 """How long the processes wait for the last of them to start."""
 LOOK_S = 0.2
 """Time after which a process that waits for others to start looks again, also whether it is to stop."""
+ANSWER_S = 2.0
+"""Time in which the machine of the first process answers when it is called."""
 REASON, HERE = "reason", "here"
 FINE, SHORT_OF_MEMORY, STOPPED, FAILED = range(4)
 
@@ -55,7 +57,9 @@ def joined(control: RunControl | None = None) -> Iterator[Team]:
     Raises
     ------
     ConfigError
-        If the environment is incomplete, the others do not come, or a stop was requested while they were waited for.
+        If the environment is incomplete, or the others do not come.
+    Stopped
+        If a stop was requested while they were waited for.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         yield ALONE
@@ -70,13 +74,16 @@ def joined(control: RunControl | None = None) -> Iterator[Team]:
 
 def _meet(control: RunControl) -> Crew:
     try:
-        store, rank, size = next(rendezvous("env://", timeout=MEETING))
-        store = PrefixStore("napari-rada", store)
-        _await_all(store, rank, size, control)
+        if int(os.environ.get("RANK", "0")) > 0:
+            _await(_first_listens, control)
+        # Of a size of one, or else torch would let the first process wait for all, deaf to a stop.
+        store, rank, _ = next(rendezvous("env://?world_size=1", timeout=MEETING))
+        store, size = PrefixStore("napari-rada", store), int(os.environ["WORLD_SIZE"])
+        store.set(f"{HERE}{rank}", "")
+        _await(lambda: store.check([f"{HERE}{each}" for each in range(size)]), control)
         dist.init_process_group(backend(), store=store, rank=rank, world_size=size, timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
-        if isinstance(error, ConfigError):
-            raise
+        _check_stop(control)  # who keeps the store may have been stopped, too, and gone first
         raise ConfigError(
             f"The {os.environ['WORLD_SIZE']} processes of this job did not find each other "
             f"({' '.join(str(error).split())[:200]}); start them with torchrun, see docs/cluster.md."
@@ -84,18 +91,32 @@ def _meet(control: RunControl) -> Crew:
     return Crew(store, rank, size)
 
 
-def _await_all(store: Store, rank: int, size: int, control: RunControl) -> None:
-    """Wait for all to say that they are there; where torch connects them it waits too, but deaf to a stop."""
-    store.set(f"{HERE}{rank}", "")
+def _await(there: Callable[[], bool], control: RunControl) -> None:
+    """Wait for others to be there; where torch does so it is deaf to a stop."""
     until = time.monotonic() + MEETING.total_seconds()
-    while not store.check([f"{HERE}{each}" for each in range(size)]):
-        if control.stop_requested:
-            raise ConfigError(
-                f"Process {rank} of {size} was stopped while it waited for the others to start; start the job again."
-            )
+    while not there():
+        _check_stop(control)
         if time.monotonic() > until:
             raise RuntimeError(f"not all were there after {MEETING.total_seconds():.0f} s")
         time.sleep(LOOK_S)
+
+
+def _check_stop(control: RunControl) -> None:
+    if control.stop_requested:
+        who = f"process {os.environ.get('RANK')} of {os.environ['WORLD_SIZE']}"
+        raise Stopped(f"while {who} waited for the others to start; start the job again")
+
+
+def _first_listens() -> bool:
+    """Tell whether the first process, or the launcher for it, can be called; where it is not named torch says so."""
+    host, port = os.environ.get("MASTER_ADDR"), os.environ.get("MASTER_PORT")
+    if not host or not port:
+        return True
+    try:
+        socket.create_connection((host, int(port)), ANSWER_S).close()
+    except (OSError, OverflowError):
+        return False
+    return True
 
 
 def backend() -> str:
