@@ -17,7 +17,7 @@ from napari_rada.data.classes import ClassInfo, ClassTable
 from napari_rada.data.grid import Grid
 from napari_rada.errors import InputError
 from napari_rada.io import read_sidecar, read_volume, write_volume
-from napari_rada.io.annotations import read_classes, to_array, write_sidecar
+from napari_rada.io.annotations import read_classes, to_array, write_annotation, write_sidecar
 from napari_rada.io.export import export_nnunet, export_volume, with_ignore
 
 CLASSES = ClassTable((ClassInfo(0, "nothing"), ClassInfo(3, "liver"), ClassInfo(7, "tumour")))
@@ -113,6 +113,15 @@ def test_names_of_classes_go_along_where_no_slice_is_named(tmp_path):
     export_volume(tmp_path / "labels.nii.gz", tmp_path / "labels.tif")
     assert [info.name for info in read_classes(tmp_path / "labels.tif")] == ["kidney"]
     assert read_sidecar(tmp_path / "labels.tif") is None
+
+
+def test_a_copy_has_its_slices_where_the_program_ended_before_the_sidecar(tmp_path, ending_before_the_sidecar):
+    """A dense mask of which three slices count would be one that a person painted all over."""
+    case = ball_case()
+    write_annotation(tmp_path / "mask.nii.gz", ball(), case.grid, slices=case.annotated)
+    with ending_before_the_sidecar():
+        export_volume(tmp_path / "mask.nii.gz", tmp_path / "copy.nii.gz")
+    assert read_sidecar(tmp_path / "copy.nii.gz") == read_sidecar(tmp_path / "mask.nii.gz")
 
 
 def test_a_sidecar_of_the_other_format_is_not_taken_for_ones_own(tmp_path):

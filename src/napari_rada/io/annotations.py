@@ -169,6 +169,7 @@ def write_annotation(
     grid: Grid,
     like: Path | None = None,
     *,
+    labels: bool = True,
     slices: Sequence[AnnotatedSlice] | None,
     classes: Sequence[ClassInfo] = (),
     remedy: str = REMEDY,
@@ -185,7 +186,7 @@ def write_annotation(
             before(temporary)
         _write_ahead(path, slices, classes, remedy)
 
-    write_volume(path, array, grid, like, labels=True, remedy=remedy, before=replace)
+    write_volume(path, array, grid, like, labels=labels, remedy=remedy, before=replace)
     return write_sidecar(path, slices, classes, remedy=remedy)
 
 

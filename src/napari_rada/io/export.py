@@ -11,7 +11,7 @@ import numpy as np
 from napari_rada.durable import write_text
 from napari_rada.errors import InputError
 from napari_rada.events import Listener, ignore, tell
-from napari_rada.io.annotations import read_classes, read_sidecar, to_array, write_sidecar
+from napari_rada.io.annotations import read_classes, read_sidecar, to_array, write_annotation
 from napari_rada.io.files import file_name, stem_of
 from napari_rada.io.formats import lost_in, read_volume, write_volume
 from napari_rada.io.results import check_result
@@ -45,11 +45,13 @@ def export_volume(source: Path | str, out: Path | str, *, listener: Listener = i
     out = check_result(out, [source])
     volume = read_volume(source)
     tell(listener, *volume.notes, lost_in(out, volume.grid))
-    slices = read_sidecar(volume.path)
-    write_volume(out, volume.array, volume.grid, volume.path, labels=volume.labels or slices is not None)
-    classes = read_classes(volume.path)
-    if slices is not None or classes:
-        write_sidecar(out, None if slices is None else to_array(slices, volume), classes)
+    slices, classes = read_sidecar(volume.path), read_classes(volume.path)
+    labels = volume.labels or slices is not None
+    if slices is None and not classes:
+        write_volume(out, volume.array, volume.grid, volume.path, labels=labels)
+        return out
+    planes = None if slices is None else to_array(slices, volume)
+    write_annotation(out, volume.array, volume.grid, volume.path, labels=labels, slices=planes, classes=classes)
     return out
 
 
