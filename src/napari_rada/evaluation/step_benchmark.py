@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -34,6 +33,7 @@ from napari_rada.data.classes import UNKNOWN
 from napari_rada.errors import RadaError
 from napari_rada.evaluation.ending import status_of
 from napari_rada.evaluation.scans import find_scans, load_scan, scores
+from napari_rada.evaluation.temporary import temporary_folder
 from napari_rada.events import StepLogged, ignore
 from napari_rada.inference.ensemble import Part, assemble, averaged
 from napari_rada.inference.sliding import VolumeInput, predicted_softmax
@@ -184,8 +184,8 @@ def compare(case: Case, dense: NDArray[np.uint16], config: RunConfig) -> list[Ti
     working, pseudo = _prepared(case, config)
     found = []
     for name, loop in LOOPS.items():
-        with tempfile.TemporaryDirectory() as folder:
-            found.append(_measure(name, loop, case, dense, working, pseudo, config, Path(folder) / "run"))
+        with temporary_folder() as folder:
+            found.append(_measure(name, loop, case, dense, working, pseudo, config, folder / "run"))
     return found
 
 

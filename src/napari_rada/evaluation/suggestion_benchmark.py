@@ -20,7 +20,6 @@ import argparse
 import itertools
 import json
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -41,6 +40,7 @@ from napari_rada.evaluation.benchmark.report import escaped
 from napari_rada.evaluation.ending import status_of
 from napari_rada.evaluation.scans import scores
 from napari_rada.evaluation.sparse import choose_slices
+from napari_rada.evaluation.temporary import temporary_folder
 from napari_rada.prediction import Prediction
 
 if TYPE_CHECKING:
@@ -111,8 +111,8 @@ def follow(
         Of the random choice.
     """
     courses = []
-    with tempfile.TemporaryDirectory() as folder:
-        first = Path(folder) / "first"
+    with temporary_folder() as folder:
+        first = folder / "first"
         begun = segment(case, None, first)
         for strategy in strategies:
             rng, run, prediction = np.random.default_rng(seed), first, begun
@@ -125,7 +125,7 @@ def follow(
                 grown = Case.create(
                     case.image, dense, slices=planes, grid=case.grid, classes=case.classes, name=case.name
                 )
-                before, run = run, Path(folder) / f"{strategy}{turn}"
+                before, run = run, folder / f"{strategy}{turn}"
                 prediction = segment(grown, before, run)
                 dice.append(_dice(prediction, dense, case))
             added = tuple(f"{plane.axis}:{plane.index}" for plane in planes[len(case.annotated) :])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +10,7 @@ from napari_rada.data.case import Case, check_trainable
 from napari_rada.evaluation.benchmark import biomedisa_worker as worker
 from napari_rada.evaluation.benchmark.methods import Conditions, Segmentation
 from napari_rada.evaluation.benchmark.outside import check_installed, keep_annotated, run_worker
+from napari_rada.evaluation.temporary import temporary_folder
 from napari_rada.events import Listener, ignore
 
 if TYPE_CHECKING:
@@ -47,8 +46,7 @@ class Biomedisa:
         """Walk from the annotated slices."""
         control.check()
         classes = check_trainable([case])
-        with TemporaryDirectory(prefix="biomedisa-") as temporary:
-            folder = Path(temporary)
+        with temporary_folder() as folder:
             image = case.image if conditions.window is None else np.clip(case.image, *conditions.window)
             np.save(folder / worker.IMAGE, image)
             np.save(folder / worker.LABELS, sparse_labels(case))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from napari_rada.data.case import Case, check_trainable
@@ -14,6 +12,7 @@ from napari_rada.errors import InputError
 from napari_rada.evaluation.benchmark import nnunet_worker as worker
 from napari_rada.evaluation.benchmark.methods import Conditions, Segmentation
 from napari_rada.evaluation.benchmark.outside import check_installed, keep_annotated, run_worker
+from napari_rada.evaluation.temporary import temporary_folder
 from napari_rada.events import Listener, Notice, ignore
 from napari_rada.io import read_volume
 from napari_rada.io.export import export_nnunet
@@ -65,8 +64,7 @@ class NnUNet:
         """Train on this scan alone, then predict it."""
         control.check()
         classes = check_trainable([case])
-        with TemporaryDirectory(prefix="nnunet-") as temporary:
-            folder = Path(temporary)
+        with temporary_folder() as folder:
             export_nnunet([case], classes, folder / worker.RAW / worker.DATASET)
             job = {"seconds": 60 * self.minutes, "seed": conditions.seed}
             (folder / worker.JOB).write_text(json.dumps(job), encoding="utf-8")

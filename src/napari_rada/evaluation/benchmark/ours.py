@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import csv
-import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
@@ -16,6 +14,7 @@ from napari_rada.config import RunConfig
 from napari_rada.data.case import Case, check_trainable
 from napari_rada.errors import InputError, Stopped
 from napari_rada.evaluation.benchmark.methods import Conditions, Segmentation
+from napari_rada.evaluation.temporary import temporary_folder
 from napari_rada.events import FinishReason, Listener, ignore
 from napari_rada.guidance.files import find_files
 from napari_rada.inference.ensemble import Inside, assemble
@@ -29,6 +28,7 @@ from napari_rada.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -271,5 +271,5 @@ def _run_folder(kept: Path | None) -> Iterator[Path]:
     if kept is not None:
         yield kept
         return
-    with tempfile.TemporaryDirectory() as temporary:
-        yield Path(temporary) / "run"
+    with temporary_folder() as temporary:
+        yield temporary / "run"

@@ -10,19 +10,19 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from napari_rada.errors import RadaError
 from napari_rada.evaluation.benchmark.results import fingerprint
 from napari_rada.evaluation.growth.point import Spec, Term
 from napari_rada.evaluation.growth.task import GrowthTask, Point
+from napari_rada.evaluation.temporary import temporary_folder
 from napari_rada.events import Listener, Notice, Stage, StageProgress, ignore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from napari_rada.control import RunControl
     from napari_rada.evaluation.finished_lines import FinishedLog
@@ -79,8 +79,7 @@ def in_a_process(spec: Spec, control: RunControl) -> list[Term]:
     RadaError
         If the process fails.
     """
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with temporary_folder() as folder:
         (folder / "spec.json").write_text(spec.to_json(), encoding="utf-8")
         files = [str(folder / "spec.json"), str(folder / "result.json")]
         command = [sys.executable, "-m", MODULE, *files, str(os.getpid())]

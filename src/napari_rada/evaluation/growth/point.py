@@ -9,7 +9,6 @@ import ctypes
 import gc
 import json
 import sys
-import tempfile
 import time
 from dataclasses import asdict, dataclass, replace
 from math import prod
@@ -29,6 +28,7 @@ from napari_rada.evaluation.benchmark.measure import measured, peak_gib, reset_p
 from napari_rada.evaluation.family import end_with
 from napari_rada.evaluation.growth.scans import make_scan
 from napari_rada.evaluation.growth.task import Point
+from napari_rada.evaluation.temporary import temporary_folder
 from napari_rada.events import StepLogged, TrainingStarted, ignore
 from napari_rada.models.device import computing
 from napari_rada.preparation import Work, working_grids
@@ -140,9 +140,9 @@ def warm_up(spec: Spec) -> None:
     elif spec.point.needs is not None:
         pipeline.predict(spec.run, tiny, device="cpu")
     else:
-        with tempfile.TemporaryDirectory() as folder:
+        with temporary_folder() as folder:
             config = spec.config.with_settings({"training.iterations": 2})
-            pipeline.train([tiny], Path(folder) / "run", config)
+            pipeline.train([tiny], folder / "run", config)
 
 
 def _propagation(spec: Spec, case: Case, libraries: float) -> list[Term]:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_rada.errors import RadaError
 from napari_rada.evaluation.arguments import at_least
 from napari_rada.evaluation.ending import status_of
+from napari_rada.evaluation.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from napari_rada.evaluation.reliability.endurance import Trend
     from napari_rada.evaluation.reliability.kills import Kill
@@ -63,8 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         command.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args(argv)
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            return 0 if args.run(args, Path(folder)) else 1
+        with temporary_folder() as folder:
+            return 0 if args.run(args, folder) else 1
     except RadaError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
