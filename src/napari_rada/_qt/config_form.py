@@ -82,6 +82,7 @@ class ConfigForm(QWidget):
         if config is None or not self._drawn:
             return
         fields = setting_fields(config, self._without)
+        focused = next((name for name, widget in self.fields.items() if widget.hasFocus()), "")
         body = QWidget()
         column = QVBoxLayout(body)
         column.setContentsMargins(0, 0, 0, 0)
@@ -94,13 +95,26 @@ class ConfigForm(QWidget):
                 form = QFormLayout()
                 form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
                 column.addLayout(form)
-            form.addRow(self._label(field), self._field(field))
+            label, widget = self._label(field), self._field(field)
+            label.setBuddy(widget)
+            form.addRow(label, widget)
         layout = self.layout()
         assert layout is not None
         layout.replaceWidget(self._body, body)
         self._wheel.watch(body)
         self._body.deleteLater()
         self._body = body
+        self._keep_keyboard(focused)
+
+    def _keep_keyboard(self, focused: str) -> None:
+        """Let Tab come to the new fields where the old ones were, and go on in the one of this name."""
+        before: QWidget = self.problem
+        for widget in self.fields.values():
+            self.setTabOrder(before, widget)
+            before = widget
+        if focused in self.fields:
+            self._body.show()
+            self.fields[focused].setFocus()
 
     def _label(self, field: SettingField) -> QLabel:
         label = QLabel(field.label)

@@ -10,6 +10,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import pyqtgraph as pg
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class CurvePlot(QWidget):
         self._log = log
         self._view = pg.GraphicsLayoutWidget()
         self._view.setFixedHeight(height)
+        self._view.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self._view.ci.setContentsMargins(0, 4, 8, 0)
         self._view.ci.setSpacing(0)
         self.box = pg.ViewBox(enableMenu=False, enableMouse=False)
