@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QAbstractScrollArea, QApplication
+from qtpy.QtWidgets import QAbstractScrollArea, QApplication, QLabel
 
+from napari_rada._napari.annotation import SliceRow
+from napari_rada._napari.classes import ClassRow
 from napari_rada._napari.history import History
+from napari_rada._qt.class_table import ClassTable
+from napari_rada._qt.folder_edit import FolderEdit
 from napari_rada._qt.loss_plot import LossPlot
+from napari_rada._qt.message import Message
 from napari_rada._qt.run_settings import RunSettings
+from napari_rada._qt.slice_table import REMOVE, SHOW, SliceTable
+from napari_rada.data.classes import ClassInfo
+from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.events import StepLogged
 
 
@@ -25,6 +33,41 @@ def test_tab_goes_from_the_title_into_the_settings_and_the_keyboard_stays_in_the
     qtbot.keyClick(fields["propagation.method"], Qt.Key.Key_Down)
     assert settings.advanced.fields is not fields, "another method has other settings"
     assert settings.focusWidget() is settings.advanced.fields["propagation.method"]
+
+
+def test_a_screen_reader_hears_what_fields_are_for(qtbot):
+    settings, folder, message = RunSettings(), FolderEdit("Choose the folder of the run"), Message()
+    for widget in (settings, folder, message):
+        qtbot.addWidget(widget)
+    settings.advanced.draw()
+    named = {label.buddy() for label in settings.findChildren(QLabel)}
+    assert named >= set(settings.advanced.fields.values())
+    assert settings.length.amount.accessibleName() == "Length"
+    assert folder.line.accessibleName() == folder.browse.accessibleName() == "Choose the folder of the run"
+    message.setValue(f"Saved in /a/{'long-' * 9}path.")
+    assert message.accessibleName() == message.value(), "without the places where a line may be broken"
+
+
+def test_a_screen_reader_hears_what_the_cells_with_signs_and_colours_do(qtbot):
+    slices, classes = SliceTable(), ClassTable()
+    for table in (slices, classes):
+        qtbot.addWidget(table)
+    slices.set_data([SliceRow(AnnotatedSlice(0, 3), 12, complete=True)], None)
+    spoken = Qt.ItemDataRole.AccessibleTextRole
+    across = Qt.Orientation.Horizontal
+    for column, told in ((SHOW, "Show"), (REMOVE, "Remove")):
+        assert slices.item(0, column).data(spoken) == told
+        assert slices.model().headerData(column, across, spoken) == told
+    classes.set_data([ClassRow(ClassInfo(value, name), "#ff0000", False) for value, name in enumerate("ab", 1)])
+    classes.show()
+    classes.table.setFocus()
+    heard = []
+    for _row in range(2):
+        qtbot.keyClick(classes.focusWidget(), Qt.Key.Key_Tab)
+        heard.append(classes.focusWidget().accessibleName())
+    assert heard == ["Colour of a", "Colour of b"]
+    assert slices.accessibleName() == "Annotated slices"
+    assert classes.table.accessibleName() == "Classes"
 
 
 def test_a_plot_takes_no_keys_from_the_viewer(qtbot):

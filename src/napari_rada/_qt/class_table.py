@@ -49,6 +49,7 @@ class ClassTable(QWidget):
         super().__init__(parent)
         self._rows: tuple[ClassRow, ...] = ()
         self.table = QuietTable(0, len(COLUMNS))
+        self.table.setAccessibleName("Classes")
         triggers = QAbstractItemView.EditTrigger
         self.table.setEditTriggers(triggers.DoubleClicked | triggers.EditKeyPressed)
         self.table.setHorizontalHeaderLabels(list(COLUMNS))
@@ -87,8 +88,12 @@ class ClassTable(QWidget):
         self._rows = tuple(rows)
         self.table.blockSignals(True)
         self.table.setRowCount(len(rows))
+        before: QWidget = self.table
         for position, row in enumerate(rows):
-            self.table.setCellWidget(position, COLOUR, self._colour_button(row))
+            button = self._colour_button(row)
+            self.table.setCellWidget(position, COLOUR, button)
+            QWidget.setTabOrder(before, button)
+            before = button
             texts = ((LABEL, str(row.info.value)), (NAME, row.info.name), (PROMPT, row.info.prompt))
             for column, text in texts:
                 item = QTableWidgetItem(text)
@@ -120,6 +125,7 @@ class ClassTable(QWidget):
     def _colour_button(self, row: ClassRow) -> QToolButton:
         button = QToolButton()
         button.setToolTip("Choose another colour")
+        button.setAccessibleName(f"Colour of {row.info.name}")
         button.setStyleSheet(f"QToolButton {{ background-color: {row.colour}; border-radius: 3px; margin: 5px }}")
         button.clicked.connect(lambda: self._on_colour_clicked(row))
         return button

@@ -26,6 +26,8 @@ class FolderEdit(QWidget):
         self.browse = QToolButton()
         self.browse.setText("…")
         self.browse.setToolTip(title)
+        for part in (self.line, self.browse):
+            part.setAccessibleName(title)
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)

@@ -107,6 +107,7 @@ class Message(QLabel):
         colour = getattr(self._colours, {"info": "text", "warning": "warning", "error": "error"}[self._kind], None)
         style = f' style="color: {colour}"' if colour else ""
         self.setText(f"<span{style}>{escape(breakable(self._sentence))}</span>" if self._sentence else "")
+        self.setAccessibleName(self._sentence)
         self.setVisible(bool(self._sentence))
 
 

@@ -37,6 +37,7 @@ class ProgressLine(QWidget):
         self.bar.setFixedHeight(8)
         self.label = QLabel()
         self.label.setWordWrap(True)
+        self.label.setBuddy(self.bar)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(3)

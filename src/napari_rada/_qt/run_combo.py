@@ -28,6 +28,7 @@ class RunCombo(QWidget):
         super().__init__(parent)
         self._session = session
         self.combo = QuietCombo()
+        self.combo.setAccessibleName("Run")
         self.combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.combo.setMinimumContentsLength(10)
         self.open_button = QPushButton("Open…")

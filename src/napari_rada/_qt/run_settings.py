@@ -226,8 +226,10 @@ class RunLength(QWidget):
         super().__init__(parent)
         self.amount = NumberBox(0)
         self.amount.setMinimumWidth(70)
+        self.amount.setAccessibleName("Length")
         self.unit = QuietCombo()
         self.unit.addItems([ITERATIONS, MINUTES])
+        self.unit.setAccessibleName("Unit of the length")
         self._amounts = {ITERATIONS: 1000.0, MINUTES: 5.0}
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 COLUMNS = ("Complete", "Plane", "Slice", "Voxels", "", "")
 TICK, PLANE, SLICE, VOXELS, SHOW, REMOVE = range(len(COLUMNS))
 ARROW, CROSS = "\N{RIGHTWARDS ARROW}", "\N{MULTIPLICATION SIGN}"
+SPOKEN = {SHOW: "Show", REMOVE: "Remove"}
+"""What a screen reader says for the columns that have a sign only."""
 TICK_TIP = "Tick when this slice is annotated completely: inside it 0 then means background"
 PROPOSED_TIP = "This slice looks painted; tick it when it is complete"
 SHOW_TIP = "Show this slice"
@@ -57,7 +59,12 @@ class SliceTable(QuietTable):
         super().__init__(0, len(COLUMNS))
         self._drawn: list[tuple[SliceRow, str]] = []
         self._patterns = {complete: _patterns(complete=complete) for complete in (False, True)}
+        self.setAccessibleName("Annotated slices")
         self.setHorizontalHeaderLabels(list(COLUMNS))
+        cells = self.model()
+        assert cells is not None
+        for column, spoken in SPOKEN.items():
+            cells.setHeaderData(column, Qt.Orientation.Horizontal, spoken, Qt.ItemDataRole.AccessibleTextRole)
         rows, header = self.verticalHeader(), self.horizontalHeader()
         assert rows is not None
         assert header is not None
@@ -170,6 +177,8 @@ def _patterns(*, complete: bool) -> list[QTableWidgetItem]:
         font = item.font()
         font.setItalic(not complete)
         item.setFont(font)
+    for column, spoken in SPOKEN.items():
+        items[column].setData(Qt.ItemDataRole.AccessibleTextRole, spoken)
     tick = items[TICK]
     tick.setFlags(tick.flags() & ~Qt.ItemFlag.ItemIsUserCheckable)  # only the rows that are shown tick it
     tick.setCheckState(Qt.CheckState.Checked if complete else Qt.CheckState.Unchecked)
