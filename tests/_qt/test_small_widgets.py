@@ -13,6 +13,7 @@ from qtpy.QtCore import QEvent, QPoint, Qt
 from qtpy.QtGui import QContextMenuEvent, QGuiApplication, QHelpEvent, QStandardItemModel
 from qtpy.QtWidgets import QApplication, QLineEdit, QMenu
 
+from napari_rada._napari.annotation import SliceRow
 from napari_rada._napari.devices import AUTOMATIC, DeviceChoice
 from napari_rada._napari.history import History
 from napari_rada._napari.job import RunState
@@ -29,8 +30,11 @@ from napari_rada._qt.loss_plot import LossPlot
 from napari_rada._qt.message import Message, Notices, breakable
 from napari_rada._qt.progress import ProgressLine, duration
 from napari_rada._qt.run_settings import PresetCombo, RunLength, RunSettings, viewer_config
+from napari_rada._qt.slice_table import PLANE, SliceTable
 from napari_rada._qt.theme import READABLE, colours_of, contrast
 from napari_rada.config import RunConfig
+from napari_rada.data.grid import Grid
+from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.errors import ConfigError
 from napari_rada.events import Stage, StageProgress, StepLogged, TrainingStarted, Validated
 from napari_rada.inference.cleanup import CleanUp
@@ -438,3 +442,17 @@ def test_drawing_a_long_run_is_quick(qtbot):
     started = time.perf_counter()
     plot.set_data(history)
     assert time.perf_counter() - started < 0.5
+
+
+def test_the_table_is_never_too_narrow_for_the_names_of_planes(qtbot):
+    table = SliceTable()
+    qtbot.addWidget(table)
+    grid = Grid((40, 40, 40), np.eye(4))
+    table.set_data([SliceRow(AnnotatedSlice(axis, index), 12345, True) for axis in range(3) for index in (8, 9)], grid)
+    table.show()
+    table.resize(table.minimumSizeHint())
+    QApplication.processEvents()
+    bar = table.verticalScrollBar()
+    assert bar.isVisible(), "the rows are more than the table has room for"
+    assert table.columnWidth(PLANE) >= table.sizeHintForColumn(PLANE)
+    assert sum(table.columnWidth(column) for column in range(table.columnCount())) <= table.viewport().width()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from psygnal import Signal
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QCheckBox,
@@ -91,6 +91,15 @@ class SliceTable(QuietTable):
             self._drawn.append((row, name))
             if before[position : position + 1] != self._drawn[position:]:
                 self._draw(position, row, name)
+        self.updateGeometry()
+
+    def minimumSizeHint(self) -> QSize:
+        """Ask for room for whole rows: the names of planes would be shortened first, and there is nothing else."""
+        bar = self.verticalScrollBar()
+        assert bar is not None
+        others = sum(self.columnWidth(column) for column in range(len(COLUMNS)) if column != PLANE)
+        width = others + self.sizeHintForColumn(PLANE) + bar.sizeHint().width() + 2 * self.frameWidth()
+        return QSize(width, super().minimumSizeHint().height())
 
     def value(self) -> AnnotatedSlice | None:
         """Return the selected slice."""
