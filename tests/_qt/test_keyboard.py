@@ -14,6 +14,7 @@ from napari_rada._qt.loss_plot import LossPlot
 from napari_rada._qt.message import Message
 from napari_rada._qt.run_settings import RunSettings
 from napari_rada._qt.slice_table import REMOVE, SHOW, SliceTable
+from napari_rada._qt.theme import colours_of
 from napari_rada.data.classes import ClassInfo
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.events import StepLogged
@@ -78,3 +79,13 @@ def test_a_plot_takes_no_keys_from_the_viewer(qtbot):
     plot.save_button.setFocus()
     qtbot.mouseClick(plot.losses.findChild(QAbstractScrollArea).viewport(), Qt.MouseButton.LeftButton)
     assert plot.focusWidget() is plot.save_button
+
+
+def test_a_plot_is_told_in_words_and_its_legend_in_the_colour_of_text(qtbot):
+    plot = LossPlot()
+    qtbot.addWidget(plot)
+    plot.set_data(History.of([StepLogged(7, 9, (0.5, 0.25, 0.125), (0.5,) * 3, 0.1, 0.01, 1.0, 1.0)], []))
+    plot.setColours(colours_of("light"))
+    assert plot.losses.accessibleName() == "Supervised losses of the networks, iteration 7: 0.5, 0.25, 0.125"
+    for network in (1, 2, 3):
+        assert f"■</span> {network}" in plot.legend.text(), "colours of curves are too light for figures"

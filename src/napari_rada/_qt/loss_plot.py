@@ -80,6 +80,10 @@ class LossPlot(QWidget):
         for (kind, network), curve in self.curves.items():
             x, y = history.losses(kind, network)
             curve.setData(x, np.where(y > 0, y, np.nan))
+        if history.steps:
+            last = history.steps[-1]
+            told = ", ".join(f"{loss:.3g}" for loss in last.supervised)
+            self.losses.setAccessibleName(f"Supervised losses of the networks, iteration {last.iteration}: {told}")
         if history.validations:
             self._draw_dice(history)
         self._draw_rates()
@@ -137,5 +141,5 @@ def _pen(colour: str, kind: LossKind) -> Any:
 
 
 def _legend(colours: Colours) -> str:
-    networks = " ".join(f'<span style="color: {c}">■ {n + 1}</span>' for n, c in enumerate(colours.networks))
+    networks = " ".join(f'<span style="color: {c}">■</span> {n + 1}' for n, c in enumerate(colours.networks))
     return f"Loss of network {networks}<br>lines supervised, dots cross"
