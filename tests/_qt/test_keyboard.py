@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QAbstractScrollArea, QApplication, QLabel
+from qtpy.QtWidgets import QAbstractScrollArea, QApplication, QLabel, QPushButton
 
 from napari_rada._napari.annotation import SliceRow
 from napari_rada._napari.classes import ClassRow
@@ -15,6 +15,7 @@ from napari_rada._qt.message import Message
 from napari_rada._qt.run_settings import RunSettings
 from napari_rada._qt.slice_table import REMOVE, SHOW, SliceTable
 from napari_rada._qt.theme import colours_of
+from napari_rada._qt.weights import WeightsWidget
 from napari_rada.data.classes import ClassInfo
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.events import StepLogged
@@ -89,3 +90,14 @@ def test_a_plot_is_told_in_words_and_its_legend_in_the_colour_of_text(qtbot):
     assert plot.losses.accessibleName() == "Supervised losses of the networks, iteration 7: 0.5, 0.25, 0.125"
     for network in (1, 2, 3):
         assert f"■</span> {network}" in plot.legend.text(), "colours of curves are too light for figures"
+
+
+def test_what_has_the_keyboard_is_framed(viewer, dock):
+    weights = dock(WeightsWidget)
+    viewer.window._qt_window.activateWindow()
+    button = weights.findChild(QPushButton)
+    button.setEnabled(True)
+    plain = button.grab().toImage()
+    button.setFocus()
+    assert button.hasFocus() == (button.grab().toImage() != plain)
+    assert f"QPushButton:focus {{ border: 1px solid {weights.colours.text} }}" in weights.styleSheet()

@@ -30,7 +30,7 @@ from napari_rada._napari.devices import list_devices
 from napari_rada._napari.job import Job
 from napari_rada._napari.session import session_of
 from napari_rada._qt.message import Message
-from napari_rada._qt.theme import colours_of
+from napari_rada._qt.theme import colours_of, focus_frame
 from napari_rada._qt.worker import JobPump, prepare_threads, spawn
 from napari_rada.errors import RadaError
 
@@ -112,6 +112,7 @@ class Dock(QWidget):
     def apply_colours(self, colours: Colours) -> None:
         """Take the colours of a theme; widgets with more to colour extend this."""
         self.message.setColours(colours)
+        self.setStyleSheet(focus_frame(colours))
 
     @contextmanager
     def telling_errors(self, *, keep_message: bool = False) -> Iterator[None]:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 NETWORK_COLOURS = {"dark": ("#f5a742", "#5ab4f0", "#3fcf9f"), "light": ("#b96a00", "#0f6cb3", "#00805a")}
 """One colour per network, told apart by people with colour vision deficiencies (after Okabe and Ito)."""
+FIELDS = ("QPushButton", "QToolButton", "QCheckBox", "QComboBox", "QAbstractSpinBox", "QLineEdit", "QTableView")
+"""What the keyboard goes to."""
 READABLE = 4.5
 """Contrast that text of usual size needs at the least (Web Content Accessibility Guidelines 2.2, level AA)."""
 
@@ -49,6 +51,11 @@ def colours_of(theme_name: str) -> Colours:
 def emphasise(button: QPushButton, colours: Colours) -> None:
     """Give the one button that moves the work on the theme's accent colour while it can be pressed."""
     button.setStyleSheet(f"QPushButton:enabled {{ background-color: {colours.accent} }}")
+
+
+def focus_frame(colours: Colours) -> str:
+    """Return the style sheet that frames what has the keyboard: napari's shows that of text fields only."""
+    return "".join(f"{kind}:focus {{ border: 1px solid {colours.text} }}\n" for kind in FIELDS)
 
 
 def contrast(first: tuple[float, ...], second: tuple[float, ...]) -> float:
