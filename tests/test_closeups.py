@@ -104,6 +104,18 @@ def test_a_close_up_is_finer_and_lies_around_its_structure() -> None:
     assert prod(grids[0].factors) * closeups.FINER <= prod(common.factors)
 
 
+def test_the_grid_of_a_close_up_is_as_fine_as_the_slices_that_show_its_structure_allow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    z, y, x = SMALL
+    slices = [*enumerate(LARGE), *enumerate(SMALL), (0, z + 1), (1, y + 1), (2, x + 1), (0, z - 1)]
+    asked = work(Case.create(two_balls().image, labels(), slices=slices), data__usual_slices=5)
+    common, asked_for = own_grids(asked)[0], []
+    monkeypatch.setattr(closeups, "grid_factors", lambda *found: asked_for.append(found[2]) or (9, 9, 9))
+    assert worth_it(asked, common) == []
+    assert asked_for == [4096 * 10 // 5, 4096 * 7 // 5]  # all ten show the large one
+
+
 @pytest.mark.parametrize(("factors", "closely"), [((2, 2, 1), [1, 2]), ((2, 2, 2), [])])
 def test_a_close_up_is_worth_it_from_half_the_volume_of_a_voxel(
     monkeypatch: pytest.MonkeyPatch, factors: tuple[int, int, int], closely: list[int]

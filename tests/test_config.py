@@ -323,3 +323,13 @@ def test_a_run_of_another_version_is_told_as_such(tmp_path: Path) -> None:
     folder.environment_file.write_text('{"napari-rada": "99.0"}')
     with pytest.raises(ConfigError, match=r"setting colour; the run was made by napari-rada 99\.0, and this is "):
         folder.config()
+
+
+@pytest.mark.parametrize(
+    ("slices", "voxels"), [(0, 150_000), (3, 150_000), (4, 200_000), (6, 300_000), (9, 300_000), (500, 300_000)]
+)
+def test_more_annotated_slices_get_a_finer_grid_of_at_most_twice_the_voxels(slices: int, voxels: int) -> None:
+    data = RunConfig.from_preset("quick").data
+    assert data.voxels_with(slices) == voxels
+    assert data.model_copy(update={"usual_slices": None}).voxels_with(slices) == 150_000
+    assert data.model_copy(update={"max_voxels": None}).voxels_with(slices) is None

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
-from tests.engine import ball_case, tiny_config
+from tests.engine import ball, ball_case, tiny_config
 
 from napari_rada.control import RunControl
 from napari_rada.data.case import Case, check_trainable
 from napari_rada.events import Event, Stage, StageProgress, ignore
 from napari_rada.preparation import Work, network_inputs, own_grids, propagated, training_volume, working_grids
 from napari_rada.propagation.regridding import regridded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari_rada.data.working import WorkingCase
 
 COARSE = {"propagation__method": "combined", "data__max_voxels": 4096}
 
@@ -35,6 +42,22 @@ def test_where_propagation_has_its_own_grids_those_are_aligned() -> None:
     assert first.padding != second.padding
     assert np.prod(first.shape) < np.prod(networks.shape)
     assert [grid.padding for grid in own_grids(work())] == [grid.padding for grid in working_grids(work())]
+
+
+@pytest.mark.parametrize("grids", [working_grids, own_grids])
+def test_more_slices_that_show_something_get_a_finer_grid(grids: Callable[[Work], list[WorkingCase]]) -> None:
+    settings: dict[str, object] = {"data__max_voxels": 5000, "data__crop_margin": None, "data__aligned": False}
+    if grids is own_grids:
+        settings |= {"data__propagation_voxels": 5000, "data__max_voxels": 10_000}
+    three = ball_case()
+    z, y, _ = (plane.index for plane in three.annotated)
+    sizes = []
+    for added in ([], [(0, z - 2), (0, z + 2), (1, y - 2)], [(0, 0), (1, 0), (2, 0)]):
+        case = Case.create(three.image, ball(), slices=[*three.annotated, *added])
+        sizes.append(grids(work(case, **settings))[0].image.size)
+        assert grids(work(case, **settings | {"data__usual_slices": None}))[0].image.size == sizes[0]
+    three_slices, six, three_and_empty = sizes
+    assert three_and_empty == three_slices < six
 
 
 def test_the_progress_of_both_alignments_is_one() -> None:

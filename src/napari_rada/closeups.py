@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from napari_rada.data.box import box_shape, foreground_box, overlap
+from napari_rada.data.box import box_shape, foreground_box, overlap, showing
 from napari_rada.data.classes import ClassTable
 from napari_rada.data.slices import annotated_mask
 from napari_rada.data.working import grid_factors
-from napari_rada.preparation import CLOSE_MARGIN, own_grids, propagated
+from napari_rada.preparation import CLOSE_MARGIN, own_config, own_grids, propagated
 from napari_rada.propagation.regridding import in_box
 
 if TYPE_CHECKING:
@@ -86,15 +86,15 @@ def worth_it(work: Work, common: WorkingCase) -> list[CloseUp]:
 
     Those with large boxes come first, so that the finest close-ups have the last word.
     """
-    case, classes, data = work.case, work.classes, work.config.data
+    case, classes = work.case, work.classes
     if case.labels is None:
         return []
     annotated = [classes.classes[index] for index in np.unique(classes.encode(case.labels[case.known])) if index]
     if len(annotated) == 1:
         return []
-    most, found = data.propagation_voxels or data.max_voxels, []
+    data, found = own_config(work.config, close=True).data, []
     for one in annotated:
-        box = foreground_box(case, CLOSE_MARGIN, one.value)
+        box, most = foreground_box(case, CLOSE_MARGIN, one.value), data.voxels_with(showing(case, one.value))
         if prod(grid_factors(box_shape(box), case.grid.spacing, most, None)) * FINER <= prod(common.factors):
             found.append(CloseUp(classes.values.index(one.value), box))
     return sorted(found, key=lambda one: prod(box_shape(one.box)), reverse=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from napari_rada.data.box import box_selector, counted_part
+from napari_rada.data.box import box_selector, counted_part, showing
 from napari_rada.data.intensity import intensity_range, to_unit_range
 from napari_rada.data.working import WorkingCase, make_working_cases
 from napari_rada.events import Listener, Stage, StageProgress
@@ -60,7 +60,7 @@ def working_grids(work: Work, around: int | None = None) -> list[WorkingCase]:
         work.classes,
         aligned=data.working_aligned and work.case.is_labelled,
         finer_voxels=way.flow.max_voxels if propagated_here and isinstance(way, CombinedConfig) else None,
-        max_voxels=data.max_voxels,
+        max_voxels=data.voxels_with(showing(work.case, around)),
         spacing=data.spacing,
         crop_margin=data.crop_margin,
         around=around,
@@ -82,16 +82,20 @@ def own_grids(work: Work, around: int | None = None) -> list[WorkingCase]:
 
     With `around`, the label value of a structure, it is a grid in the box around that one, with a wider margin.
     """
-    config, voxels = work.config, work.config.data.propagation_voxels
+    return working_grids(work._replace(config=own_config(work.config, close=around is not None)), around)
+
+
+def own_config(config: RunConfig, *, close: bool = False) -> RunConfig:
+    """Return the settings of the grid on which a case is propagated, or of one that is `close` around a structure."""
+    voxels = config.data.propagation_voxels
     own: dict[str, object] = {}
     if voxels is not None:
         own = {"data.max_voxels": voxels, "data.crop_margin": PROPAGATION_MARGIN}
-    if around is not None:
+    if close:
         own["data.crop_margin"] = CLOSE_MARGIN
     if not own:
-        return working_grids(work)
-    own |= {"data.spacing": None, "data.propagation_voxels": None}
-    return working_grids(work._replace(config=config.with_settings(own)), around)
+        return config
+    return config.with_settings(own | {"data.spacing": None, "data.propagation_voxels": None})
 
 
 def propagated(work: Work, grids: Sequence[WorkingCase], *, held_out: bool, focus: int | None = None) -> list[Made]:

@@ -6,7 +6,13 @@ from typing import Any
 
 # A minute or two on two CPU cores: pre-trained networks adapt to one scan, seen whole on a coarse, cropped grid.
 _ONE_SCAN: dict[str, Any] = {
-    "data": {"max_voxels": 150_000, "crop_margin": 0.25, "aligned": True, "close_ups": True},
+    "data": {
+        "max_voxels": 150_000,
+        "usual_slices": 3,
+        "crop_margin": 0.25,
+        "aligned": True,
+        "close_ups": True,
+    },
     "model": {
         "architecture": "completer",
         "filters": 8,

@@ -18,8 +18,8 @@ Augment: TypeAlias = Literal["none", "flips", "deform"]
 Compilation: TypeAlias = Literal["none", "default", "reduce-overhead", "max-autotune"]
 CtWindow: TypeAlias = Literal["soft tissue", "liver", "lung", "mediastinum", "bone", "brain"]
 
-MOST_VOXELS = 180_000
-"""Grid on which is propagated: what the presets ask for, 150,000, and what alignment can add to that."""
+MOST_VOXELS = 360_000
+"""Grid on which is propagated: what the presets ask for, at most 300,000, and what alignment can add to that."""
 
 
 class Group(BaseModel):
@@ -60,6 +60,12 @@ class DataConfig(Group):
     max_voxels: int | None = Field(
         600_000, ge=4096, description="Coarsen by halving until the volume has at most this many voxels."
     )
+    usual_slices: int | None = Field(
+        None,
+        ge=1,
+        description="With more slices that show something than this, the grid of a scan may have as many times more "
+        "voxels than max_voxels (propagation_voxels), up to twice. None: the same for any number of slices.",
+    )
     spacing: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = Field(
         None,
         description="Working voxels of about so many mm along (z, y, x), whatever max_voxels says; None: by max_voxels,"
@@ -96,6 +102,12 @@ class DataConfig(Group):
     percentiles: tuple[float, float] = Field((1.0, 99.0), description="Intensity percentiles mapped to 0 and 1.")
     window: tuple[float, float] | None = Field(None, description="Intensity window (CT: HU) instead of percentiles.")
     non_finite: Literal["refuse", "replace"] = Field("refuse", description="What to do with NaN and infinity.")
+
+    def voxels_with(self, slices: int) -> int | None:
+        """Return how many voxels the grid of a scan may have, `slices` of which show something; None: the full grid."""
+        if self.max_voxels is None or self.usual_slices is None:
+            return self.max_voxels
+        return self.max_voxels * min(max(slices, self.usual_slices), 2 * self.usual_slices) // self.usual_slices
 
     @property
     def working_aligned(self) -> bool:

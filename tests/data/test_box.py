@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_rada.data.box import Box, box_shape, counted_part, foreground_box, overlap, told_cut_short
+from napari_rada.data.box import Box, box_shape, counted_part, foreground_box, overlap, showing, told_cut_short
 from napari_rada.data.case import Case
 
 
@@ -22,6 +22,16 @@ def test_an_axis_that_no_slice_shows_is_not_cropped() -> None:
     beside = Case.create(image, empty, slices=[(0, 16), (1, 5)])  # shows nothing of the structure, so no end of it
     assert foreground_box(beside, 0.25)[0][0] == 0
     assert foreground_box(beside, 0.25)[1][0] == 40
+
+
+def test_slices_that_show_something_or_one_value_of_it_are_counted() -> None:
+    labels = np.zeros((40, 40, 40), dtype=np.uint16)
+    labels[10:30, 12:28, 12:28] = 1
+    labels[10:30, 12:15, 30:35] = 2
+    image = labels.astype(np.float32)
+    case = Case.create(image, labels, slices=[(0, 16), (1, 20), (2, 20), (2, 32), (0, 5), (1, 39)])
+    assert [showing(case), showing(case, 1), showing(case, 2), showing(case, 3)] == [4, 3, 2, 0]
+    assert showing(Case.create(image)) == 0
 
 
 def test_what_was_scanned_and_painted_is_the_box_of_a_scan_that_is_not_cropped() -> None:

@@ -35,7 +35,7 @@ VNETS = RunConfig.from_preset("quick").with_settings(
 )
 COMPLETERS = VNETS.with_settings({"model.architecture": "completer"})
 SHAPE = (60, 80, 80)
-SCAN, LARGE = (Scan(Grid.from_spacing(shape), shape) for shape in (SHAPE, (600, 512, 512)))
+SCAN, LARGE = (Scan(Grid.from_spacing(shape), shape, showing=3) for shape in (SHAPE, (600, 512, 512)))
 
 
 def estimate(config: RunConfig = VNETS, **settings: object) -> MemoryEstimate:
@@ -156,4 +156,7 @@ def test_the_public_estimate_is_of_what_is_planned(cases: list[Case]) -> None:
     assert found.networks == estimate_memory(iter(cases), "quick").networks
     if len(cases) == 1:
         assert found.networks == estimate_memory(cases[0]).networks
-        assert found.networks < 0.5 * planned_memory([Scan(cases[0].grid, cases[0].grid.shape)], 2, config).networks
+        assert (
+            found.networks
+            < 0.5 * planned_memory([Scan(cases[0].grid, cases[0].grid.shape, showing=3)], 2, config).networks
+        )

@@ -6,7 +6,7 @@ from math import prod
 
 import numpy as np
 import pytest
-from tests.engine import ball_case, ball_image, tiny_config
+from tests.engine import ball, ball_case, ball_image, tiny_config
 
 from napari_rada.config import RunConfig
 from napari_rada.control import RunControl
@@ -131,6 +131,14 @@ def test_the_planned_shape_holds_both_alignments() -> None:
         assert (largest <= planned).all()
         assert (planned <= largest + config.data.aligned).all()
     assert working_shape(case, quick(data__max_voxels=4096, data__crop_margin=None)) != planned
+
+
+def test_the_planned_shape_is_finer_with_more_slices_as_the_grid_is() -> None:
+    three = ball_case()
+    more = Case.create(three.image, ball(), slices=[*three.annotated, (0, 10), (0, 14), (1, 20)])
+    config = quick(data__max_voxels=5000, data__crop_margin=None, data__aligned=False)
+    (grid,) = working_grids(Work(more, check_trainable([more]), config, RunControl(), ignore))
+    assert working_shape(more, config) == grid.shape != working_shape(three, config)
 
 
 def test_scans_without_labels_teach_only_where_patches_without_labels_are_asked_for() -> None:

@@ -24,6 +24,7 @@ ORIGINS: dict[str, tuple[Source, str]] = {
     "device": ("ours", "as the machine allows"),
     "threads": ("ours", "as the machine allows"),
     "data.max_voxels": ("paper", "scans are not coarsened"),
+    "data.usual_slices": ("paper", "scans are not coarsened"),
     "data.spacing": ("paper", "none that all scans are brought to"),
     "data.orientation": ("ours", "scans of one data set lie alike"),
     "data.crop_margin": ("ours", "scans are used as they are given"),

@@ -51,6 +51,14 @@ def foreground_box(case: Case, margin: float | None, value: int | None = None) -
     return (start[0], start[1], start[2]), (end[0], end[1], end[2])
 
 
+def showing(case: Case, value: int | None = None) -> int:
+    """Count the annotated slices that show something, or one value of it."""
+    if case.labels is None:
+        return 0
+    found = (case.labels[plane.selector()] for plane in case.annotated)
+    return sum(bool((labels != 0 if value is None else labels == value).any()) for labels in found)
+
+
 def _scanned(case: Case) -> Box:
     """Box of what was scanned and painted; the whole volume if every annotated slice is empty, so that none is lost."""
     box = scanned_box(case.image)

@@ -161,13 +161,15 @@ def _activations(model: TripleViewModel, inputs: NetworkInput) -> tuple[int, int
 
 def _volumes(scans: Sequence[Scan], num_classes: int, config: RunConfig) -> int:
     """Bytes of all scans as they are trained on, or of the prediction of the largest, whichever is more."""
-    limit, target = config.data.max_voxels, config.data.spacing
+    data = config.data
     shapes = [scan.grid.shape for scan in scans]
-    if target is not None:
-        factors = (grid_factors(scan.scanned, scan.grid.spacing, limit, target) for scan in scans)
+    if data.spacing is not None:
+        factors = (grid_factors(scan.scanned, scan.grid.spacing, None, data.spacing) for scan in scans)
         working = [-(-prod(scan.scanned) // prod(factor)) for scan, factor in zip(scans, factors, strict=True)]
     else:
-        working = [prod(scan.scanned) if limit is None else min(prod(scan.scanned), limit) for scan in scans]
+        limits = (data.voxels_with(scan.showing) for scan in scans)
+        sizes = (prod(scan.scanned) for scan in scans)
+        working = [size if limit is None else min(size, limit) for size, limit in zip(sizes, limits, strict=True)]
     labelled = 4 + 2 + 1 + 3 * (2 + 4)  # image, truth, views, pseudo-labels and their distances
     cues = count_cues(config.model.architecture, num_classes)
     completion = 4 * (num_classes + cues) * 2 if config.model.completion else 0

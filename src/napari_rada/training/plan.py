@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from napari_rada.data.box import box_shape, foreground_box
+from napari_rada.data.box import box_shape, foreground_box, showing
 from napari_rada.data.orientation import common_orientation, turn_of
 from napari_rada.data.working import coarsening_factors, grid_factors
 from napari_rada.errors import ConfigError
@@ -96,16 +96,17 @@ def teaching(cases: Sequence[Case], config: RunConfig) -> list[Case]:
 
 
 class Scan(NamedTuple):
-    """The grid of a case, and the shape of the part of it that was scanned."""
+    """The grid of a case, the shape of the part of it that was scanned, and how many of its slices show something."""
 
     grid: Grid
     scanned: Shape
+    showing: int
 
 
 def teaching_scans(cases: Sequence[Case], config: RunConfig) -> list[Scan]:
     """Return the scans of the cases that the networks learn from, turned as planned settings say."""
     turned = (turn_of(case, config.data.orientation).outline(case) for case in teaching(cases, config))
-    return [Scan(case.grid, _scanned(case)) for case in turned]
+    return [Scan(case.grid, _scanned(case), showing(case)) for case in turned]
 
 
 def _scanned(case: Case) -> Shape:
@@ -138,7 +139,7 @@ def common_spacing(grids: Sequence[Grid], max_voxels: int) -> Spacing:
 def working_shape(case: Case, config: RunConfig) -> Shape:
     """Return the shape that a case has on the working grid; the largest that it may have where slices are aligned."""
     shape = box_shape(foreground_box(case, config.data.crop_margin))
-    factors = grid_factors(shape, case.grid.spacing, config.data.max_voxels, config.data.spacing)
+    factors = grid_factors(shape, case.grid.spacing, config.data.voxels_with(showing(case)), config.data.spacing)
     aligned = config.data.working_aligned and case.is_labelled
     padding = [factor - 1 if aligned else 0 for factor in factors]
     z, y, x = (-(-(size + before) // factor) for size, before, factor in zip(shape, padding, factors, strict=True))
