@@ -18,6 +18,7 @@ from napari_rada.errors import MissingDependencyError, RadaError
 from napari_rada.propagation import make_propagator
 from napari_rada.propagation.registration import fuse, tidied
 from napari_rada.settings import RegistrationConfig
+from napari_rada.temporary import PREFIX
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from napari_rada.data.working import WorkingCase
     from napari_rada.propagation.base import PseudoLabels
 
+NOBODY = 2**30
+"""The number of no process."""
 needs_ants = pytest.mark.skipif(find_spec("ants") is None, reason="antspyx is not installed: pip install antspyx")
 
 
@@ -84,7 +87,12 @@ def test_slices_of_a_few_pixels_are_carried_as_they_are(side: int) -> None:
     assert pseudo.labels[1][:, 10].any()
 
 
-def test_a_failure_of_ants_is_told_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_of_ants_is_told_in_one_sentence_and_what_killed_ones_left_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / f"{PREFIX}-{NOBODY}-left").mkdir()
+
     def fail(*images: object, **settings: object) -> None:
         raise RuntimeError("Registration failed with error code 1")
 
@@ -93,6 +101,7 @@ def test_a_failure_of_ants_is_told_in_one_sentence(monkeypatch: pytest.MonkeyPat
     )
     with pytest.raises(RadaError, match=r"cannot register .*error code 1\); choose another propagation\.method\.$"):
         register(tube_case([(0, 4)]))
+    assert not list(tmp_path.iterdir())
 
 
 def test_opening_and_closing_remove_specks_fill_holes_and_keep_neighbours_apart() -> None:

@@ -33,13 +33,13 @@ from napari_rada.data.classes import UNKNOWN
 from napari_rada.errors import RadaError
 from napari_rada.evaluation.ending import status_of
 from napari_rada.evaluation.scans import find_scans, load_scan, scores
-from napari_rada.evaluation.temporary import temporary_folder
 from napari_rada.events import StepLogged, ignore
 from napari_rada.inference.ensemble import Part, assemble, averaged
 from napari_rada.inference.sliding import VolumeInput, predicted_softmax
 from napari_rada.models.device import autocast, computing, resolve_device
 from napari_rada.models.triple_view import NUM_VIEWS
 from napari_rada.preparation import Work, propagated, working_grids
+from napari_rada.temporary import temporary_folder
 from napari_rada.training.economy import split
 from napari_rada.training.losses import cross_loss, entropy, supervised_loss
 from napari_rada.training.objective import Knobs, NetworkLoss, supervision

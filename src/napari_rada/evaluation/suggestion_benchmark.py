@@ -40,8 +40,8 @@ from napari_rada.evaluation.benchmark.report import escaped
 from napari_rada.evaluation.ending import status_of
 from napari_rada.evaluation.scans import scores
 from napari_rada.evaluation.sparse import choose_slices
-from napari_rada.evaluation.temporary import temporary_folder
 from napari_rada.prediction import Prediction
+from napari_rada.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

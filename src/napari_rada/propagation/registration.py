@@ -12,8 +12,6 @@ from __future__ import annotations
 import importlib
 import os
 from contextlib import contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +27,7 @@ from napari_rada.propagation.base import (
     truth_without,
 )
 from napari_rada.propagation.carrying import chains_of_case, view_weights
+from napari_rada.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -145,9 +144,9 @@ class RegistrationPropagator:
         """Labels of the moving slice in the fixed one by ANTs; `slices` are the fixed, the moving and its labels."""
         ants = self._ants
         target, source, carried = (ants.from_numpy(a.astype(np.float32), spacing=pixel) for a in slices)
-        with TemporaryDirectory(prefix="napari-rada-") as folder:
+        with temporary_folder() as folder:
             found = ants.registration(
-                target, source, type_of_transform=self.config.transform, outprefix=str(Path(folder) / "step")
+                target, source, type_of_transform=self.config.transform, outprefix=str(folder / "step")
             )
             warped = ants.apply_transforms(
                 target, carried, found["fwdtransforms"], interpolator="nearestNeighbor"

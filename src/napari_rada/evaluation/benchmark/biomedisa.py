@@ -10,8 +10,8 @@ from napari_rada.data.case import Case, check_trainable
 from napari_rada.evaluation.benchmark import biomedisa_worker as worker
 from napari_rada.evaluation.benchmark.methods import Conditions, Segmentation
 from napari_rada.evaluation.benchmark.outside import check_installed, keep_annotated, run_worker
-from napari_rada.evaluation.temporary import temporary_folder
 from napari_rada.events import Listener, ignore
+from napari_rada.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

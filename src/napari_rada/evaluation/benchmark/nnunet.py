@@ -12,10 +12,10 @@ from napari_rada.errors import InputError
 from napari_rada.evaluation.benchmark import nnunet_worker as worker
 from napari_rada.evaluation.benchmark.methods import Conditions, Segmentation
 from napari_rada.evaluation.benchmark.outside import check_installed, keep_annotated, run_worker
-from napari_rada.evaluation.temporary import temporary_folder
 from napari_rada.events import Listener, Notice, ignore
 from napari_rada.io import read_volume
 from napari_rada.io.export import export_nnunet
+from napari_rada.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from napari_rada.control import RunControl

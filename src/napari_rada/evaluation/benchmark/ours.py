@@ -14,7 +14,6 @@ from napari_rada.config import RunConfig
 from napari_rada.data.case import Case, check_trainable
 from napari_rada.errors import InputError, Stopped
 from napari_rada.evaluation.benchmark.methods import Conditions, Segmentation
-from napari_rada.evaluation.temporary import temporary_folder
 from napari_rada.events import FinishReason, Listener, ignore
 from napari_rada.guidance.files import find_files
 from napari_rada.inference.ensemble import Inside, assemble
@@ -24,6 +23,7 @@ from napari_rada.presets import PRESETS
 from napari_rada.propagation import make_propagator
 from napari_rada.propagation.regridding import in_box
 from napari_rada.settings import PropagationConfig
+from napari_rada.temporary import temporary_folder
 from napari_rada.training.run_folder import RunFolder
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from napari_rada.errors import RadaError
 from napari_rada.evaluation.benchmark.results import fingerprint
 from napari_rada.evaluation.growth.point import Spec, Term
 from napari_rada.evaluation.growth.task import GrowthTask, Point
-from napari_rada.evaluation.temporary import temporary_folder
 from napari_rada.events import Listener, Notice, Stage, StageProgress, ignore
+from napari_rada.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -28,12 +28,12 @@ from napari_rada.evaluation.benchmark.measure import measured, peak_gib, reset_p
 from napari_rada.evaluation.family import end_with
 from napari_rada.evaluation.growth.scans import make_scan
 from napari_rada.evaluation.growth.task import Point
-from napari_rada.evaluation.temporary import temporary_folder
 from napari_rada.events import StepLogged, TrainingStarted, ignore
 from napari_rada.models.device import computing
 from napari_rada.preparation import Work, working_grids
 from napari_rada.propagation import make_propagator
 from napari_rada.settings import CombinedConfig
+from napari_rada.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

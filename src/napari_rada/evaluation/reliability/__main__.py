@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from napari_rada.errors import RadaError
 from napari_rada.evaluation.arguments import at_least
 from napari_rada.evaluation.ending import status_of
-from napari_rada.evaluation.temporary import temporary_folder
+from napari_rada.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

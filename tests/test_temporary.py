@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from napari_rada.evaluation.temporary import PREFIX, temporary_folder
+from napari_rada.temporary import PREFIX, temporary_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 HOLDS = """
 import sys, tempfile, time
 tempfile.tempdir = sys.argv[1]
-from napari_rada.evaluation.temporary import temporary_folder
+from napari_rada.temporary import temporary_folder
 with temporary_folder() as folder:
     (folder / "scan").write_text("a large one")
     print(folder, flush=True)
