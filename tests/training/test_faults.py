@@ -152,6 +152,14 @@ def test_a_deleted_run_folder_is_one_error(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("name", ["config.yaml", "cases.json"])
+def test_a_run_folder_that_was_deleted_but_for_its_checkpoints_is_one_error(tmp_path: Path, name: str) -> None:
+    """Whoever deletes it can hardly delete the folder of a file that is being written."""
+    error = train(tmp_path / "run", 3, (tmp_path / "run" / name).unlink)
+    assert "was removed, or a part of it, while the run trained" in str(error)
+    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt").state.iteration == 3
+
+
 @pytest.mark.parametrize("jump", [-1e9, 1e9])
 def test_a_clock_that_jumps_changes_nothing(
     tmp_path: Path, whole: Any, monkeypatch: pytest.MonkeyPatch, jump: float

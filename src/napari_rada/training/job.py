@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from napari_rada.allocator import give_back
 from napari_rada.errors import RadaError, RunFolderError, Stopped
-from napari_rada.events import FinishReason, Notice, RunFinished, Stage, StageProgress
+from napari_rada.events import CheckpointSaved, FinishReason, Notice, RunFinished, Stage, StageProgress
 from napari_rada.memory import release, shortage_explained
 from napari_rada.models.device import computing
 from napari_rada.models.triple_view import TripleViewModel
@@ -102,9 +102,17 @@ class Job:
         return reason, state
 
     def told(self, event: Event) -> None:
-        """Log an event and pass it on."""
+        """Log an event and pass it on.
+
+        Raises
+        ------
+        RunFolderError
+            If a checkpoint was saved into a folder that is no run any more.
+        """
         if not self.team.leads:
             return
+        if isinstance(event, CheckpointSaved):
+            self.folder.check_there()
         if not isinstance(event, StageProgress):
             self.folder.log(str(event))
         self.listener(event)

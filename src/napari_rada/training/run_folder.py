@@ -127,6 +127,14 @@ class RunFolder:
                 "in napari Load run…"
             )
 
+    def check_there(self) -> None:
+        """Raise `RunFolderError` if what makes it a run was removed meanwhile."""
+        if not self.is_run:
+            raise RunFolderError(
+                f"{self.path} was removed, or a part of it, while the run trained: without config.yaml and cases.json "
+                "what is left cannot be used; start a new run."
+            )
+
     @property
     def is_run(self) -> bool:
         """True from when the cases were written; what was cut off before holds nothing to go on with."""
