@@ -121,7 +121,8 @@ def test_named_classes_do_not_take_the_slices_of_another_file_of_the_name(viewer
     viewer.add_labels(data, **settings).save(str(tmp_path / "painted.nii.gz"), plugin="napari-rada")
     described = (tmp_path / "painted.slices.json").read_bytes()
     settings["metadata"] = {"classes": [{"value": 1, "name": "liver", "prompt": ""}]}
-    viewer.add_labels(data, **settings).save(str(tmp_path / "painted.nii"), plugin="napari-rada")
+    with pytest.raises(OSError, match=r"painted\.nii would count as annotated, since painted\.slices\.json"):
+        viewer.add_labels(data, **settings).save(str(tmp_path / "painted.nii"), plugin="napari-rada")
     assert (tmp_path / "painted.slices.json").read_bytes() == described
 
 

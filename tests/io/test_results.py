@@ -107,6 +107,21 @@ def test_labels_whose_classes_are_named_are_never_overwritten_by_a_result(
         io.save_mask(prediction_for(case, labels_ijk.T), tmp_path / "mine.nii.gz")
 
 
+@pytest.mark.parametrize("left", [None, "mine.nii"])
+def test_a_result_is_never_taken_for_an_annotation_whose_sidecar_stayed(
+    tmp_path: Path, case: Case, labels_ijk: Any, prediction_for: Callable[..., Any], left: str | None
+) -> None:
+    """Neither where the labels were deleted, nor where they have the same name but for the packing."""
+    named = tmp_path / (left or "mine.nii.gz")
+    io.save_labels(case, named)
+    if left is None:
+        named.unlink()
+    with pytest.raises(InputError, match=r"would count as annotated, since mine\.slices\.json of other labels"):
+        io.save_mask(prediction_for(case, labels_ijk.T), tmp_path / "mine.nii.gz")
+    assert not (tmp_path / "mine.nii.gz").exists()
+    io.save_mask(prediction_for(case, labels_ijk.T), tmp_path / "mine.tif")  # which counts axes in another order
+
+
 def test_an_older_result_is_replaced(
     tmp_path: Path, case: Case, labels_ijk: Any, prediction_for: Callable[..., Any]
 ) -> None:

@@ -34,15 +34,22 @@ def check_result(path: Path | str, inputs: Sequence[Path | str] = ()) -> Path:
     Raises
     ------
     InputError
-        If it cannot: see `check_output`; also if a sidecar shows that the file at `path` is an annotation.
+        If it cannot: see `check_output`; also if a sidecar shows that the file at `path` is an annotation, or would
+        make one of the result.
     """
     path = check_output(path, inputs)
-    if path.exists() and sidecar_path(path).exists():
+    sidecar = sidecar_path(path)
+    if not sidecar.exists():
+        return path
+    if path.exists():
         raise InputError(
-            f"{path} holds annotations, as {sidecar_path(path).name} beside it shows, and would be overwritten; "
-            "choose another name."
+            f"{path} holds annotations, as {sidecar.name} beside it shows, and would be overwritten; choose another "
+            "name."
         )
-    return path
+    raise InputError(
+        f"{path} would count as annotated, since {sidecar.name} of other labels is beside it; choose another name, or "
+        "delete that file if its labels are gone."
+    )
 
 
 def save_mask(prediction: Prediction, path: Path | str, *, inputs: Sequence[Path | str] = ()) -> None:
