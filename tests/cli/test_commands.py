@@ -49,6 +49,20 @@ def test_propagate(run_cli: Callable[..., Any], scan: Any, tmp_path: Path) -> No
     np.testing.assert_array_equal(mask[12], scan.truth_ijk[12])
 
 
+def test_a_mask_whose_probability_cannot_be_written_is_kept_and_told(
+    run_cli: Callable[..., Any], scan: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise rada.InputError("p.nii.gz cannot be written (No space left on device); choose another place.")
+
+    monkeypatch.setattr("napari_rada.io.save_probability", refuse)
+    out = tmp_path / "mask.nii.gz"
+    ran = run_cli("propagate", scan.image, scan.labels, "-o", out, "--probability", tmp_path / "p.nii.gz")
+    assert ran.status == 2
+    assert f"choose another place; the mask {out} is written and whole, to replace it with another try" in ran.err
+    assert dice(mask_of(out, scan), scan.truth_ijk) > 0.9
+
+
 def test_propagate_tells_how_sure_it_is(run_cli: Callable[..., Any], scan: Any, tmp_path: Path) -> None:
     out, probability, disagreement = (tmp_path / f"{name}.nii.gz" for name in ("mask", "p", "d"))
     asked = ("--probability", probability, "--disagreement", disagreement)

@@ -230,13 +230,25 @@ class Outputs:
 
 
 def _save(prediction: Prediction, out: Outputs, inputs: Sequence[Path | str], console: Console) -> None:
-    """Write what was asked for; said is what a format cannot hold."""
+    """Write what was asked for; said is what a format cannot hold.
+
+    Raises
+    ------
+    InputError
+        If something cannot be written; a mask that is there by then stays, and that is said.
+    """
     tell(console, io.lost_in(out.mask, prediction.grid))
     io.save_mask(prediction, out.mask, inputs=inputs)
-    if out.probability:
-        io.save_probability(prediction, out.probability, inputs=inputs)
-    if out.disagreement:
-        io.save_disagreement(prediction, out.disagreement, inputs=inputs)
+    try:
+        if out.probability:
+            io.save_probability(prediction, out.probability, inputs=inputs)
+        if out.disagreement:
+            io.save_disagreement(prediction, out.disagreement, inputs=inputs)
+    except InputError as error:
+        raise InputError(
+            f"{str(error).removesuffix('.')}; the mask {out.mask} is written and whole, to replace it with another "
+            "try add --overwrite."
+        ) from None
 
 
 def _annotated(cases: Sequence[Case]) -> dict[str, list[str]]:
