@@ -46,10 +46,13 @@ class StageProgress:
 
 @dataclass(frozen=True)
 class TrainingStarted:
-    """Fires before iteration `first_iteration`: 1, or more when resumed, with less memory, or in a second half."""
+    """Fires before iteration `first_iteration`: 1, or more when resumed, with less memory, or in a second half.
+
+    `total_iterations` is None as long as a time budget was not turned into a number of them.
+    """
 
     first_iteration: int
-    total_iterations: int
+    total_iterations: int | None
     device: str
 
 
@@ -57,7 +60,8 @@ class TrainingStarted:
 class StepLogged:
     """The losses of one iteration, one entry per network, NaN for those that take no part.
 
-    Fires every `training.log_every` iterations.
+    Fires every `training.log_every` iterations. `estimated` if `total_iterations` is what seems to fit into a time
+    budget that was not turned into a number of them yet.
     """
 
     iteration: int
@@ -68,6 +72,7 @@ class StepLogged:
     learning_rate: float
     elapsed_s: float
     remaining_s: float
+    estimated: bool = False
 
 
 @dataclass(frozen=True)

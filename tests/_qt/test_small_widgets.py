@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -375,6 +376,8 @@ def test_the_last_iteration_of_a_run_that_is_continued_is_not_told_as_that_of_th
     before = [StepLogged(12, 12, (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 0.0, 0.01, 1.0, 0.0)]
     line.take_in(before[-1], training, before)
     assert line.label.text() == "Training · iteration 12 of 12 · 0 s left"
+    line.take_in(before[-1], training, [replace(before[-1], estimated=True)])
+    assert line.label.text() == "Training · iteration 12 of about 12 · 0 s left"
     line.take_in(TrainingStarted(13, 20, "cpu"), training, before)
     assert (line.label.text(), line.bar.maximum()) == ("Training…", 0)
     line.take_in(StageProgress(Stage.LABEL, 1, 4), RunState.LABELLING, before)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +17,7 @@ from napari_rada.cli import console, main
 from napari_rada.cli.console import Console
 from napari_rada.cli.signals import SIGNALS, stop_on_signals
 from napari_rada.control import RunControl
-from napari_rada.events import Notice, Stage, StageProgress
+from napari_rada.events import Notice, Stage, StageProgress, StepLogged, TrainingStarted
 from napari_rada.io import save_labels, write_volume
 
 if TYPE_CHECKING:
@@ -31,6 +32,17 @@ ENDLESS = "training.iterations=100000"
 
 def finished(command: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - our own interpreter
+
+
+def test_a_number_of_iterations_that_a_time_budget_has_yet_to_set_is_told_as_such() -> None:
+    began = console.describe(TrainingStarted(1, None, "cpu"))
+    assert began is not None
+    assert began.text == "training on cpu, from iteration 1 on as many as fit into the time"
+    step = StepLogged(3, 23, (0.5,) * 3, (0.1,) * 3, 0.0, 0.01, 1.0, 61.0, estimated=True)
+    for event, told in ((step, "iteration 3 of about 23, loss "), (replace(step, estimated=False), "iteration 3/23,")):
+        line = console.describe(event)
+        assert line is not None
+        assert line.text.startswith(told)
 
 
 def test_help_loads_nothing_heavy() -> None:

@@ -192,6 +192,7 @@ def test_iterations_in_all_are_those_that_seem_to_fit_into_the_budgets_of_both_h
     second = BUDGET_SHARE * 300.0 / (each * after(*halves(settings)).cost)
     assert timed.total_iterations == pytest.approx(first + second, abs=2)
     assert [step.total_iterations for step in steps[4:]] == [timed.total_iterations] * 4, "planned once"
+    assert all(step.estimated for step in steps), "the second half is not planned"
 
 
 def test_where_all_scans_are_annotated_there_is_one_half(tmp_path):

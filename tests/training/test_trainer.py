@@ -287,10 +287,16 @@ def test_thin_patches_are_trained_on_as_well_in_bfloat16(tmp_path, architecture)
 
 def test_a_time_budget_sets_the_number_of_iterations(tmp_path):
     config = tiny_config(training__minutes=0.02, training__iterations=100_000, training__validate_every=100_000)
-    trainer = make_trainer(tmp_path, config)
+    events = []
+    trainer = make_trainer(tmp_path, config, listener=events.append)
     trainer.run()
-    assert TIMED_ITERATIONS < trainer.state.total_iterations < 100_000
-    assert trainer.state.iteration == trainer.state.total_iterations
+    total = trainer.state.total_iterations
+    assert TIMED_ITERATIONS < total < 100_000
+    assert trainer.state.iteration == total
+    assert events[0].total_iterations is None, "nobody knows yet"
+    steps = [event for event in events if isinstance(event, StepLogged)]
+    assert [step.estimated for step in steps] == [step.iteration <= TIMED_ITERATIONS for step in steps]
+    assert {step.total_iterations for step in steps if not step.estimated} == {total}
 
 
 def stops(control, event):

@@ -73,7 +73,8 @@ class ProgressLine(QWidget):
             return
         last = steps[-1]
         left = f" · {duration(last.remaining_s)} left" if state is RunState.TRAINING else ""
-        sentence = f"{STATE_TEXTS[state]} · iteration {last.iteration} of {last.total_iterations}{left}"
+        about = "about " if last.estimated else ""
+        sentence = f"{STATE_TEXTS[state]} · iteration {last.iteration} of {about}{last.total_iterations}{left}"
         self.set_data(sentence, last.iteration, last.total_iterations)
 
 

@@ -105,13 +105,16 @@ def describe(event: Event) -> Line | None:
         case StageProgress(stage, done, total, message):
             what = " ".join(part for part in (_DOING[stage], message) if part)
             return Line(f"{what} {done}/{total}", lasting=False, topic=what)
-        case TrainingStarted(first, total, device) if first > total:
+        case TrainingStarted(first, None, device):
+            return Line(f"training on {device}, from iteration {first} on as many as fit into the time", lasting=True)
+        case TrainingStarted(first, int(total), device) if first > total:
             return Line(f"nothing is left to train, {total} iterations are done", lasting=True)
         case TrainingStarted(first, total, device):
             return Line(f"training on {device}, iterations {first} to {total}", lasting=True)
         case StepLogged():
             losses = " ".join(f"{loss:.3f}" for loss in event.supervised if not math.isnan(loss))
-            text = f"iteration {event.iteration}/{event.total_iterations}, loss {losses}"
+            of = " of about " if event.estimated else "/"
+            text = f"iteration {event.iteration}{of}{event.total_iterations}, loss {losses}"
             return Line(f"{text}, {duration(event.remaining_s)} left", lasting=False, topic="iteration")
         case Validated(iteration, dice, propagation_dice, best):
             text = f"iteration {iteration}: Dice {dice:.3f} on held-out annotated voxels"

@@ -147,7 +147,7 @@ class Trainer:
             torch.manual_seed(self.config.seed)
             if self._checkpoint and self._checkpoint.training:
                 self._checkpoint.restore(self.optimiser, self.sampler.rng, self.device)
-            planned = self.state.total_iterations + self.to_come.iterations
+            planned = None if self._is_open else self.state.total_iterations + self.to_come.iterations
             self.listener(TrainingStarted(self.state.iteration + 1, planned, str(self.device)))
             try:
                 with self.batches.cut_ahead() if cuts_ahead(self.device) else nullcontext():
@@ -211,6 +211,7 @@ class Trainer:
             rate,
             self.state.elapsed_s,
             each * (own - self.state.iteration) + later.seconds(each),
+            self._is_open,
         )
         if self.team.leads:
             self.folder.log_step(event)
@@ -409,6 +410,11 @@ class Trainer:
             return
         fitting = int(self.team.leaders(self._pace.fitting(self.state, self.settings.minutes)))
         self.state = replace(self.state, total_iterations=max(fitting, self.state.iteration + 1), planned=True)
+
+    @property
+    def _is_open(self) -> bool:
+        """True as long as a time budget, of this trainer or of what comes after it, is no number of iterations."""
+        return self.settings.minutes is not None and (not self.state.planned or self.to_come.minutes > 0)
 
     def _seems_to_fit(self) -> int:
         """Return the last iteration of this trainer: as planned, or by its pace until a budget is planned."""
