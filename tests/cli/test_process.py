@@ -56,6 +56,17 @@ def test_help_loads_nothing_heavy() -> None:
     assert done.stderr.strip() == ""
 
 
+@pytest.mark.parametrize(("command", "resumes"), [("train", True), ("pretrain", True), ("evaluate", False)])
+def test_help_tells_every_status_and_offers_resuming_where_it_can_be(
+    capsys: pytest.CaptureFixture[str], command: str, resumes: bool
+) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    told = " ".join(capsys.readouterr().out.split()).partition("Exit status: ")[2]
+    assert told.startswith("0 done, 2 bad input, 3 stopped early, 141 if the reader of a pipe went away.")
+    assert ("--resume" in told) == resumes
+
+
 def test_a_bad_path_is_told_before_torch_is_loaded(tmp_path: Path) -> None:
     code = (
         "import sys; from napari_rada.cli import main\n"

@@ -27,7 +27,8 @@ CASE_HELP = (
     "IMAGE, or IMAGE,LABELS, or IMAGE,LABELS,a:i;a:i;a:i with the annotated slices as axis:index in the file's own "
     "voxel axes (NIfTI: i=0, j=1, k=2; TIFF: z=0, y=1, x=2), or a folder with a cases.csv"
 )
-EPILOG = "Exit status: 0 done, 2 bad input, 3 stopped early (train --resume goes on)."
+EPILOG = "Exit status: 0 done, 2 bad input, 3 stopped early, 141 if the reader of a pipe went away."
+GOES_ON = f"{EPILOG} What was stopped goes on with --resume."
 
 
 class _Parser(argparse.ArgumentParser):
@@ -133,6 +134,7 @@ def _add_train(commands: Any) -> None:
     )
     parser.add_argument("--resume", action="store_true", help="go on with the run in RUN_DIR, its cases and settings")
     parser.set_defaults(in_a_team=True)
+    parser.epilog = GOES_ON
 
 
 def _add_predict(commands: Any) -> None:
@@ -199,6 +201,7 @@ def _add_pretrain(commands: Any) -> None:
     length.add_argument("--steps", metavar="N", type=int, help="steps of two scans each (1000)")
     parser.add_argument("--seed", metavar="S", type=int, help="of the synthetic scans (0)")
     parser.add_argument("--resume", action="store_true", help="go on from FILE.state")
+    parser.epilog = GOES_ON
 
 
 def _add_info(commands: Any) -> None:
