@@ -33,6 +33,7 @@ def refused(run_cli: Callable[..., Any]) -> Callable[..., str]:
 
 def test_an_empty_argument_is_told_as_one(refused: Callable[..., str], scan: Any) -> None:
     assert "An argument is empty" in refused("evaluate", "", scan.dense)
+    assert "An argument is empty" in refused("train", f"{scan.image},{scan.labels}", "--out=")
 
 
 def image_of(scan: Any) -> Any:

@@ -158,6 +158,16 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
         pipeline.resume(tmp_path)
 
 
+@pytest.mark.parametrize("path", ["", None])
+def test_an_empty_name_is_not_the_folder_in_which_the_program_runs(run, tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RunFolderError, match=r"The name of the run folder is empty; name"):
+        pipeline.train([ball_case()], path, tiny_config())
+    with pytest.raises(RunFolderError, match=r"The name of the run folder is empty; name"):
+        pipeline.continue_training(run, [ball_case()], path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_run_folder_below_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunFolderError, match="cannot be written"):

@@ -18,7 +18,7 @@ from napari_rada.errors import ElsewhereError, InputError, RadaError, Stopped
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 DONE, BAD_INPUT, STOPPED, UNREAD = 0, 2, 3, 141
 
@@ -72,13 +72,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the arguments; ``--help`` and ``--version`` are printed to their end, and end the process."""
-    if "" in (sys.argv[1:] if argv is None else argv):
-        raise InputError("An argument is empty, as a variable is that a shell does not know; name what is meant there.")
+    _check_no_empty(sys.argv[1:] if argv is None else argv)
     try:
-        return make_parser().parse_args(argv)
+        args = make_parser().parse_args(argv)
     except SystemExit:
         sys.stdout.flush()
         raise
+    _check_no_empty(vars(args).values())  # one may be given as --out=
+    return args
+
+
+def _check_no_empty(arguments: Iterable[object]) -> None:
+    if "" in arguments:
+        raise InputError("An argument is empty, as a variable is that a shell does not know; name what is meant there.")
 
 
 def _stand_in_for_closed_streams() -> None:

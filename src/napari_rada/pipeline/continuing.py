@@ -20,7 +20,7 @@ from napari_rada.training.guiding import built_alike
 from napari_rada.training.job import Job
 from napari_rada.training.lock import locked
 from napari_rada.training.plan import plan, teaching
-from napari_rada.training.run_folder import RunFolder
+from napari_rada.training.run_folder import RunFolder, named_folder
 from napari_rada.training.self_training import smallest_batch
 from napari_rada.training.share import check_share
 from napari_rada.training.snapshot import load_classes, save_snapshot
@@ -77,9 +77,10 @@ def continue_training(
     Stopped
         As `train`.
     RunFolderError
-        If `run_dir` has no checkpoint, or `new_run_dir` holds a run already, is in use or cannot be written.
+        If `run_dir` has no checkpoint, or `new_run_dir` is empty, holds a run already, is in use or cannot be written.
     """
     control = control or RunControl()
+    path = named_folder(new_run_dir)
     parent = RunFolder.open(Path(run_dir))
     before, classes, checkpoint = parent.config(), load_classes(parent), latest_trained(parent)
     cases = [_with_classes(case, classes) for case in as_cases(cases)]
@@ -97,8 +98,8 @@ def continue_training(
     check_share(smallest_batch(config, taught), team)
     device = team.device(config.device)
     state = checkpoint.state.continued(config.training.iterations)
-    with team.together(), locked(Path(new_run_dir), team):
-        folder = RunFolder(Path(new_run_dir))
+    with team.together(), locked(path, team):
+        folder = RunFolder(path)
         if team.leads:
             with folder.undone_on_failure():
                 RunFolder.create(folder.path, config)

@@ -23,7 +23,7 @@ from napari_rada.training.economy import check_alike
 from napari_rada.training.job import Job
 from napari_rada.training.lock import locked
 from napari_rada.training.plan import left_out, plan, teaching
-from napari_rada.training.run_folder import RunFolder
+from napari_rada.training.run_folder import RunFolder, named_folder
 from napari_rada.training.self_training import smallest_batch
 from napari_rada.training.share import check_share
 from napari_rada.training.snapshot import load_cases, load_classes, save_snapshot
@@ -95,9 +95,10 @@ def train(
     ConfigError, MissingDependencyError, WeightsError
         If the device, the propagation or the guidance that is asked for cannot be used here.
     RunFolderError
-        If `run_dir` holds a run already, is in use or cannot be written.
+        If `run_dir` is empty, holds a run already, is in use or cannot be written.
     """
     control = control or RunControl()
+    path = named_folder(run_dir)
     cases = as_cases(cases)
     classes = check_trainable(cases)
     config = plan(cases, as_config(config))
@@ -106,8 +107,8 @@ def train(
     device = team.device(config.device)
     make_propagator(config.propagation)  # a missing package is told before anything is written
     find_files(config.guidance)  # so are missing weights, where they are required
-    with team.together(), locked(Path(run_dir), team):
-        folder = RunFolder(Path(run_dir))
+    with team.together(), locked(path, team):
+        folder = RunFolder(path)
         if team.leads:
             with folder.undone_on_failure():
                 RunFolder.create(folder.path, config)

@@ -51,6 +51,19 @@ VALIDATION_COLUMNS = ("iteration", "dice", "propagation_dice")
 PACKAGES = ("napari-rada", "torch", "monai", "numpy", "scipy", "scikit-image", "nibabel", "tifffile", "napari")
 
 
+def named_folder(path: Path | str) -> Path:
+    """Return the folder that somebody named; an empty name would be that in which the program runs.
+
+    Raises
+    ------
+    RunFolderError
+        If the name is empty.
+    """
+    if not path:
+        raise RunFolderError("The name of the run folder is empty; name a folder that holds no run yet.")
+    return Path(path)
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """Paths and plain files of a run folder; `create` or `open` one.
