@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io as streams
 import struct
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import nibabel as nib
@@ -43,6 +45,18 @@ def test_real_extensions_are_read(tmp_path: Path) -> None:
         for name in ("scan.nii", "scan.nii.gz"):
             nib.save(image, tmp_path / name)
             np.testing.assert_array_equal(io.read_volume(tmp_path / name).array, DATA.T)
+
+
+def test_an_extension_of_an_odd_length_is_read_without_a_word(tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Image(DATA, np.eye(4)), tmp_path / "scan.nii")
+    content = bytearray((tmp_path / "scan.nii").read_bytes())
+    struct.pack_into("<f", content, 108, 384.0)
+    extension = struct.pack("<ii", 30, 6).ljust(32, b"\0")
+    (tmp_path / "scan.nii").write_bytes(bytes(content[:348]) + b"\1\0\0\0" + extension + bytes(content[352:]))
+    code = "import sys; from napari_rada import load_case; print(load_case(sys.argv[1]).image.sum())"
+    command = [sys.executable, "-c", code, str(tmp_path / "scan.nii")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+    assert (float(done.stdout), done.stderr) == (DATA.sum(), "")
 
 
 @pytest.mark.parametrize("order", ["<", ">"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import warnings
 from math import prod
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -30,6 +31,9 @@ LABELS = 1002
 """NIfTI's intent code of an image whose values are labels (NIFTI_INTENT_LABEL)."""
 
 _REVERSED = [2, 1, 0, 3]
+
+# It is read as it is long, and the header tells where the voxels begin. Once for all threads, which share the filters.
+warnings.filterwarnings("ignore", "Extension size is not a multiple of 16", UserWarning, r"nibabel\.nifti1")
 
 
 def read_nifti(path: Path) -> Volume:
