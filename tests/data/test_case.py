@@ -115,6 +115,8 @@ def test_bad_images_are_refused(bad: np.ndarray, message: str) -> None:
         (Path("scan.nii.gz"), r"a path was given as the {what}, 'scan\.nii\.gz'"),
         ([[1, 2], [3]], r"scan: the {what} cannot be read as an array \(.*inhomogeneous.*\); give one of NumPy\."),
         (torch.zeros(SHAPE, dtype=torch.bfloat16), r"the {what} cannot be read as an array \(.*BFloat16\)"),
+        (torch.zeros(SHAPE, requires_grad=True), r"the {what} cannot be read as an array \(.*detach\(\)"),
+        (np.ma.masked_less(np.arange(np.prod(SHAPE)).reshape(SHAPE), 5), r"some voxels of the {what} are masked; fill"),
     ],
 )
 def test_what_is_no_array_is_refused(given: Any, message: str) -> None:
@@ -122,6 +124,16 @@ def test_what_is_no_array_is_refused(given: Any, message: str) -> None:
         Case.create(given, name="scan")
     with pytest.raises(InputError, match=message.format(what="labels")):
         Case.create(image(), given, name="scan")
+
+
+def test_an_array_that_masks_nothing_is_one() -> None:
+    np.testing.assert_array_equal(Case.create(np.ma.masked_array(image())).image, image())
+
+
+@pytest.mark.parametrize("classes", [{1: "organ"}, ["organ"], ClassInfo(1, "organ")])
+def test_classes_that_are_no_table_are_refused(classes: Any) -> None:
+    with pytest.raises(InputError, match=r"^scan: the classes are given as a \w+; give a ClassTable, as of"):
+        Case.create(image(), classes=classes, name="scan")
 
 
 def test_slices_without_labels_are_refused() -> None:

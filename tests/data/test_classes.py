@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -45,6 +47,13 @@ def test_unknown_values_are_refused() -> None:
 def test_many_values_are_named_by_the_first() -> None:
     with pytest.raises(InputError, match=r"values \[2, 3, .*, 13 and 487 more\], but the classes are \[0, 1\]"):
         ClassTable.from_values([1]).encode(np.arange(501))
+
+
+@pytest.mark.parametrize("value", [1.5, float("nan"), "1"])
+def test_values_that_are_no_whole_numbers_are_refused(value: Any) -> None:
+    with pytest.raises(InputError, match=r"^Class values must be whole numbers; found \["):
+        ClassTable.from_values([value])
+    assert ClassTable.from_values([np.float32(1.0)]).values == (0, 1)
 
 
 @pytest.mark.parametrize(

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
 from napari_rada.data.sample import make_sample
+from napari_rada.errors import InputError
 
 if TYPE_CHECKING:
     from napari_rada.data.sample import Sample
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "1", None])
+def test_a_seed_is_a_whole_number(seed: Any) -> None:
+    with pytest.raises(InputError, match="must be a whole number, 0 or more; found"):
+        make_sample(seed)
 
 
 def test_the_same_seed_gives_the_same_scan(sample: Sample) -> None:

@@ -90,7 +90,7 @@ def test_what_a_person_annotated_stays():
     assert (tidy.mask[5, 4:6, 4:6] == 0).all()
 
 
-@pytest.mark.parametrize("volume", [-1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("volume", [-1.0, float("nan"), float("inf"), "1", None])
 def test_a_volume_must_be_one(volume):
-    with pytest.raises(InputError, match="0 ml or more"):
+    with pytest.raises(InputError, match="a number, 0 ml or more; found"):
         CleanUp(min_part_ml=volume)

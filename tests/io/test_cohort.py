@@ -78,6 +78,12 @@ def test_one_case_needs_no_list(folder: Path) -> None:
     assert [case.name for case in io.load_cases([folder / "la1.nii.gz"])] == ["la1"]
 
 
+@pytest.mark.parametrize("specs", [5, None])
+def test_what_names_no_case_is_told(specs: Any) -> None:
+    with pytest.raises(InputError, match=rf"^{specs} names no case; give the path of one, or a list of several\.$"):
+        io.load_cases(specs)
+
+
 def test_a_home_is_found_behind_a_comma(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(folder))
     monkeypatch.setenv("USERPROFILE", str(folder))

@@ -109,6 +109,12 @@ def test_a_stop_interrupts_prediction(run):
         pipeline.predict(run, ball_case(), device="cpu", control=control)
 
 
+@pytest.mark.parametrize("tidy", [True, "all"])
+def test_what_says_nothing_of_tidying_is_refused(run, tidy):
+    with pytest.raises(InputError, match=rf"^{tidy!r} does not say what to tidy; give a CleanUp\.$"):
+        pipeline.predict(run, ball_case(), tidy=tidy)
+
+
 def test_prediction_tells_its_progress(run):
     events = []
     pipeline.predict(run, ball_case(), device="cpu", listener=events.append)

@@ -103,6 +103,11 @@ class Case:
             With one sentence that says what is wrong and how to mend it.
         """
         check_choice("non_finite", non_finite, get_args(NonFinite))
+        if not isinstance(classes, ClassTable | None):
+            raise InputError(
+                f"{name}: the classes are given as a {type(classes).__name__}; give a ClassTable, as of "
+                "ClassTable.from_values([1], {1: 'organ'})."
+            )
         volume = _checked_image(_array(image, "image", name), name, non_finite)
         shape = (volume.shape[0], volume.shape[1], volume.shape[2])
         if grid is None:
@@ -189,12 +194,14 @@ def check_trainable(cases: Sequence[Case]) -> ClassTable:
 
 
 def _array(values: ArrayLike, what: str, name: str) -> NDArray[Any]:
-    """Return values as an array; what is none, and cannot be made one, is refused."""
+    """Return values as an array; what is none, cannot be made one, or would lose its mask, is refused."""
     if isinstance(values, str | PathLike):
         raise InputError(f"{name}: a path was given as the {what}, {str(values)!r}; read files with load_case.")
+    if np.ma.is_masked(values):
+        raise InputError(f"{name}: some voxels of the {what} are masked; fill them first, as with filled(0).")
     try:
         return np.asarray(values)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:  # the last of torch
         reason = str(error).splitlines()[0].rstrip(".")
         raise InputError(f"{name}: the {what} cannot be read as an array ({reason}); give one of NumPy.") from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -76,8 +77,16 @@ class ClassTable:
 
     @classmethod
     def from_values(cls, values: Iterable[int], names: dict[int, str] | None = None) -> ClassTable:
-        """Make a table of background and every positive value in `values`, named `label N` unless `names` has it."""
-        names = names or {}
+        """Make a table of background and every positive value in `values`, named `label N` unless `names` has it.
+
+        Raises
+        ------
+        InputError
+            If one is no whole number.
+        """
+        names, values = names or {}, set(values)
+        if not all(isinstance(value, Real) and value % 1 == 0 for value in values):
+            raise InputError(f"Class values must be whole numbers; found {listed(values)}.")
         foreground = sorted({int(value) for value in values} - {0})
         background = ClassInfo(0, names.get(0, "background"))
         return cls((background, *(ClassInfo(value, names.get(value, f"label {value}")) for value in foreground)))

@@ -7,6 +7,7 @@ here has proved nothing about real scans.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,6 +18,7 @@ from napari_rada.data.case import Case
 from napari_rada.data.classes import ClassInfo, ClassTable
 from napari_rada.data.grid import Grid, Shape, Spacing
 from napari_rada.data.slices import AnnotatedSlice
+from napari_rada.errors import InputError
 
 Volume: TypeAlias = NDArray[np.floating[Any]]
 Layer: TypeAlias = tuple[Volume, Volume | float]
@@ -60,7 +62,14 @@ def make_sample(seed: int = 0) -> Sample:
     ----------
     seed
         Another seed gives another anatomy of the same kind.
+
+    Raises
+    ------
+    InputError
+        If it is no whole number, or negative.
     """
+    if not isinstance(seed, Integral) or seed < 0:
+        raise InputError(f"The seed must be a whole number, 0 or more; found {seed!r}.")
     rng = np.random.default_rng(seed)
     space = _Space.centred(SHAPE, SPACING)
     organ = _organ(space, rng)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,8 +39,8 @@ class CleanUp:
     largest_part: bool = False
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.min_part_ml < np.inf:
-            raise InputError(f"The smallest part to keep must be 0 ml or more; found {self.min_part_ml:g}.")
+        if not (isinstance(self.min_part_ml, Real) and 0.0 <= self.min_part_ml < np.inf):
+            raise InputError(f"The smallest part to keep must be a number, 0 ml or more; found {self.min_part_ml!r}.")
 
     def __bool__(self) -> bool:
         return bool(self.fill_holes or self.largest_part or self.min_part_ml > 0)

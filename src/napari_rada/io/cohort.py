@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -18,7 +19,7 @@ from napari_rada.io.files import check_readable, format_of, stem_of
 from napari_rada.progress import told
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from napari_rada.control import RunControl
     from napari_rada.data.case import Case, NonFinite
@@ -113,6 +114,8 @@ def find_cases(specs: Iterable[str | Path] | str | Path) -> list[CaseFiles]:
         If a case is named wrongly, a file is missing, or two cases have the same name.
     """
     found: list[CaseFiles] = []
+    if not isinstance(specs, Iterable | Path):
+        raise InputError(f"{specs!r} names no case; give the path of one, or a list of several.")
     for named in [specs] if isinstance(specs, str | Path) else specs:
         spec = str(named)  # asked with os.path, since pathlib raises where a text is too long to be a path
         table = os.path.basename(spec) == TABLE and os.path.isfile(spec)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -69,11 +70,14 @@ def predict(
     RunFolderError
         If `run_dir` is no run folder or has no checkpoint.
     InputError
-        If the run can only complete annotated slices and the case has none, or has labels that are none of its classes.
+        If the run can only complete annotated slices and the case has none, or has labels that are none of its classes;
+        also if `tidy` is no `CleanUp`.
     Stopped
         If a stop was requested.
     """
     control = control or RunControl()
+    if not isinstance(tidy, CleanUp | None):
+        raise InputError(f"{shorten(repr(tidy), 60)} does not say what to tidy; give a CleanUp.")
     given = one_case(case)
     run = TrainedRun.open(run_dir, given, weights)
     config, classes, case = run.config, run.classes, run.case
