@@ -82,6 +82,18 @@ def test_a_plot_takes_no_keys_from_the_viewer(qtbot):
     assert plot.focusWidget() is plot.save_button
 
 
+def test_the_keyboard_stays_on_the_colour_that_is_changed(qtbot):
+    table = ClassTable()
+    qtbot.addWidget(table)
+    table.set_data([ClassRow(ClassInfo(1, "organ"), "#ff0000", painted=False)])
+    table.show()
+    button = table.table.cellWidget(0, 0)
+    button.setFocus()
+    table.set_data([ClassRow(ClassInfo(1, "organ"), "#00ff00", painted=False)])
+    assert table.focusWidget() is table.table.cellWidget(0, 0) is button
+    assert "#00ff00" in button.styleSheet()
+
+
 def test_a_plot_is_told_in_words_and_its_legend_in_the_colour_of_text(qtbot):
     plot = LossPlot()
     qtbot.addWidget(plot)

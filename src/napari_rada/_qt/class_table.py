@@ -90,8 +90,9 @@ class ClassTable(QWidget):
         self.table.setRowCount(len(rows))
         before: QWidget = self.table
         for position, row in enumerate(rows):
-            button = self._colour_button(row)
-            self.table.setCellWidget(position, COLOUR, button)
+            button = self._colour_button(position)
+            button.setAccessibleName(f"Colour of {row.info.name}")
+            button.setStyleSheet(f"QToolButton {{ background-color: {row.colour}; border-radius: 3px; margin: 5px }}")
             QWidget.setTabOrder(before, button)
             before = button
             texts = ((LABEL, str(row.info.value)), (NAME, row.info.name), (PROMPT, row.info.prompt))
@@ -122,12 +123,14 @@ class ClassTable(QWidget):
         row = next((row for row in self._rows if row.info.value == label), None)
         self.remove_button.setEnabled(row is not None and not row.painted and len(self._rows) > 1)
 
-    def _colour_button(self, row: ClassRow) -> QToolButton:
-        button = QToolButton()
-        button.setToolTip("Choose another colour")
-        button.setAccessibleName(f"Colour of {row.info.name}")
-        button.setStyleSheet(f"QToolButton {{ background-color: {row.colour}; border-radius: 3px; margin: 5px }}")
-        button.clicked.connect(lambda: self._on_colour_clicked(row))
+    def _colour_button(self, position: int) -> QToolButton:
+        """Return the button of a row; one that is there stays, and so does the keyboard in it."""
+        button = self.table.cellWidget(position, COLOUR)
+        if not isinstance(button, QToolButton):
+            button = QToolButton()
+            button.setToolTip("Choose another colour")
+            button.clicked.connect(lambda: self._on_colour_clicked(self._rows[position]))
+            self.table.setCellWidget(position, COLOUR, button)
         return button
 
     def _on_colour_clicked(self, row: ClassRow) -> None:
