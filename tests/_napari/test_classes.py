@@ -57,6 +57,15 @@ def test_classes_are_added_and_removed_unless_painted(model):
         model.remove(1)
 
 
+def test_the_brush_leaves_the_label_of_a_class_that_is_removed(model, labels):
+    labels.selected_label = model.add()
+    model.add()
+    model.remove(3)
+    assert labels.selected_label == 2, "another one was removed"
+    model.remove(2)
+    assert labels.selected_label == 1
+
+
 def test_a_class_painted_a_moment_ago_is_not_removed(model, labels):
     value = model.add()
     labels.data[6, 5:7, 6:8] = value

@@ -868,6 +868,7 @@ def test_classes_are_in_step_with_the_layer(widget, viewer):
     np.testing.assert_allclose(labels.get_color(2)[:3], (1, 0, 0), atol=0.01)
     table.remove_button.click()
     assert [row.info.value for row in table._rows] == [1]
+    assert table.value() == labels.selected_label == 1
 
 
 def test_a_click_on_a_class_that_the_layer_cannot_hold_is_told(widget, viewer, notified):

@@ -129,11 +129,14 @@ class ClassModel:
         self.layer.selected_label = value
 
     def remove(self, value: int) -> None:
-        """Take a class off the list; raises `InputError` while it is painted."""
+        """Take a class off the list, and the brush off its label; raises `InputError` while it is painted."""
         self.refresh()
         if any(row.painted for row in self._rows if row.info.value == value):
             raise InputError(f"Label {value} is painted; erase it first, or fill it with another label.")
         self._write({row.info.value: row.info for row in self._rows if row.info.value != value})
+        if self.layer.selected_label == value:
+            left = [row.info.value for row in self._rows]
+            self.select(max((label for label in left if label < value), default=left[0]))
 
     def set_colour(self, value: int, colour: str) -> None:
         """Show a class in a colour (`#rrggbb`); the others keep theirs."""
