@@ -871,6 +871,19 @@ def test_classes_are_in_step_with_the_layer(widget, viewer):
     assert table.value() == labels.selected_label == 1
 
 
+def test_a_dock_that_is_closed_draws_nothing_anew(widget, viewer):
+    tables = widget.panel.table, widget.classes.table.table
+    shown = [table.rowCount() for table in tables]
+    told = widget.navigator.where.text()
+    assert all(shown)
+    widget.shut()
+    viewer.dims.set_point(0, 0)
+    viewer.layers["labels"].metadata["classes"] = [{"value": 1, "name": "a"}, {"value": 2, "name": "b"}]
+    widget.session.classes(viewer.layers["labels"]).refresh()
+    assert [table.rowCount() for table in tables] == shown
+    assert widget.navigator.where.text() == told
+
+
 def test_a_click_on_a_class_that_the_layer_cannot_hold_is_told(widget, viewer, notified):
     viewer.layers["labels"].metadata["classes"] = [{"value": 1, "name": "a"}, {"value": 300, "name": "b"}]
     widget.session.classes(viewer.layers["labels"]).refresh()

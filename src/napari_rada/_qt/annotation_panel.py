@@ -72,17 +72,22 @@ class AnnotationPanel(QWidget):
 
     def set_model(self, model: AnnotationModel | None) -> None:
         """Show another model and watch its layer for edits."""
-        if self._unwatch is not None:
-            self._unwatch()
-        if self._model is not None:
-            self._model.changed.disconnect(self.redraw)
-        self._timer.stop()
-        self._model, self._unwatch = model, None
+        self.shut()
+        self._model = model
         if model is not None:
             model.rescan()
             model.changed.connect(self.redraw)
             self._unwatch = watch_strokes(self._viewer, model.layer, self._timer.start)
         self.redraw()
+
+    def shut(self) -> None:
+        """Let go of the layer; what is shown stays, as widgets that are being deleted bear no change."""
+        if self._unwatch is not None:
+            self._unwatch()
+        if self._model is not None:
+            self._model.changed.disconnect(self.redraw)
+        self._timer.stop()
+        self._model, self._unwatch = None, None
 
     def set_grid(self, grid: Grid | None) -> None:
         """Take the grid that names the planes."""

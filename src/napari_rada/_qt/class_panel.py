@@ -40,14 +40,19 @@ class ClassPanel(QWidget):
 
     def set_model(self, model: ClassModel | None) -> None:
         """Show the classes of another layer."""
-        if self._model is not None:
-            self._model.changed.disconnect(self._on_changed)
-            self._model.layer.events.selected_label.disconnect(self._on_label_selected)
+        self.shut()
         self._model = model
         if model is not None:
             model.changed.connect(self._on_changed)
             model.layer.events.selected_label.connect(self._on_label_selected)
         self._draw()
+
+    def shut(self) -> None:
+        """Let go of the layer; what is shown stays, as widgets that are being deleted bear no change."""
+        if self._model is not None:
+            self._model.changed.disconnect(self._on_changed)
+            self._model.layer.events.selected_label.disconnect(self._on_label_selected)
+        self._model = None
 
     def _draw(self) -> None:
         self.table.set_data(self._model.rows if self._model else ())

@@ -317,10 +317,8 @@ class LabelSlicesWidget(Dock):
         self.job.failed.connect(self.show_error)
         self.suggestion_job.succeeded.connect(self._on_suggested)
         self.suggestion_job.failed.connect(self.show_error)
-        for part in (self.image, self.labels, self.navigator):
+        for part in (self.image, self.labels, self.navigator, self.panel, self.classes):
             self.on_shut(part.shut)
-        self.on_shut(lambda: self.panel.set_model(None))
-        self.on_shut(lambda: self.classes.set_model(None))
         self.on_shut(lambda: self.lock.set_model(None))
         self.on_shut(self._follow.stop)
         self.on_shut(self.job.stop)

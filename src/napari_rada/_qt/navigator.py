@@ -83,8 +83,10 @@ class SliceNavigator(QWidget):
         show_plane(self._viewer, self._checked_layer(), axis)
 
     def shut(self) -> None:
-        """Let go of the viewer and the layer."""
-        self.set_layer(None)
+        """Let go of the viewer and the layer; what is shown stays, as widgets that are being deleted bear no change."""
+        if self._layer is not None:
+            self._geometry_events(self._layer, connect=False)
+        self._layer = None
         for emitter, handler in self._watched:
             emitter.disconnect(handler)
 
