@@ -22,6 +22,7 @@ from napari_rada._napari.session import session_of
 from napari_rada._napari.windows import WINDOWS
 from napari_rada._qt import autosave, shortcuts
 from napari_rada._qt.label_slices import LabelSlicesWidget
+from napari_rada._qt.section import Section
 from napari_rada.config import RunConfig
 from napari_rada.data.grid import Grid
 from napari_rada.data.slices import AnnotatedSlice, detect_slices
@@ -882,6 +883,19 @@ def test_a_dock_that_is_closed_draws_nothing_anew(widget, viewer):
     widget.session.classes(viewer.layers["labels"]).refresh()
     assert [table.rowCount() for table in tables] == shown
     assert widget.navigator.where.text() == told
+
+
+def test_tables_and_titles_follow_the_size_of_texts_that_is_set_in_napari(widget):
+    table, classes = widget.panel.table, widget.classes.table.table
+    parts = (table, table.horizontalHeader(), classes, widget.findChild(Section).button)
+    usual, height, points = table.rowHeight(0), table.height(), get_settings().appearance.font_size
+    get_settings().appearance.font_size = 18
+    assert [part.font().pointSize() for part in parts] == [18] * len(parts)
+    assert table.rowHeight(0) == classes.rowHeight(0) > max(usual, table.fontMetrics().height())
+    assert table.height() > height
+    get_settings().appearance.font_size = points
+    assert table.rowHeight(0) == usual
+    assert table.height() == height
 
 
 def test_a_click_on_a_class_that_the_layer_cannot_hold_is_told(widget, viewer, notified):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ("", "Label", "Name", "Text prompt")
 COLOUR, LABEL, NAME, PROMPT = range(4)
-ROW_HEIGHT, VISIBLE_ROWS = 28, 3
+SHOWN_ROWS = 3
 
 
 class ClassTable(QWidget):
@@ -48,16 +48,14 @@ class ClassTable(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._rows: tuple[ClassRow, ...] = ()
-        self.table = QuietTable(0, len(COLUMNS))
+        self.table = QuietTable(COLUMNS, SHOWN_ROWS)
         self.table.setAccessibleName("Classes")
         triggers = QAbstractItemView.EditTrigger
         self.table.setEditTriggers(triggers.DoubleClicked | triggers.EditKeyPressed)
-        self.table.setHorizontalHeaderLabels(list(COLUMNS))
         rows, header = self.table.verticalHeader(), self.table.horizontalHeader()
         assert rows is not None
         assert header is not None
         rows.hide()
-        rows.setDefaultSectionSize(ROW_HEIGHT)
         header.setHighlightSections(False)
         header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         for column in (NAME, PROMPT):
@@ -65,7 +63,6 @@ class ClassTable(QWidget):
         self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         self.table.setShowGrid(False)
-        self.table.setFixedHeight(ROW_HEIGHT * (VISIBLE_ROWS + 1))
         self.add_button = QPushButton("Add class")
         self.add_button.setToolTip("Paint another structure with a label of its own, in the same slices")
         self.remove_button = QPushButton("Remove class")

@@ -7,6 +7,7 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from napari.qt.threading import create_worker
+from napari.settings import get_settings
 from napari.utils.notifications import show_error
 from psygnal import Signal
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
@@ -30,7 +31,7 @@ from napari_rada._napari.devices import list_devices
 from napari_rada._napari.job import Job
 from napari_rada._napari.session import session_of
 from napari_rada._qt.message import Message
-from napari_rada._qt.theme import colours_of, focus_frame
+from napari_rada._qt.theme import colours_of, focus_frame, text_size
 from napari_rada._qt.worker import JobPump, prepare_threads, spawn
 from napari_rada.errors import RadaError
 
@@ -79,6 +80,7 @@ class Dock(QWidget):
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(area)
         self.follow(viewer.events.theme, self._on_theme_changed)
+        self.follow(get_settings().appearance.events.font_size, self._on_theme_changed)
         self.follow(viewer.layers.events.removed, self._on_layer_gone)
 
     @property
@@ -112,7 +114,7 @@ class Dock(QWidget):
     def apply_colours(self, colours: Colours) -> None:
         """Take the colours of a theme; widgets with more to colour extend this."""
         self.message.setColours(colours)
-        self.setStyleSheet(focus_frame(colours))
+        self.setStyleSheet(focus_frame(colours) + text_size(get_settings().appearance.font_size))
 
     @contextmanager
     def telling_errors(self, *, keep_message: bool = False) -> Iterator[None]:

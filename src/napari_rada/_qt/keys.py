@@ -9,9 +9,12 @@ from qtpy.QtGui import QHelpEvent
 from qtpy.QtWidgets import QComboBox, QStyle, QStyleOptionComboBox, QStylePainter, QTableWidget, QToolTip, QWidget
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from qtpy.QtGui import QKeyEvent, QPaintEvent
 
-
+ROW_SPACE = 14
+"""Pixels of a row above and below its text."""
 SLACK = 2
 """Pixels by which a text may be too long before it is shortened: where lists are disabled, their frame takes two."""
 
@@ -62,11 +65,29 @@ class QuietCombo(QComboBox):
 
 
 class QuietTable(QTableWidget):
-    """A table that takes no letters and digits, and that Tab leaves; the arrow keys walk in it."""
+    """A table that takes no letters and digits, and that Tab leaves; the arrow keys walk in it.
 
-    def __init__(self, rows: int, columns: int) -> None:
-        super().__init__(rows, columns)
+    It is as high as its header and so many rows, in whatever size texts are.
+    """
+
+    def __init__(self, columns: Sequence[str], shown: int) -> None:
+        super().__init__(0, len(columns))
+        self._shown = shown
+        self.setHorizontalHeaderLabels(list(columns))
         self.setTabKeyNavigation(False)
+        self._fit_rows()
+
+    def changeEvent(self, event: QEvent | None) -> None:
+        """Make room for texts of another size."""
+        super().changeEvent(event)
+        if event is not None and event.type() == QEvent.Type.FontChange:
+            self._fit_rows()
+
+    def _fit_rows(self) -> None:
+        rows, height = self.verticalHeader(), self.fontMetrics().height() + ROW_SPACE
+        assert rows is not None
+        rows.setDefaultSectionSize(height)
+        self.setFixedHeight(height * (self._shown + 1))
 
     def keyPressEvent(self, event: QKeyEvent | None) -> None:
         """Leave what writes text to the window."""

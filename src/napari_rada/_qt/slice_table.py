@@ -39,7 +39,7 @@ TICK_TIP = "Tick when this slice is annotated completely: inside it 0 then means
 PROPOSED_TIP = "This slice looks painted; tick it when it is complete"
 SHOW_TIP = "Show this slice"
 REMOVE_TIP = "Take this slice off the list; nothing painted is erased"
-ROW_HEIGHT, VISIBLE_ROWS = 28, 5
+SHOWN_ROWS = 5
 
 
 class SliceTable(QuietTable):
@@ -56,11 +56,10 @@ class SliceTable(QuietTable):
     """The user wants a slice off the list."""
 
     def __init__(self) -> None:
-        super().__init__(0, len(COLUMNS))
+        super().__init__(COLUMNS, SHOWN_ROWS)
         self._drawn: list[tuple[SliceRow, str]] = []
         self._patterns = {complete: _patterns(complete=complete) for complete in (False, True)}
         self.setAccessibleName("Annotated slices")
-        self.setHorizontalHeaderLabels(list(COLUMNS))
         cells = self.model()
         assert cells is not None
         for column, spoken in SPOKEN.items():
@@ -69,7 +68,6 @@ class SliceTable(QuietTable):
         assert rows is not None
         assert header is not None
         rows.hide()
-        rows.setDefaultSectionSize(ROW_HEIGHT)
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
@@ -78,7 +76,6 @@ class SliceTable(QuietTable):
         header.setSectionResizeMode(PLANE, QHeaderView.ResizeMode.Stretch)
         header.setHighlightSections(False)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.setFixedHeight(ROW_HEIGHT * (VISIBLE_ROWS + 1))
         self.setItemDelegateForColumn(TICK, TickDelegate(self))
         self.cellClicked.connect(self._on_cell_chosen)
 

@@ -14,6 +14,8 @@ NETWORK_COLOURS = {"dark": ("#f5a742", "#5ab4f0", "#3fcf9f"), "light": ("#b96a00
 """One colour per network, told apart by people with colour vision deficiencies (after Okabe and Ito)."""
 FIELDS = ("QPushButton", "QToolButton", "QCheckBox", "QComboBox", "QAbstractSpinBox", "QLineEdit", "QTableView")
 """What the keyboard goes to."""
+SMALL = ("QTableView", "QHeaderView", "QToolButton", "QLineEdit", "QPlainTextEdit")
+"""What napari's style leaves in the size of the desktop, whatever size is set in its preferences."""
 READABLE = 4.5
 """Contrast that text of usual size needs at the least (Web Content Accessibility Guidelines 2.2, level AA)."""
 
@@ -56,6 +58,11 @@ def emphasise(button: QPushButton, colours: Colours) -> None:
 def focus_frame(colours: Colours) -> str:
     """Return the style sheet that frames what has the keyboard: napari's shows that of text fields only."""
     return "".join(f"{kind}:focus {{ border: 1px solid {colours.text} }}\n" for kind in FIELDS)
+
+
+def text_size(points: int) -> str:
+    """Return the style sheet that takes the size set in napari's preferences to what napari's leaves out."""
+    return f"{', '.join(SMALL)} {{ font-size: {points}pt }}\n"
 
 
 def contrast(first: tuple[float, ...], second: tuple[float, ...]) -> float:
