@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QAbstractScrollArea, QApplication, QLabel, QPushButton
+import pytest
+from napari._qt.qt_event_loop import get_qapp
+from napari._qt.qt_resources import get_current_stylesheet
+from qtpy.QtCore import QEvent, Qt
+from qtpy.QtGui import QFocusEvent, QImage
+from qtpy.QtWidgets import (
+    QAbstractScrollArea,
+    QApplication,
+    QCheckBox,
+    QLabel,
+    QLineEdit,
+    QPushButton,
+    QTableWidgetItem,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_rada._napari.annotation import SliceRow
 from napari_rada._napari.classes import ClassRow
 from napari_rada._napari.history import History
 from napari_rada._qt.class_table import ClassTable
 from napari_rada._qt.folder_edit import FolderEdit
+from napari_rada._qt.keyboard_frame import MARK, KeyboardFrame, focus_frame
+from napari_rada._qt.keys import QuietCombo, QuietTable
 from napari_rada._qt.loss_plot import LossPlot
 from napari_rada._qt.message import Message
+from napari_rada._qt.number_box import NumberBox
 from napari_rada._qt.run_settings import RunSettings
 from napari_rada._qt.slice_table import REMOVE, SHOW, SliceTable
 from napari_rada._qt.theme import colours_of
-from napari_rada._qt.weights import WeightsWidget
 from napari_rada.data.classes import ClassInfo
 from napari_rada.data.slices import AnnotatedSlice
 from napari_rada.events import StepLogged
@@ -104,12 +121,68 @@ def test_a_plot_is_told_in_words_and_its_legend_in_the_colour_of_text(qtbot):
         assert f"■</span> {network}" in plot.legend.text(), "colours of curves are too light for figures"
 
 
-def test_what_has_the_keyboard_is_framed(viewer, dock):
-    weights = dock(WeightsWidget)
-    viewer.window._qt_window.activateWindow()
-    button = weights.findChild(QPushButton)
-    button.setEnabled(True)
-    plain = button.grab().toImage()
-    button.setFocus()
-    assert button.hasFocus() == (button.grab().toImage() != plain)
-    assert f"QPushButton:focus {{ border: 1px solid {weights.colours.text} }}" in weights.styleSheet()
+@pytest.fixture
+def framed(qtbot):
+    """Return one of each kind of field in a column with napari's style and the frames of a dark dock."""
+    get_qapp()  # brings the arrow of lists
+    combo, number, table = QuietCombo(), NumberBox(0), QuietTable(("Name",), 2)
+    combo.addItem("organ")
+    table.insertRow(0)
+    table.setItem(0, 0, QTableWidgetItem("organ"))
+    fields = [QPushButton("Go"), QToolButton(), QCheckBox("Follow"), combo, number, QLineEdit("organ"), table]
+    fields[1].setText("Advanced")
+    column = QWidget()
+    qtbot.addWidget(column)
+    layout = QVBoxLayout(column)
+    for field in fields:
+        layout.addWidget(field)
+    column.setStyleSheet(get_current_stylesheet() + focus_frame(colours_of("dark")))
+    KeyboardFrame(column).watch(column)
+    column.show()
+    column.activateWindow()
+    qtbot.waitUntil(column.isActiveWindow)
+    return column, fields
+
+
+def shown(widget: QWidget) -> QImage:
+    """Return what is inside of the edge and the round corners of a widget."""
+    return widget.grab(widget.rect().adjusted(3, 3, -3, -3)).toImage()
+
+
+def test_what_the_keyboard_comes_to_by_a_key_is_framed_and_nothing_moves(framed):
+    _column, fields = framed
+    line = colours_of("dark").text
+    for field in fields:
+        fields[fields.index(field) - 1].setFocus(Qt.FocusReason.TabFocusReason)
+        plain, inside, size = field.grab().toImage(), shown(field), field.sizeHint()
+        field.setFocus(Qt.FocusReason.MouseFocusReason)
+        assert field.hasFocus()
+        assert field.grab().toImage().pixelColor(8, 0) == plain.pixelColor(8, 0), "it was clicked"
+        field.clearFocus()
+        field.setFocus(Qt.FocusReason.TabFocusReason)
+        assert field.grab().toImage().pixelColor(8, 0).name() == line
+        assert field.sizeHint() == size
+        if isinstance(field, (QPushButton, QToolButton, QCheckBox, QuietCombo)):
+            assert shown(field) == inside, "text fields have a caret, tables a current cell"
+
+
+def test_what_gets_the_keyboard_from_a_button_that_was_clicked_is_not_framed(framed, qtbot):
+    _column, (button, after, last, *_others) = framed
+    button.clicked.connect(lambda: button.setEnabled(False))
+    button.setFocus(Qt.FocusReason.MouseFocusReason)
+    button.click()
+    assert after.hasFocus()
+    assert not after.property(MARK)
+    qtbot.keyClick(after, Qt.Key.Key_Tab)
+    assert last.property(MARK)
+
+
+def test_fields_that_are_made_late_are_framed_too(qtbot):
+    settings, classes = RunSettings(), ClassTable()
+    for widget in (settings, classes):
+        qtbot.addWidget(widget)
+    settings.section.setValue(True)
+    classes.set_data([ClassRow(ClassInfo(1, "organ"), "#ff0000", painted=False)])
+    for late in (*settings.advanced.fields.values(), classes.table.cellWidget(0, 0)):
+        QApplication.sendEvent(late, QFocusEvent(QEvent.Type.FocusIn, Qt.FocusReason.TabFocusReason))
+        assert late.property(MARK)

@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_rada._qt.keyboard_frame import KeyboardFrame
 from napari_rada._qt.keys import QuietTable
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class ClassTable(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._rows: tuple[ClassRow, ...] = ()
+        self._frame = KeyboardFrame(self)
         self.table = QuietTable(COLUMNS, SHOWN_ROWS)
         self.table.setAccessibleName("Classes")
         triggers = QAbstractItemView.EditTrigger
@@ -99,6 +101,7 @@ class ClassTable(QWidget):
                     item.setFlags(item.flags() & ~Qt.ItemFlag.ItemIsEditable)
                 item.setToolTip(text)
                 self.table.setItem(position, column, item)
+        self._frame.watch(self.table)
         self.table.blockSignals(False)
         self.setValue(selected)
         self.setEnabled(bool(rows))

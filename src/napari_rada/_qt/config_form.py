@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QLineEdit, QVBoxLayou
 
 from napari_rada._napari.setting_fields import UNION_KEYS, as_yaml, check_settings, setting_fields
 from napari_rada._qt.dock import WheelGuard
+from napari_rada._qt.keyboard_frame import KeyboardFrame
 from napari_rada._qt.keys import QuietCombo
 from napari_rada._qt.message import Message
 
@@ -34,6 +35,7 @@ class ConfigForm(QWidget):
         self.fields: dict[str, QLineEdit | QComboBox] = {}
         self.problem = Message()
         self._wheel = WheelGuard(self)
+        self._frame = KeyboardFrame(self)
         self._body = QWidget()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -102,6 +104,7 @@ class ConfigForm(QWidget):
         assert layout is not None
         layout.replaceWidget(self._body, body)
         self._wheel.watch(body)
+        self._frame.watch(body)
         self._body.deleteLater()
         self._body = body
         self._keep_keyboard(focused)

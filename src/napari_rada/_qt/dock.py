@@ -30,8 +30,9 @@ from qtpy.QtWidgets import (
 from napari_rada._napari.devices import list_devices
 from napari_rada._napari.job import Job
 from napari_rada._napari.session import session_of
+from napari_rada._qt.keyboard_frame import KeyboardFrame, focus_frame
 from napari_rada._qt.message import Message
-from napari_rada._qt.theme import colours_of, focus_frame, text_size
+from napari_rada._qt.theme import colours_of, text_size
 from napari_rada._qt.worker import JobPump, prepare_threads, spawn
 from napari_rada.errors import RadaError
 
@@ -67,6 +68,7 @@ class Dock(QWidget):
         self._cleanup: list[Callable[[], None]] = []
         self._docked = False
         self._wheel = WheelGuard(self)
+        self._frame = KeyboardFrame(self)
         self.copier = Copier(self)
         self.copier.copied.connect(self.message.setValue)
         self.copier.failed.connect(self.show_error)
@@ -151,6 +153,7 @@ class Dock(QWidget):
         """Notice being shown for the first time, being docked and, when the dock is closed, being taken out of it."""
         if event is not None and event.type() == QEvent.Type.Polish:
             self._wheel.watch(self)
+            self._frame.watch(self)
         if event is not None and event.type() == QEvent.Type.ParentChange:
             self._on_parent_changed()
         return bool(super().event(event))

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
 NETWORK_COLOURS = {"dark": ("#f5a742", "#5ab4f0", "#3fcf9f"), "light": ("#b96a00", "#0f6cb3", "#00805a")}
 """One colour per network, told apart by people with colour vision deficiencies (after Okabe and Ito)."""
-FIELDS = ("QPushButton", "QToolButton", "QCheckBox", "QComboBox", "QAbstractSpinBox", "QLineEdit", "QTableView")
-"""What the keyboard goes to."""
 SMALL = ("QTableView", "QHeaderView", "QToolButton", "QLineEdit", "QPlainTextEdit")
 """What napari's style leaves in the size of the desktop, whatever size is set in its preferences."""
 READABLE = 4.5
@@ -53,11 +51,6 @@ def colours_of(theme_name: str) -> Colours:
 def emphasise(button: QPushButton, colours: Colours) -> None:
     """Give the one button that moves the work on the theme's accent colour while it can be pressed."""
     button.setStyleSheet(f"QPushButton:enabled {{ background-color: {colours.accent} }}")
-
-
-def focus_frame(colours: Colours) -> str:
-    """Return the style sheet that frames what has the keyboard: napari's shows that of text fields only."""
-    return "".join(f"{kind}:focus {{ border: 1px solid {colours.text} }}\n" for kind in FIELDS)
 
 
 def text_size(points: int) -> str:
