@@ -117,8 +117,8 @@ def test_a_plot_is_told_in_words_and_its_legend_in_the_colour_of_text(qtbot):
     plot.set_data(History.of([StepLogged(7, 9, (0.5, 0.25, 0.125), (0.5,) * 3, 0.1, 0.01, 1.0, 1.0)], []))
     plot.setColours(colours_of("light"))
     assert plot.losses.accessibleName() == "Supervised losses of the networks, iteration 7: 0.5, 0.25, 0.125"
-    for network in (1, 2, 3):
-        assert f"■</span> {network}" in plot.legend.text(), "colours of curves are too light for figures"
+    for network, sign in enumerate("●▲■", start=1):
+        assert f"{sign}</span> {network}" in plot.legend.text(), "colours of curves are too light for figures"
 
 
 @pytest.fixture

@@ -405,6 +405,21 @@ def test_a_plot_of_nothing_positive_draws_without_a_warning(qtbot):
     qtbot.wait(50)
 
 
+def test_curves_are_told_apart_by_signs_too(qtbot):
+    plot = LossPlot()
+    qtbot.addWidget(plot)
+    plot.setColours(colours_of("light"))
+    history = History()
+    for iteration in range(1, 101):
+        history.add(StepLogged(iteration, 100, (0.5, 0.4, 0.3), (0.0, 0.2, 0.1), 0.0, 0.01, 1.0, 9.0))
+    plot.set_data(history)
+    assert len({signs.opts["symbol"] for signs in plot.signs}) == len(plot.signs) == 3
+    places = [set(signs.getOriginalDataset()[0]) for signs in plot.signs]
+    assert all(6 <= len(one) <= 8 for one in places)
+    assert not places[0] & places[1] | places[1] & places[2] | places[0] & places[2], "they do not cover each other"
+    assert set(plot.signs[2].getOriginalDataset()[1]) == {0.3, 0.1}
+
+
 def test_the_axis_of_dice_ends_where_dice_does(qtbot):
     plot = LossPlot()
     qtbot.addWidget(plot)

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 LOSS_HEIGHT, DICE_HEIGHT = 200, 100
 RATES: dict[Literal["beta", "learning_rate"], str] = {"beta": "β", "learning_rate": "Learning rate"}
+SIGNS = (("o", "●"), ("t1", "▲"), ("s", "■"))
+"""What tells the networks apart without their colours, in the plot and in its legend."""
+SIGN_SIZE, SIGNS_SHOWN = 7, 6
+"""Pixels of a sign, and about how many there are on a curve: dashes are lost in a curve that goes up and down."""
 KINDS: tuple[LossKind, ...] = ("supervised", "cross")
 
 
@@ -49,6 +53,9 @@ class LossPlot(QWidget):
         self.curves: dict[tuple[LossKind, int], pg.PlotDataItem] = {
             (kind, network): self.losses.add_curve() for kind in KINDS for network in range(NETWORKS)
         }
+        self.signs = [
+            self.losses.add_curve(pen=None, symbol=symbol, symbolSize=SIGN_SIZE, symbolPen=None) for symbol, _ in SIGNS
+        ]
         self.dice_curve = self.dice.add_curve(antialias=True, symbol="o", symbolSize=5)
         self.propagation_line = self.dice.add_level()
         self.rates = {kind: CurvePlot(DICE_HEIGHT, log=kind == "learning_rate") for kind in RATES}
@@ -77,9 +84,16 @@ class LossPlot(QWidget):
     def set_data(self, history: History) -> None:
         """Draw a history; call it a few times a second at most."""
         self._history = history
+        signed: list[list[tuple[float, float]]] = [[] for _sign in SIGNS]
         for (kind, network), curve in self.curves.items():
             x, y = history.losses(kind, network)
-            curve.setData(x, np.where(y > 0, y, np.nan))
+            y = np.where(y > 0, y, np.nan)
+            curve.setData(x, y)
+            step = max(1, len(x) // SIGNS_SHOWN)
+            between = slice(network * step // NETWORKS, None, step)  # signs of several networks would cover each other
+            signed[network] += [place for place in zip(x[between], y[between], strict=True) if place[1] > 0]
+        for signs, places in zip(self.signs, signed, strict=True):
+            signs.setData(*np.array(places).reshape(-1, 2).T)
         if history.steps:
             last = history.steps[-1]
             told = ", ".join(f"{loss:.3g}" for loss in last.supervised)
@@ -99,6 +113,8 @@ class LossPlot(QWidget):
             curve.setPen(pg.mkPen(colours.text, width=1))
         for (kind, network), curve in self.curves.items():
             curve.setPen(_pen(colours.networks[network], kind))
+        for signs, colour in zip(self.signs, colours.networks, strict=True):
+            signs.setSymbolBrush(colour)
         self.dice_curve.setPen(pg.mkPen(colours.text, width=1.5))
         self.dice_curve.setSymbolBrush(colours.text)
         self.dice_curve.setSymbolPen(None)
@@ -141,5 +157,6 @@ def _pen(colour: str, kind: LossKind) -> Any:
 
 
 def _legend(colours: Colours) -> str:
-    networks = " ".join(f'<span style="color: {c}">■</span> {n + 1}' for n, c in enumerate(colours.networks))
+    signs = zip(colours.networks, SIGNS, strict=True)
+    networks = " ".join(f'<span style="color: {c}">{sign}</span> {n + 1}' for n, (c, (_, sign)) in enumerate(signs))
     return f"Loss of network {networks}<br>lines supervised, dots cross"
