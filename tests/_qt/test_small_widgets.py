@@ -27,7 +27,7 @@ from napari_rada._qt.dock import WIDTH
 from napari_rada._qt.folder_edit import FolderEdit, fresh_run_folder
 from napari_rada._qt.keys import QuietCombo
 from napari_rada._qt.layer_combo import LayerCombo
-from napari_rada._qt.loss_plot import LossPlot
+from napari_rada._qt.loss_plot import SIGNS_SHOWN, LossPlot
 from napari_rada._qt.message import Message, Notices, breakable
 from napari_rada._qt.progress import ProgressLine, duration
 from napari_rada._qt.run_settings import PresetCombo, RunLength, RunSettings, viewer_config
@@ -415,7 +415,7 @@ def test_curves_are_told_apart_by_signs_too(qtbot):
     plot.set_data(history)
     assert len({signs.opts["symbol"] for signs in plot.signs}) == len(plot.signs) == 3
     places = [set(signs.getOriginalDataset()[0]) for signs in plot.signs]
-    assert all(6 <= len(one) <= 8 for one in places)
+    assert all(SIGNS_SHOWN <= len(one) <= SIGNS_SHOWN + 2 for one in places)
     assert not places[0] & places[1] | places[1] & places[2] | places[0] & places[2], "they do not cover each other"
     assert set(plot.signs[2].getOriginalDataset()[1]) == {0.3, 0.1}
 

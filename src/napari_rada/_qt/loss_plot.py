@@ -24,7 +24,7 @@ LOSS_HEIGHT, DICE_HEIGHT = 200, 100
 RATES: dict[Literal["beta", "learning_rate"], str] = {"beta": "β", "learning_rate": "Learning rate"}
 SIGNS = (("o", "●"), ("t1", "▲"), ("s", "■"))
 """What tells the networks apart without their colours, in the plot and in its legend."""
-SIGN_SIZE, SIGNS_SHOWN = 7, 6
+SIGN_SIZE, SIGNS_SHOWN = 6, 5
 """Pixels of a sign, and about how many there are on a curve: dashes are lost in a curve that goes up and down."""
 KINDS: tuple[LossKind, ...] = ("supervised", "cross")
 
@@ -159,4 +159,4 @@ def _pen(colour: str, kind: LossKind) -> Any:
 def _legend(colours: Colours) -> str:
     signs = zip(colours.networks, SIGNS, strict=True)
     networks = " ".join(f'<span style="color: {c}">{sign}</span> {n + 1}' for n, (c, (_, sign)) in enumerate(signs))
-    return f"Loss of network {networks}<br>lines supervised, dots cross"
+    return f"Loss of network {networks}<br>supervised solid, cross dotted"
