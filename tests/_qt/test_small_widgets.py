@@ -472,5 +472,5 @@ def test_the_table_is_never_too_narrow_for_the_names_of_planes(qtbot):
     QApplication.processEvents()
     bar = table.verticalScrollBar()
     assert bar.isVisible(), "the rows are more than the table has room for"
-    assert table.columnWidth(PLANE) >= table.sizeHintForColumn(PLANE)
+    qtbot.waitUntil(lambda: table.columnWidth(PLANE) >= table.sizeHintForColumn(PLANE))
     assert sum(table.columnWidth(column) for column in range(table.columnCount())) <= table.viewport().width()

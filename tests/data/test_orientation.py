@@ -83,7 +83,8 @@ def test_most_annotated_cases_decide() -> None:
 
     def lying(orientation: str | None, *, annotated: bool = True) -> Case:
         grid = Grid.from_spacing(SHAPE) if orientation is None else grid_lying(orientation)
-        return Case.create(image, labels if annotated else None, slices=[(0, 2)], grid=grid, name="scan")
+        painted = {"labels": labels, "slices": [(0, 2)]} if annotated else {}
+        return Case.create(image, grid=grid, name="scan", **painted)
 
     cases = [lying(None), lying("RAS"), lying("LPS"), lying("LPS"), *[lying("LAS", annotated=False)] * 4]
     assert common_orientation(cases) == "LPS"

@@ -84,7 +84,10 @@ class ConfigForm(QWidget):
         if config is None or not self._drawn:
             return
         fields = setting_fields(config, self._without)
-        focused = next((name for name, widget in self.fields.items() if widget.hasFocus()), "")
+        window = self.window()
+        assert window is not None
+        keyboard = window.focusWidget()  # also where another window is in front
+        focused = next((name for name, widget in self.fields.items() if widget is keyboard), "")
         body = QWidget()
         column = QVBoxLayout(body)
         column.setContentsMargins(0, 0, 0, 0)

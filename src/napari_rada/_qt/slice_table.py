@@ -92,10 +92,11 @@ class SliceTable(QuietTable):
 
     def minimumSizeHint(self) -> QSize:
         """Ask for room for whole rows: the names of planes would be shortened first, and there is nothing else."""
-        bar = self.verticalScrollBar()
+        bar, header = self.verticalScrollBar(), self.horizontalHeader()
         assert bar is not None
-        others = sum(self.columnWidth(column) for column in range(len(COLUMNS)) if column != PLANE)
-        width = others + self.sizeHintForColumn(PLANE) + bar.sizeHint().width() + 2 * self.frameWidth()
+        assert header is not None
+        columns = sum(max(self.sizeHintForColumn(at), header.sectionSizeHint(at)) for at in range(len(COLUMNS)))
+        width = columns + bar.sizeHint().width() + 2 * self.frameWidth()
         return QSize(width, super().minimumSizeHint().height())
 
     def value(self) -> AnnotatedSlice | None:
