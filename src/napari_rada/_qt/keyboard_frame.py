@@ -52,7 +52,7 @@ class KeyboardFrame(QObject):
 
     def __init__(self, parent: QObject) -> None:
         super().__init__(parent)
-        self._clicked_away = False
+        self._by_key = self._passed_on = False
 
     def watch(self, root: QWidget) -> None:
         """Mark what is in `root` now."""
@@ -61,12 +61,16 @@ class KeyboardFrame(QObject):
                 widget.installEventFilter(self)
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
-        """Look for what brings the keyboard; a button that a click disables passes it on as by Tab."""
+        """Look for what brings the keyboard; a button that a click disables passes it on as by Tab, without a key."""
         if isinstance(watched, QWidget) and isinstance(event, QFocusEvent):
             if event.lostFocus():
-                self._clicked_away = not watched.isEnabled() and not watched.property(MARK)
+                self._passed_on = event.reason() == Qt.FocusReason.TabFocusReason and not self._by_key
             elif event.reason() not in BACK:
-                _mark(watched, event.reason() != Qt.FocusReason.MouseFocusReason and not self._clicked_away)
+                clicked = event.reason() == Qt.FocusReason.MouseFocusReason
+                self._by_key = self._by_key and not clicked
+                _mark(watched, not (clicked or self._passed_on))
+        elif event is not None and event.type() in (QEvent.Type.KeyPress, QEvent.Type.MouseButtonPress):
+            self._by_key = event.type() == QEvent.Type.KeyPress
         return super().eventFilter(watched, event)
 
 
