@@ -77,7 +77,8 @@ def continue_training(
     Stopped
         As `train`.
     RunFolderError
-        If `run_dir` has no checkpoint, or `new_run_dir` is empty, holds a run already, is in use or cannot be written.
+        If `run_dir` has no checkpoint, or `new_run_dir` names nothing, holds a run already, is in use or cannot be
+        written.
     """
     control = control or RunControl()
     path = named_folder(new_run_dir)

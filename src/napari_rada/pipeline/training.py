@@ -95,7 +95,7 @@ def train(
     ConfigError, MissingDependencyError, WeightsError
         If the device, the propagation or the guidance that is asked for cannot be used here.
     RunFolderError
-        If `run_dir` is empty, holds a run already, is in use or cannot be written.
+        If `run_dir` names nothing, holds a run already, is in use or cannot be written.
     """
     control = control or RunControl()
     path = named_folder(run_dir)
